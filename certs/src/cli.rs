@@ -1,0 +1,204 @@
+//! The program `foedus-certs`: its commands, what they print, and how they end.
+
+mod commands;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+use jiff::Timestamp;
+use protocol::identity::{LabelError, Role, check_label};
+
+use crate::error::IssueError;
+use crate::terms::Host;
+
+/// Wrong use of the command line.
+const USAGE: u8 = 64;
+/// A file named is missing, broken, or in the way.
+const CONFIGURATION: u8 = 78;
+
+/// Issues and revokes the certificates of a Foedus federation.
+#[derive(Debug, Parser)]
+#[command(name = "foedus-certs", version, after_help = EXAMPLE)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXAMPLE: &str = "\
+How a federation starts:
+  operator     foedus-certs init --federation north-sea
+  server       foedus-certs request --federation north-sea --role server --name hub
+  institution  foedus-certs request --federation north-sea --role participant --name hospital-a
+  operator     foedus-certs sign hub.csr --role server --name hub --host fl.example.org
+               foedus-certs sign hospital-a.csr --role participant --name hospital-a
+
+The .key file stays where it was made; the .csr travels to the operator, and the .crt back, with
+ca.crt and crl.pem from the authority's folder. Those are the files that the programs' TOML names:
+certificate = \"hospital-a.crt\", key = \"hospital-a.key\", authority = \"ca.crt\",
+revocations = \"crl.pem\".
+
+Exit codes: 64 wrong usage, 78 a file is missing, broken or in the way, 1 everything else.";
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Make the authority of a new federation (operator).
+    Init(Init),
+    /// Make a private key here, and a request to have its certificate signed (every party).
+    Request(Request),
+    /// Sign a party's request (operator).
+    Sign(Sign),
+    /// Revoke certificates, and write the new revocation list (operator).
+    Revoke(Revoke),
+    /// Sign the revocation list again, so that it counts as fresh for another 90 days (operator).
+    Renew(Renew),
+    /// List what was issued (operator).
+    List(List),
+    /// Show a certificate, a request or a revocation list, and the days left.
+    Show(Show),
+}
+
+#[derive(Args, Debug)]
+struct Init {
+    /// The federation's name: a-z, 0-9 and hyphens.
+    #[arg(long, value_parser = label)]
+    federation: String,
+    /// The authority's folder: the key in it is what the federation rests on.
+    #[arg(long, value_name = "FOLDER", default_value = "authority")]
+    authority: PathBuf,
+    /// Validity of the authority.
+    #[arg(long, default_value_t = 3650)]
+    days: u64,
+}
+
+#[derive(Args, Debug)]
+struct Request {
+    /// The federation to join.
+    #[arg(long, value_parser = label)]
+    federation: String,
+    /// server or participant.
+    #[arg(long)]
+    role: Role,
+    /// Our name in the federation: a-z, 0-9 and hyphens.
+    #[arg(long, value_parser = label)]
+    name: String,
+    /// The folder to write NAME.key and NAME.csr to.
+    #[arg(long, value_name = "FOLDER", default_value = ".")]
+    out: PathBuf,
+}
+
+#[derive(Args, Debug)]
+struct Sign {
+    /// The request, a .csr file.
+    request: PathBuf,
+    /// The role of the party that the request is known to come from.
+    #[arg(long)]
+    role: Role,
+    /// The name of the party that the request is known to come from.
+    #[arg(long, value_parser = label)]
+    name: String,
+    /// A DNS name or IP address of a server, for other programs' sake; may be repeated.
+    #[arg(long = "host", value_name = "HOST")]
+    hosts: Vec<Host>,
+    /// Validity of the certificate.
+    #[arg(long, default_value_t = 365)]
+    days: u64,
+    /// The certificate to write; by default the request's name with .crt.
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+    #[command(flatten)]
+    place: Place,
+}
+
+#[derive(Args, Debug)]
+struct Revoke {
+    /// A serial number, a party's name, or an identity foedus://FEDERATION/ROLE/NAME.
+    #[arg(value_name = "WHAT")]
+    what: String,
+    #[command(flatten)]
+    place: Place,
+}
+
+#[derive(Args, Debug)]
+struct Renew {
+    #[command(flatten)]
+    place: Place,
+}
+
+#[derive(Args, Debug)]
+struct List {
+    #[command(flatten)]
+    place: Place,
+}
+
+#[derive(Args, Debug)]
+struct Show {
+    /// A PEM file.
+    file: PathBuf,
+}
+
+#[derive(Args, Debug)]
+struct Place {
+    /// The authority's folder.
+    #[arg(long, value_name = "FOLDER", default_value = "authority")]
+    authority: PathBuf,
+}
+
+fn label(text: &str) -> Result<String, LabelError> {
+    check_label(text).map(|()| text.to_owned())
+}
+
+/// Runs `foedus-certs` with the process's arguments.
+#[expect(clippy::print_stdout, reason = "this module talks to people")]
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Nothing is left to do if the terminal is gone.
+            let _ = error.print();
+            return match error.use_stderr() {
+                true => ExitCode::from(USAGE),
+                false => ExitCode::SUCCESS,
+            };
+        }
+    };
+    let now = Timestamp::now();
+    let outcome = match &cli.command {
+        Command::Init(arguments) => arguments.run(now),
+        Command::Request(arguments) => arguments.run(),
+        Command::Sign(arguments) => arguments.run(now),
+        Command::Revoke(arguments) => arguments.run(now),
+        Command::Renew(arguments) => arguments.run(now),
+        Command::List(arguments) => arguments.run(now),
+        Command::Show(arguments) => arguments.run(now),
+    };
+    match outcome {
+        Ok(text) => {
+            print!("{text}");
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("foedus-certs: {error}");
+            ExitCode::from(exit_code(&error))
+        }
+    }
+}
+
+fn exit_code(error: &IssueError) -> u8 {
+    match error {
+        IssueError::Identity(_) | IssueError::Validity { .. } | IssueError::Host { .. } => USAGE,
+        IssueError::HostOfParticipant { .. } => USAGE,
+        IssueError::Authority { .. }
+        | IssueError::Exists { .. }
+        | IssueError::File { .. }
+        | IssueError::Unreadable { .. } => CONFIGURATION,
+        IssueError::Request { .. }
+        | IssueError::WrongFederation { .. }
+        | IssueError::WrongParty { .. }
+        | IssueError::AuthorityExpired { .. }
+        | IssueError::UnknownCertificate { .. }
+        | IssueError::AlreadyRevoked { .. }
+        | IssueError::AmbiguousName { .. }
+        | IssueError::Crypto { .. } => 1,
+    }
+}

@@ -1,0 +1,161 @@
+//! One command each: what it does, and what it tells.
+
+use std::fmt::Write;
+use std::path::Path;
+
+use jiff::Timestamp;
+use protocol::identity::Identity;
+
+use super::{Init, List, Renew, Request, Revoke, Show, Sign};
+use crate::authority::Authority;
+use crate::error::IssueError;
+use crate::files::{self, Readers};
+use crate::folder::Folder;
+use crate::inspect;
+use crate::issued::Issued;
+use crate::request;
+use crate::terms::{Terms, days_long};
+
+impl Init {
+    pub(super) fn run(&self, now: Timestamp) -> Result<String, IssueError> {
+        let authority = Authority::create(&self.federation, now, days_long(self.days)?)?;
+        let folder = Folder::create(&self.authority, authority, now)?;
+        let path = self.authority.display();
+        Ok(format!(
+            "made the authority of {}, valid until {}\n  \
+             {path}/ca.crt   give it to the server and to every institution\n  \
+             {path}/crl.pem  likewise, and again after every change\n  \
+             {path}/ca.key   keep it secret, and keep a copy off line\n",
+            folder.authority().federation(),
+            day(folder.authority().expires()),
+        ))
+    }
+}
+
+impl Request {
+    pub(super) fn run(&self) -> Result<String, IssueError> {
+        let identity = Identity::new(&self.federation, self.role, &self.name)?;
+        let request = request::Request::new(identity)?;
+        let key = self.out.join(format!("{}.key", self.name));
+        let csr = self.out.join(format!("{}.csr", self.name));
+        files::create(&key, request.key_pem(), Readers::Owner)?;
+        files::replace(&csr, request.request_pem(), Readers::Everybody)?;
+        Ok(format!(
+            "made a key and a request for {}\n  {}  stays on this machine\n  \
+             {}  goes to the operator, who needs --role {} --name {}\n",
+            request.identity(),
+            key.display(),
+            csr.display(),
+            self.role,
+            self.name,
+        ))
+    }
+}
+
+impl Sign {
+    pub(super) fn run(&self, now: Timestamp) -> Result<String, IssueError> {
+        let mut terms = Terms::new(self.role, &self.name, now, self.days)?;
+        terms.hosts.clone_from(&self.hosts);
+        let text = files::read(&self.request)?;
+        let mut folder = Folder::open(&self.place.authority)?;
+        let certificate = folder.sign(&text, &terms, now)?;
+        let by_default = self.request.with_extension("crt");
+        let out = self.out.as_deref().unwrap_or(&by_default);
+        files::replace(out, &certificate, Readers::Everybody)?;
+        let signed = folder.authority().issued().last();
+        let signed = signed.expect("signing put the certificate into the index");
+        let mut text = format!(
+            "signed {} for {}\n  serial {}, valid until {}\n",
+            out.display(),
+            signed.identity,
+            signed.serial,
+            day(signed.expires),
+        );
+        if let Some(other) = older(folder.authority().issued(), signed, now) {
+            // Writing to a string cannot fail.
+            let _ = writeln!(
+                text,
+                "  it has another one, valid until {}; once the new one is in use: \
+                 foedus-certs revoke {}",
+                day(other.expires),
+                other.serial,
+            );
+        }
+        Ok(text)
+    }
+}
+
+/// Returns another certificate of the same party that can still be used.
+fn older<'a>(all: &'a [Issued], new: &Issued, now: Timestamp) -> Option<&'a Issued> {
+    all.iter().find(|other| {
+        other.identity == new.identity
+            && other.serial != new.serial
+            && other.revoked.is_none()
+            && other.expires > now
+    })
+}
+
+impl Revoke {
+    pub(super) fn run(&self, now: Timestamp) -> Result<String, IssueError> {
+        let mut folder = Folder::open(&self.place.authority)?;
+        let revoked = folder.revoke(&self.what, now)?;
+        let mut text = String::new();
+        for entry in revoked {
+            let _ = writeln!(text, "revoked {} of {}", entry.serial, entry.identity);
+        }
+        text.push_str(&hand_out(&folder.revocations()));
+        Ok(text)
+    }
+}
+
+impl Renew {
+    pub(super) fn run(&self, now: Timestamp) -> Result<String, IssueError> {
+        let folder = Folder::open(&self.place.authority)?;
+        folder.renew_list(now)?;
+        Ok(hand_out(&folder.revocations()))
+    }
+}
+
+fn hand_out(list: &Path) -> String {
+    format!(
+        "  {}  is new: copy it to the server, and to the institutions\n",
+        list.display()
+    )
+}
+
+impl List {
+    pub(super) fn run(&self, now: Timestamp) -> Result<String, IssueError> {
+        let folder = Folder::open(&self.place.authority)?;
+        let mut text = String::new();
+        for entry in folder.authority().issued() {
+            let Issued {
+                serial, identity, ..
+            } = entry;
+            let _ = writeln!(text, "{serial}  {:<22}  {identity}", state(entry, now));
+        }
+        Ok(text)
+    }
+}
+
+fn state(entry: &Issued, now: Timestamp) -> String {
+    match entry.revoked {
+        Some(when) => format!("revoked {}", day(when)),
+        None if entry.expires <= now => format!("expired {}", day(entry.expires)),
+        None => format!("valid until {}", day(entry.expires)),
+    }
+}
+
+impl Show {
+    pub(super) fn run(&self, now: Timestamp) -> Result<String, IssueError> {
+        let pem = files::read(&self.file)?;
+        inspect::describe(&pem, now).map_err(|what| IssueError::Unreadable {
+            path: self.file.clone(),
+            what,
+        })
+    }
+}
+
+/// Returns the day in UTC.
+fn day(at: Timestamp) -> String {
+    at.strftime("%Y-%m-%d").to_string()
+}

@@ -1,0 +1,5 @@
+//! `foedus-certs`: see the library.
+
+fn main() -> std::process::ExitCode {
+    certs::main()
+}

@@ -1,0 +1,209 @@
+//! Why a connection ends, an update is refused or a run fails: one exhaustive table.
+//!
+//! Each row gives the number on the wire, the label of the metric, and the sentence for the peer. Numbers are
+//! never used twice, not across the three kinds either, so that one number in a log says everything. An unknown
+//! number is a decode error: versions are agreed on in `Hello`, before any of these is sent.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+macro_rules! table {
+    (
+        $(#[$doc:meta])* $name:ident:
+        $( $variant:ident = $wire:literal $label:literal $when:ident $sentence:literal ; )*
+    ) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
+        #[serde(try_from = "u32", into = "u32")]
+        #[repr(u32)]
+        pub enum $name {
+            $( #[doc = concat!("`", $label, "`: ", $sentence, ".")] $variant = $wire, )*
+        }
+
+        impl $name {
+            /// Every row of the table, in the order of their numbers.
+            pub const ALL: &'static [Self] = &[$( Self::$variant, )*];
+
+            /// The number on the wire.
+            pub fn wire(self) -> u32 {
+                match self { $( Self::$variant => $wire, )* }
+            }
+
+            /// The row with this number.
+            pub fn from_wire(wire: u32) -> Option<Self> {
+                match wire { $( $wire => Some(Self::$variant), )* _ => None }
+            }
+
+            /// The value of the metric's label `reason`.
+            pub fn label(self) -> &'static str {
+                match self { $( Self::$variant => $label, )* }
+            }
+
+            /// The sentence for the peer: lower case, without a full stop, nothing about our insides.
+            pub fn sentence(self) -> &'static str {
+                match self { $( Self::$variant => $sentence, )* }
+            }
+
+            /// Whether trying again later, unchanged, can succeed.
+            pub fn is_temporary(self) -> bool {
+                match self { $( Self::$variant => When::$when.is_temporary(), )* }
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(self.sentence())
+            }
+        }
+
+        impl From<$name> for u32 {
+            fn from(row: $name) -> Self {
+                row.wire()
+            }
+        }
+
+        impl TryFrom<u32> for $name {
+            type Error = UnknownCode;
+
+            fn try_from(wire: u32) -> Result<Self, UnknownCode> {
+                Self::from_wire(wire).ok_or(UnknownCode { wire })
+            }
+        }
+    };
+}
+
+table! {
+    /// Why a connection was closed: the QUIC application error code.
+    CloseCode:
+    Finished        = 0x00 "finished"         Never "the run is over";
+    Left            = 0x01 "left"             Never "the participant leaves the run";
+    Declined        = 0x02 "declined"         Never "the participant declines the run plan";
+    Superseded      = 0x03 "superseded"       Never "the same participant opened a newer connection";
+    Stalled         = 0x04 "stalled"          Later "no progress for longer than the plan's stall limit";
+    ServerStopping  = 0x05 "server-stopping"  Later "the server is stopping";
+    RunFailed       = 0x06 "run-failed"       Later "the run failed";
+    VersionMismatch = 0x07 "version-mismatch" Never "the two sides speak different protocol versions";
+    NotInCohort     = 0x08 "not-in-cohort"    Never "the run plan does not name this participant";
+    Full            = 0x09 "full"             Later "the run has as many participants as its plan allows";
+    Malformed       = 0x0a "malformed"        Never "a message could not be decoded";
+    Unexpected      = 0x0b "unexpected"       Never "a message is not allowed in this state";
+    WrongPlan       = 0x0c "wrong-plan"       Never "a message names another run plan";
+    WrongRound      = 0x0d "wrong-round"      Never "a message names a round that cannot be";
+    BadTransfer     = 0x0e "bad-transfer"     Never "a transfer is not what was announced";
+    BadSignature    = 0x0f "bad-signature"    Never "the run plan is not signed by the server's key";
+    BadPlan         = 0x10 "bad-plan"         Never "the run plan breaks its own rules";
+    Silent          = 0x11 "silent"           Later "the participant did not answer in time while joining";
+    Revoked         = 0x12 "revoked"          Never "the certificate is revoked";
+    Internal        = 0x13 "internal"         Later "an internal error";
+}
+
+table! {
+    /// Why an update was refused. The round goes on with the others.
+    RefusalReason:
+    WrongRound      = 0x100 "wrong-round"     Never "the update is for another round";
+    WrongPlan       = 0x101 "wrong-plan"      Never "the update is for another run plan";
+    Duplicate       = 0x102 "duplicate"       Never "the round already has this participant's update";
+    NotInRound      = 0x103 "not-in-round"    Never "the participant was not asked in this round";
+    Late            = 0x104 "late"            Never "the round was closed before the update was whole";
+    WrongTransfer   = 0x105 "wrong-transfer"  Never "the transfer is not the one that was offered";
+    WrongSize       = 0x106 "wrong-size"      Never "the update does not have the size of the plan's layout";
+    WrongDigest     = 0x107 "wrong-digest"    Never "the bytes do not have the digest that was offered";
+    ZeroWeight      = 0x108 "zero-weight"     Never "the update has no weight";
+    OverWeight      = 0x109 "over-weight"     Never "the weight is above the plan's limit";
+    NotFinite       = 0x10a "not-finite"      Never "the update holds a value that is not finite";
+    OverNorm        = 0x10b "over-norm"       Never "the norm is above the plan's limit";
+    WrongLayout     = 0x10c "wrong-layout"    Never "the update does not have the plan's layout";
+    Internal        = 0x10d "internal"        Later "the server could not take the update in";
+}
+
+table! {
+    /// Why a run ended without an adapter.
+    RunFailure:
+    TooFewJoined     = 0x200 "too-few-joined"      Later "fewer participants than the quorum joined in time";
+    QuorumNotMet     = 0x201 "quorum-not-met"      Later "fewer updates than the quorum arrived before the hard deadline";
+    QuorumOutOfReach = 0x202 "quorum-out-of-reach" Later "so many participants declined, left or were refused that the quorum cannot be met";
+    Stopped          = 0x203 "stopped"             Later "the operator stopped the run";
+    Internal         = 0x204 "internal"            Never "the server could not go on";
+}
+
+/// The two answers to "does it help to try again, unchanged?".
+enum When {
+    Later,
+    Never,
+}
+
+impl When {
+    fn is_temporary(&self) -> bool {
+        match self {
+            Self::Later => true,
+            Self::Never => false,
+        }
+    }
+}
+
+/// A number that is in no row of the table.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("{wire:#x} is no known reason")]
+pub struct UnknownCode {
+    /// The number.
+    pub wire: u32,
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn numbers_are_unique_over_all_three_tables_and_lead_back() {
+        let mut numbers = BTreeSet::new();
+        for &row in CloseCode::ALL {
+            assert_eq!(CloseCode::from_wire(row.wire()), Some(row));
+            assert!(numbers.insert(row.wire()));
+        }
+        for &row in RefusalReason::ALL {
+            assert_eq!(RefusalReason::from_wire(row.wire()), Some(row));
+            assert!(numbers.insert(row.wire()));
+        }
+        for &row in RunFailure::ALL {
+            assert_eq!(RunFailure::from_wire(row.wire()), Some(row));
+            assert!(numbers.insert(row.wire()));
+        }
+        assert_eq!(CloseCode::try_from(0xff), Err(UnknownCode { wire: 0xff }));
+    }
+
+    #[test]
+    fn labels_are_unique_within_a_table_and_sentences_are_sentences() {
+        fn check(rows: impl Iterator<Item = (&'static str, &'static str)>) {
+            let mut labels = BTreeSet::new();
+            for (label, sentence) in rows {
+                assert!(labels.insert(label), "{label}");
+                assert!(
+                    label.bytes().all(|b| b.is_ascii_lowercase() || b == b'-'),
+                    "{label}"
+                );
+                assert!(
+                    !sentence.ends_with('.') && sentence.is_ascii(),
+                    "{sentence}"
+                );
+            }
+        }
+        check(
+            CloseCode::ALL
+                .iter()
+                .map(|row| (row.label(), row.sentence())),
+        );
+        check(
+            RefusalReason::ALL
+                .iter()
+                .map(|row| (row.label(), row.sentence())),
+        );
+        check(
+            RunFailure::ALL
+                .iter()
+                .map(|row| (row.label(), row.sentence())),
+        );
+    }
+}

@@ -1,0 +1,440 @@
+//! The server's side of a run as a value: who takes part, which round is open, what counts.
+//!
+//! The methods of [`Coordinator`] come in four kinds. Getters. `handle_*`: the world did something. Plain verbs:
+//! the owner wants something. `poll_*`: what to do now, and when to come back. After each `handle_*` or verb, poll
+//! actions until there are none, then sleep until [`Coordinator::poll_timeout`] at the latest.
+//!
+//! It does not see an update's bytes. The owner receives them, asks [`Coordinator::handle_update_received`]
+//! whether they count, folds them, and answers. That question and its answer are what makes an update count once.
+//!
+//! One phase follows the other: joining, then for each round open and aggregating, then finishing, then over. A
+//! failure leads from any of them to over. The rules are in `docs/protocol.md`.
+
+mod action;
+mod asking;
+mod closing;
+mod deadline;
+mod delivery;
+mod ending;
+mod joining;
+mod roster;
+mod round;
+
+use std::collections::VecDeque;
+use std::time::Instant;
+
+pub use action::{AcceptedUpdate, Action, Admission, Outcome, Report, RoundSummary};
+
+use crate::close::CloseCode;
+use crate::ids::{ConnectionId, Digest, ParticipantName, Round};
+use crate::message::{Content, ToClient, ToServer, TransferHeader, TransferKind};
+use crate::plan::{CheckedPlan, EwcPlace, Participants, SignedPlan};
+use crate::text::Text;
+use crate::violation::{Breach, Misuse, Party, Violation};
+use roster::{Roster, Stage};
+use round::OpenRound;
+
+/// What a run starts from.
+#[derive(Clone, Debug)]
+pub struct Setup {
+    /// The plan.
+    pub plan: CheckedPlan,
+    /// The same plan under the server's signature.
+    pub signed: SignedPlan,
+    /// The adapter that the first round starts from.
+    pub adapter: Content,
+    /// The anchor's file; needed if the participants apply EWC.
+    pub anchor: Option<Content>,
+    /// Program and version, for the participants' logs.
+    pub software: Text,
+}
+
+/// One run, from the server's side.
+#[derive(Debug)]
+pub struct Coordinator {
+    software: Text,
+    plan: CheckedPlan,
+    signed: SignedPlan,
+    anchor: Option<TransferHeader>,
+    /// The adapter that the open or the next round starts from.
+    adapter: Content,
+    roster: Roster,
+    phase: Phase,
+    actions: VecDeque<Action>,
+}
+
+/// Where the run stands.
+#[derive(Debug)]
+enum Phase {
+    /// Waiting for the cohort.
+    Joining { since: Instant },
+    /// A round is open.
+    Open(OpenRound),
+    /// The owner forms the next adapter.
+    Aggregating { closed: OpenRound },
+    /// The final adapter is on its way to the participants.
+    Finishing { adapter: TransferHeader },
+    /// Nothing more happens; late connections are closed with this code.
+    Over { code: CloseCode },
+}
+
+impl Coordinator {
+    /// A run that waits for its participants.
+    ///
+    /// # Errors
+    /// [`SetupError`] if the parts do not belong together.
+    pub fn new(setup: Setup, now: Instant) -> Result<Self, SetupError> {
+        let Setup {
+            plan,
+            signed,
+            adapter,
+            anchor,
+            software,
+        } = setup;
+        if signed.plan != plan.bytes() {
+            return Err(SetupError::OtherPlanSigned);
+        }
+        if adapter.bytes != plan.adapter_bytes {
+            return Err(SetupError::AdapterSize {
+                found: adapter.bytes,
+                expected: plan.adapter_bytes,
+            });
+        }
+        let anchor = anchor_to_send(&plan, anchor)?;
+        Ok(Self {
+            software,
+            plan,
+            signed,
+            anchor,
+            adapter,
+            roster: Roster::default(),
+            phase: Phase::Joining { since: now },
+            actions: VecDeque::new(),
+        })
+    }
+
+    // Getters.
+
+    /// The run's plan.
+    pub fn plan(&self) -> &CheckedPlan {
+        &self.plan
+    }
+
+    /// The open round.
+    pub fn open_round(&self) -> Option<Round> {
+        match &self.phase {
+            Phase::Open(open) => Some(open.round),
+            _ => None,
+        }
+    }
+
+    /// The participants that agreed to the plan and are connected, by name.
+    pub fn ready(&self) -> impl Iterator<Item = &ParticipantName> {
+        self.roster.all_ready().map(|(name, _)| name)
+    }
+
+    /// Whether the run has ended.
+    pub fn is_over(&self) -> bool {
+        matches!(self.phase, Phase::Over { .. })
+    }
+
+    // What happened.
+
+    /// A participant, known by its certificate, opened a connection. It supersedes an older one of its own.
+    pub fn handle_connected(
+        &mut self,
+        connection: ConnectionId,
+        name: ParticipantName,
+        now: Instant,
+    ) {
+        if let Some(code) = self.refusal_to_connect(&name) {
+            self.actions.push_back(Action::Close {
+                connection,
+                code,
+                violation: None,
+            });
+            return;
+        }
+        if let Some(old) = self.roster.connect(connection, name.clone(), now) {
+            self.interrupt_delivery(&name);
+            self.actions.push_back(Action::Close {
+                connection: old,
+                code: CloseCode::Superseded,
+                violation: None,
+            });
+        }
+        self.settle(now);
+    }
+
+    /// A connection is gone. The participant may come back.
+    pub fn handle_disconnected(&mut self, connection: ConnectionId, now: Instant) {
+        if let Some(participant) = self.roster.disconnect(connection) {
+            self.interrupt_delivery(&participant);
+            self.report(Report::Disconnected { participant });
+            self.settle(now);
+        }
+    }
+
+    /// A message arrived. One of a connection that is already forgotten is ignored.
+    pub fn handle_message(&mut self, connection: ConnectionId, message: ToServer, now: Instant) {
+        if let Some(name) = self.roster.name(connection).cloned() {
+            if let Err(breach) = self.take(connection, &name, message, now) {
+                self.punish(connection, breach);
+            }
+            self.settle(now);
+        }
+    }
+
+    /// What arrived on the control stream is no message, or a bulk stream has no readable header.
+    pub fn handle_malformed(&mut self, connection: ConnectionId, now: Instant) {
+        if self.roster.name(connection).is_some() {
+            self.close(connection, CloseCode::Malformed, None);
+            self.settle(now);
+        }
+    }
+
+    /// Bytes moved on a transfer of this connection, in either direction.
+    pub fn handle_transfer_progress(&mut self, connection: ConnectionId, now: Instant) {
+        if let Some(link) = self.roster.link_mut(connection) {
+            link.moved_at = link.moved_at.max(now);
+        }
+    }
+
+    /// The instant of [`Coordinator::poll_timeout`] has come, or any other.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        for connection in self.roster_overdue(now) {
+            self.close_overdue(connection);
+        }
+        self.settle(now);
+    }
+
+    // What the owner wants.
+
+    /// Goes on from the next global adapter, formed from the round that [`Action::Aggregate`] closed.
+    ///
+    /// # Errors
+    /// [`Misuse`] if no round waits for it. After the end of the run it is ignored.
+    pub fn round_aggregated(&mut self, adapter: Content, now: Instant) -> Result<(), Misuse> {
+        let round = match &self.phase {
+            Phase::Aggregating { closed } => closed.round,
+            Phase::Over { .. } => return Ok(()),
+            phase => {
+                return Err(Misuse {
+                    verb: "round_aggregated",
+                    state: phase.label(),
+                });
+            }
+        };
+        self.adapter = adapter;
+        if round.0 < self.plan.rounds {
+            self.open(round.next(), now);
+        } else {
+            self.finish(now);
+        }
+        self.settle(now);
+        Ok(())
+    }
+
+    // What to do now.
+
+    /// The next thing to do.
+    pub fn poll_action(&mut self) -> Option<Action> {
+        self.actions.pop_front()
+    }
+
+    /// When to call [`Coordinator::handle_timeout`], if nothing happens before.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        self.next_deadline()
+    }
+
+    // Inside.
+
+    fn take(
+        &mut self,
+        connection: ConnectionId,
+        name: &ParticipantName,
+        message: ToServer,
+        now: Instant,
+    ) -> Result<(), Breach> {
+        match message {
+            ToServer::Hello {
+                version, software, ..
+            } => self.take_hello(connection, version, software, now),
+            ToServer::Ready { plan, holds } => {
+                self.check_plan("Ready", plan)?;
+                self.take_ready(connection, name, holds, now)
+            }
+            ToServer::Decline { plan, reason } => {
+                self.check_plan("Decline", plan)?;
+                self.take_decline(connection, name, reason)
+            }
+            ToServer::Leave { reason } => {
+                self.take_leave(connection, name, reason);
+                Ok(())
+            }
+            ToServer::Progress { round, step, steps } => {
+                self.expect_ready(connection, "Progress")?;
+                self.take_progress(connection, name, (round, step, steps), now)
+            }
+            ToServer::Offer {
+                transfer,
+                weight,
+                metrics,
+            } => {
+                self.expect_ready(connection, "Offer")?;
+                let offered = round::Offered {
+                    transfer,
+                    weight,
+                    metrics,
+                };
+                self.take_offer(connection, name, offered, now)
+            }
+            ToServer::Received { transfer } => {
+                self.expect_ready(connection, "Received")?;
+                self.take_received(connection, transfer, now);
+                Ok(())
+            }
+        }
+    }
+
+    /// Draws every conclusion from the present state: the one place where phases end.
+    fn settle(&mut self, now: Instant) {
+        match &mut self.phase {
+            Phase::Joining { since } => {
+                let since = *since;
+                self.settle_joining(since, now);
+            }
+            Phase::Open(open) => {
+                let soft_passed = open.note_time(&self.plan.cohort, now);
+                self.settle_round(soft_passed, now);
+            }
+            Phase::Finishing { .. } => self.settle_finishing(),
+            Phase::Aggregating { .. } | Phase::Over { .. } => {}
+        }
+    }
+
+    fn check_plan(&self, message: &'static str, found: Digest) -> Result<(), Breach> {
+        if found == self.plan.digest() {
+            Ok(())
+        } else {
+            Err(Breach::WrongPlan { message })
+        }
+    }
+
+    fn expect_ready(
+        &mut self,
+        connection: ConnectionId,
+        message: &'static str,
+    ) -> Result<(), Breach> {
+        match self.roster.link_mut(connection).map(|link| &link.stage) {
+            Some(Stage::Ready { .. }) | None => Ok(()),
+            Some(stage) => Err(Breach::Unexpected {
+                message,
+                state: stage.label(),
+            }),
+        }
+    }
+
+    /// The participants that the plan names; none if anyone may take part.
+    fn named(&self) -> &[ParticipantName] {
+        match &self.plan.cohort.participants {
+            Participants::Named(names) => names,
+            Participants::Any => &[],
+        }
+    }
+
+    fn send(&mut self, connection: ConnectionId, message: ToClient) {
+        self.actions.push_back(Action::Send {
+            connection,
+            message,
+        });
+    }
+
+    fn report(&mut self, report: Report) {
+        self.actions.push_back(Action::Report(report));
+    }
+
+    fn interrupt_delivery(&mut self, name: &ParticipantName) {
+        if let Phase::Open(open) = &mut self.phase {
+            open.interrupt(name);
+        }
+    }
+
+    /// Forgets a connection and has it closed.
+    fn close(&mut self, connection: ConnectionId, code: CloseCode, violation: Option<Violation>) {
+        if let Some(participant) = self.roster.disconnect(connection) {
+            self.interrupt_delivery(&participant);
+            self.actions.push_back(Action::Close {
+                connection,
+                code,
+                violation,
+            });
+            self.report(Report::Disconnected { participant });
+        }
+    }
+
+    fn punish(&mut self, connection: ConnectionId, breach: Breach) {
+        let code = breach.close_code();
+        self.close(
+            connection,
+            code,
+            Some(Violation {
+                guilty: Party::Participant,
+                breach,
+            }),
+        );
+    }
+}
+
+impl Phase {
+    /// The phase in words, for errors.
+    fn label(&self) -> &'static str {
+        match self {
+            Self::Joining { .. } => "waiting for the cohort",
+            Self::Open(_) => "a round is open",
+            Self::Aggregating { .. } => "a round is being aggregated",
+            Self::Finishing { .. } => "the final adapter is being sent",
+            Self::Over { .. } => "the run is over",
+        }
+    }
+}
+
+/// The anchor's transfer, if the participants need it.
+fn anchor_to_send(
+    plan: &CheckedPlan,
+    anchor: Option<Content>,
+) -> Result<Option<TransferHeader>, SetupError> {
+    let Some(ewc) = plan
+        .ewc
+        .as_ref()
+        .filter(|ewc| ewc.place == EwcPlace::Client)
+    else {
+        return Ok(None);
+    };
+    let content = anchor
+        .filter(|anchor| anchor.sha256 == ewc.anchor)
+        .ok_or(SetupError::AnchorMissing)?;
+    let header =
+        TransferHeader::from_server(TransferKind::Anchor, Round::FIRST, plan.digest(), content);
+    Ok(Some(header))
+}
+
+/// Parts of a [`Setup`] that do not belong together. Our own caller's fault.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum SetupError {
+    /// The signed bytes are not those of the plan.
+    #[error("the signed plan is not the plan of this run")]
+    OtherPlanSigned,
+    /// The first adapter has another size than the plan says.
+    #[error("the first adapter has {found} bytes, the plan says {expected}")]
+    AdapterSize {
+        /// Its length in bytes.
+        found: u64,
+        /// The plan's.
+        expected: u64,
+    },
+    /// The plan has the participants apply EWC, and there is no anchor with the plan's digest.
+    #[error("the plan asks for EWC at the participants, and the anchor it names was not given")]
+    AnchorMissing,
+}

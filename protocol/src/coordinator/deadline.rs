@@ -1,0 +1,83 @@
+//! When the coordinator must be woken, and which limit has passed by then.
+//!
+//! Every deadline named here is one that [`Coordinator::handle_timeout`](super::Coordinator::handle_timeout)
+//! removes when it has passed, so that an owner that sleeps until the next one never spins.
+
+use std::time::{Duration, Instant};
+
+use super::roster::{Link, Roster, Stage};
+use super::round::{Lateness, OpenRound};
+use super::{Coordinator, Phase};
+use crate::ids::{ConnectionId, ParticipantName};
+use crate::plan::CohortPlan;
+
+impl Coordinator {
+    /// The next instant at which something is due.
+    pub(super) fn next_deadline(&self) -> Option<Instant> {
+        let cohort = &self.plan.cohort;
+        let phase = match &self.phase {
+            Phase::Joining { since } => Some(joining_deadline(cohort, &self.roster, *since)),
+            Phase::Open(open) => round_deadline(cohort, open),
+            Phase::Aggregating { .. } | Phase::Finishing { .. } | Phase::Over { .. } => None,
+        };
+        let links = self
+            .roster
+            .links()
+            .filter_map(|(name, link)| self.link_deadline(name, link));
+        links.chain(phase).min()
+    }
+
+    /// The connections whose limit has passed.
+    pub(super) fn overdue_links(&self, now: Instant) -> Vec<ConnectionId> {
+        let overdue = |(name, link): (&ParticipantName, &Link)| {
+            let deadline = self.link_deadline(name, link)?;
+            (deadline <= now).then_some(link.connection)
+        };
+        self.roster.links().filter_map(overdue).collect()
+    }
+
+    /// Until when this connection must move on; `None` while nothing is owed.
+    fn link_deadline(&self, name: &ParticipantName, link: &Link) -> Option<Instant> {
+        let limit = match (&link.stage, &self.phase) {
+            (Stage::Greeting, _) => HELLO_LIMIT,
+            (Stage::Deciding, _) => self.plan.cohort.hard_deadline,
+            (Stage::Ready { .. }, Phase::Open(open)) => {
+                open.works.get(name).filter(|work| work.is_outstanding())?;
+                self.plan.cohort.stall_limit
+            }
+            (Stage::Ready { .. }, Phase::Finishing { .. }) => self.plan.cohort.stall_limit,
+            (
+                Stage::Ready { .. },
+                Phase::Joining { .. } | Phase::Aggregating { .. } | Phase::Over { .. },
+            ) => return None,
+        };
+        Some(link.moved_at + limit)
+    }
+}
+
+/// The join deadline matters once a quorum is there; without one only the hard deadline ends the waiting.
+fn joining_deadline(cohort: &CohortPlan, roster: &Roster, since: Instant) -> Instant {
+    if has_quorum_joined(cohort, roster) {
+        since + cohort.join_deadline
+    } else {
+        since + cohort.hard_deadline
+    }
+}
+
+/// Whether enough participants are ready for a quorum.
+pub(super) fn has_quorum_joined(cohort: &CohortPlan, roster: &Roster) -> bool {
+    let ready = u32::try_from(roster.all_ready().count()).unwrap_or(u32::MAX);
+    cohort.quorum <= ready
+}
+
+/// The first deadline that has not passed. After the hard one the round only waits for its owner's folding.
+fn round_deadline(cohort: &CohortPlan, open: &OpenRound) -> Option<Instant> {
+    match open.lateness {
+        Lateness::InTime => Some(open.opened_at + cohort.soft_deadline),
+        Lateness::Soft => Some(open.opened_at + cohort.hard_deadline),
+        Lateness::Hard => None,
+    }
+}
+
+/// How long a new connection may take to say Hello.
+pub(super) const HELLO_LIMIT: Duration = Duration::from_secs(10);

@@ -1,0 +1,163 @@
+//! The end of a run: the final adapter to everyone who is there, or a failure with its reason.
+
+use std::time::Instant;
+
+use super::{Action, Coordinator, Outcome, Phase, Report, Stage};
+use crate::close::{CloseCode, RunFailure};
+use crate::ids::{ConnectionId, ParticipantName, Round, TransferId};
+use crate::message::{ToClient, TransferHeader, TransferKind};
+use crate::text::Text;
+
+impl Coordinator {
+    /// Ends the run without an adapter: the owner cannot go on.
+    pub fn give_up(&mut self, detail: Text) {
+        self.fail(RunFailure::Internal, detail);
+    }
+
+    /// Ends the run because the operator wants the server to stop. Participants may try again later.
+    pub fn stop(&mut self) {
+        if !self.is_over() {
+            let detail = Text::new(RunFailure::Stopped.sentence());
+            self.end(
+                CloseCode::ServerStopping,
+                Outcome::Failed {
+                    reason: RunFailure::Stopped,
+                    detail,
+                },
+            );
+        }
+    }
+
+    /// Tells everyone that the run failed, and why.
+    pub(super) fn fail(&mut self, reason: RunFailure, detail: Text) {
+        if self.is_over() {
+            return;
+        }
+        let connections: Vec<_> = self
+            .roster
+            .links()
+            .map(|(_, link)| link.connection)
+            .collect();
+        for connection in connections {
+            self.send(
+                connection,
+                ToClient::Failed {
+                    reason,
+                    detail: detail.clone(),
+                },
+            );
+        }
+        self.end(CloseCode::RunFailed, Outcome::Failed { reason, detail });
+    }
+
+    /// Sends the final adapter to everyone who is there.
+    pub(super) fn finish(&mut self, now: Instant) {
+        let round = Round(self.plan.rounds);
+        let adapter = TransferHeader::from_server(
+            TransferKind::FinalAdapter,
+            round,
+            self.plan.digest(),
+            self.adapter,
+        );
+        self.phase = Phase::Finishing { adapter };
+        let names: Vec<_> = self.ready().cloned().collect();
+        for name in &names {
+            self.hand_over(name, now);
+        }
+    }
+
+    /// Sends the final adapter to one participant.
+    pub(super) fn hand_over(&mut self, name: &ParticipantName, now: Instant) {
+        let Phase::Finishing { adapter } = self.phase else {
+            return;
+        };
+        let Some(connection) = self.roster.ready(name).map(|link| link.connection) else {
+            return;
+        };
+        self.handle_transfer_progress(connection, now);
+        self.send(
+            connection,
+            ToClient::Finished {
+                rounds: self.plan.rounds,
+                adapter,
+            },
+        );
+        self.actions.push_back(Action::SendTransfer {
+            connection,
+            header: adapter,
+        });
+    }
+
+    pub(super) fn take_received(
+        &mut self,
+        connection: ConnectionId,
+        transfer: TransferId,
+        now: Instant,
+    ) {
+        self.handle_transfer_progress(connection, now);
+        match self.phase {
+            Phase::Finishing { adapter } if adapter.id == transfer => {
+                self.close(connection, CloseCode::Finished, None);
+            }
+            // The anchor or a round's adapter: it shows progress, nothing else depends on it.
+            _ => {}
+        }
+    }
+
+    /// Ends the run once nobody is left who waits for the final adapter. Who is away now is not waited for.
+    pub(super) fn settle_finishing(&mut self) {
+        if self.roster.all_ready().next().is_none() {
+            let outcome = Outcome::Finished {
+                rounds: self.plan.rounds,
+                adapter: self.adapter,
+            };
+            self.end(CloseCode::Finished, outcome);
+        }
+    }
+
+    /// The connections whose limit has passed.
+    pub(super) fn roster_overdue(&self, now: Instant) -> Vec<ConnectionId> {
+        self.overdue_links(now)
+    }
+
+    /// Closes a connection that did not move on: silent while joining, or stalled at work.
+    pub(super) fn close_overdue(&mut self, connection: ConnectionId) {
+        let Some(name) = self.roster.name(connection).cloned() else {
+            return;
+        };
+        let at_work = matches!(
+            self.roster.link(&name).map(|link| &link.stage),
+            Some(Stage::Ready { .. })
+        );
+        if at_work {
+            self.report(Report::Stalled { participant: name });
+        }
+        self.close(
+            connection,
+            if at_work {
+                CloseCode::Stalled
+            } else {
+                CloseCode::Silent
+            },
+            None,
+        );
+    }
+
+    fn end(&mut self, code: CloseCode, outcome: Outcome) {
+        let connections: Vec<_> = self
+            .roster
+            .links()
+            .map(|(_, link)| link.connection)
+            .collect();
+        for connection in connections {
+            self.close(connection, code, None);
+        }
+        self.phase = Phase::Over { code };
+        self.actions.push_back(Action::End(outcome));
+    }
+
+    /// The participant's name, for owners that know only its connection.
+    pub fn participant(&self, connection: ConnectionId) -> Option<&ParticipantName> {
+        self.roster.name(connection)
+    }
+}

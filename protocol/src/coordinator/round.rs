@@ -1,0 +1,185 @@
+//! One open round: what was asked of whom, and what came of it.
+
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use super::action::{AcceptedUpdate, RoundSummary};
+use super::roster::Roster;
+use crate::close::RefusalReason;
+use crate::ids::{ParticipantName, Round, TransferId};
+use crate::message::{Metrics, TransferHeader};
+use crate::plan::CohortPlan;
+
+/// The state of a round between its opening and its closing.
+#[derive(Debug)]
+pub(super) struct OpenRound {
+    /// Its number.
+    pub(super) round: Round,
+    /// When it was opened.
+    pub(super) opened_at: Instant,
+    /// What became of each participant that was asked. Nobody is ever removed: that is what makes "once" hold
+    /// over reconnections.
+    pub(super) works: BTreeMap<ParticipantName, Work>,
+    /// Bytes that the owner holds of an interrupted delivery.
+    pub(super) kept: BTreeMap<ParticipantName, (TransferId, u64)>,
+    /// Which of its deadlines have passed.
+    pub(super) lateness: Lateness,
+}
+
+/// Which deadlines of a round have passed.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub(super) enum Lateness {
+    /// None.
+    InTime,
+    /// The soft one.
+    Soft,
+    /// Both.
+    Hard,
+}
+
+/// How far one participant has come in the round.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Work {
+    /// Asked; it is receiving the global adapter or training.
+    Training {
+        /// Largest step reported.
+        step: u32,
+    },
+    /// Its offer was taken up; bytes are coming.
+    Delivering(Offered),
+    /// The bytes are whole and with the owner.
+    Folding(Offered),
+    /// Counted.
+    Accepted(Offered),
+    /// Refused for this round.
+    Refused(RefusalReason),
+}
+
+/// An offered update.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Offered {
+    /// The transfer that carries it.
+    pub(super) transfer: TransferHeader,
+    /// Its weight, in training examples.
+    pub(super) weight: u64,
+    /// What was reported beside it.
+    pub(super) metrics: Metrics,
+}
+
+impl OpenRound {
+    /// Opens a round.
+    pub(super) fn new(round: Round, now: Instant) -> Self {
+        Self {
+            round,
+            opened_at: now,
+            works: BTreeMap::new(),
+            kept: BTreeMap::new(),
+            lateness: Lateness::InTime,
+        }
+    }
+
+    /// Updates counted so far.
+    pub(super) fn accepted(&self) -> u32 {
+        let count = self
+            .works
+            .values()
+            .filter(|work| matches!(work, Work::Accepted(_)))
+            .count();
+        u32::try_from(count).unwrap_or(u32::MAX)
+    }
+
+    /// Whether an update is with the owner, whose answer the round awaits.
+    pub(super) fn is_folding(&self) -> bool {
+        self.works
+            .values()
+            .any(|work| matches!(work, Work::Folding(_)))
+    }
+
+    /// Whether a connected participant still owes its update.
+    pub(super) fn is_awaiting(&self, roster: &Roster) -> bool {
+        self.works
+            .iter()
+            .any(|(name, work)| work.is_outstanding() && roster.ready(name).is_some())
+    }
+
+    /// Whether a connected participant is delivering its update.
+    pub(super) fn is_receiving(&self, roster: &Roster) -> bool {
+        self.works
+            .iter()
+            .any(|(name, work)| matches!(work, Work::Delivering(_)) && roster.ready(name).is_some())
+    }
+
+    /// Notes which deadlines have passed and returns whether the soft one just did.
+    pub(super) fn note_time(&mut self, cohort: &CohortPlan, now: Instant) -> bool {
+        let before = self.lateness;
+        if self.opened_at + cohort.hard_deadline <= now {
+            self.lateness = Lateness::Hard;
+        } else if self.opened_at + cohort.soft_deadline <= now {
+            self.lateness = Lateness::Soft;
+        }
+        before == Lateness::InTime && before < self.lateness
+    }
+
+    /// A broken connection: what was being delivered is offered anew on the next one.
+    pub(super) fn interrupt(&mut self, name: &ParticipantName) {
+        if let Some(work @ Work::Delivering(_)) = self.works.get_mut(name) {
+            *work = Work::Training { step: 0 };
+        }
+    }
+
+    /// The first byte that is still needed of this transfer.
+    pub(super) fn kept_bytes(&self, name: &ParticipantName, transfer: TransferId) -> u64 {
+        match self.kept.get(name) {
+            Some(&(kept, bytes)) if kept == transfer => bytes,
+            _ => 0,
+        }
+    }
+
+    /// What the round came to. `named` are the participants that the plan names.
+    pub(super) fn summary(&self, named: &[ParticipantName], now: Instant) -> RoundSummary {
+        let mut summary = RoundSummary {
+            round: self.round,
+            opened_at: self.opened_at,
+            closed_at: now,
+            accepted: Vec::new(),
+            refused: Vec::new(),
+            missing: named
+                .iter()
+                .filter(|name| !self.works.contains_key(name))
+                .cloned()
+                .collect(),
+        };
+        for (name, work) in &self.works {
+            match work {
+                Work::Accepted(offered) => summary.accepted.push(offered.accepted_from(name)),
+                Work::Refused(reason) => summary.refused.push((name.clone(), *reason)),
+                Work::Training { .. } | Work::Delivering(_) | Work::Folding(_) => {
+                    summary.missing.push(name.clone())
+                }
+            }
+        }
+        summary.missing.sort();
+        summary
+    }
+}
+
+impl Work {
+    /// Whether the participant still owes its update.
+    pub(super) fn is_outstanding(&self) -> bool {
+        match self {
+            Self::Training { .. } | Self::Delivering(_) => true,
+            Self::Folding(_) | Self::Accepted(_) | Self::Refused(_) => false,
+        }
+    }
+}
+
+impl Offered {
+    fn accepted_from(&self, name: &ParticipantName) -> AcceptedUpdate {
+        AcceptedUpdate {
+            participant: name.clone(),
+            weight: self.weight,
+            bytes: self.transfer.bytes,
+            metrics: self.metrics,
+        }
+    }
+}

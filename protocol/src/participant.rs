@@ -1,0 +1,323 @@
+//! The participant's side of a run as a value.
+//!
+//! The mirror of the [`coordinator`](crate::coordinator), with the same four kinds of methods: getters, `handle_*`,
+//! verbs, `poll_*`. One connection at a time, which the machine opens again when it is lost; the round's work goes on
+//! meanwhile and outlives it.
+//!
+//! The machine believes nothing: a server that sends another plan, a round that cannot be, or an adapter of the wrong
+//! size or digest ends the run with a [`Violation`] that names it. It does not see an adapter's bytes: the owner keeps
+//! them under their transfer id as long as it is told to. The rules are in `docs/protocol.md`.
+
+mod action;
+mod connection;
+mod link;
+mod task;
+mod transfers;
+mod work;
+
+use std::collections::VecDeque;
+use std::time::Instant;
+
+pub use action::{Action, AnchorCopy, Disposition, Outcome, Report, Spooled};
+pub use link::Patience;
+
+use crate::ids::{Digest, ParticipantName, Round};
+use crate::message::{Capabilities, Content, Metrics, ToClient, ToServer, TransferHeader};
+use crate::plan::CheckedPlan;
+use crate::text::Text;
+use crate::violation::{Breach, Misuse, Party, Violation};
+use link::{LINGER_LIMIT, Link, Redial};
+use work::{Offer, Work};
+
+/// What a participant starts with.
+#[derive(Clone, Debug)]
+pub struct Setup {
+    /// Its name, as its certificate states it.
+    pub name: ParticipantName,
+    /// Program and version, for the server's log.
+    pub software: Text,
+    /// What it can do beyond the protocol's minimum.
+    pub capabilities: Capabilities,
+    /// Spreads its reconnections from those of others.
+    pub seed: u64,
+    /// How long to wait for a server that is away.
+    pub patience: Patience,
+    /// An update that was not acknowledged before the process ended.
+    pub spooled: Option<Spooled>,
+}
+
+impl Setup {
+    /// A participant without a spool that waits by [`Patience::default`].
+    pub fn new(name: ParticipantName, software: Text, seed: u64) -> Self {
+        let (capabilities, patience) = (Capabilities::NONE, Patience::default());
+        Self {
+            name,
+            software,
+            capabilities,
+            seed,
+            patience,
+            spooled: None,
+        }
+    }
+}
+
+/// One run, from a participant's side.
+#[derive(Debug)]
+pub struct Participant {
+    name: ParticipantName,
+    hello: ToServer,
+    redial: Redial,
+    link: Link,
+    /// The plan, once the owner agreed to it.
+    plan: Option<CheckedPlan>,
+    /// The plan that the owner is checking.
+    proposed: Option<Digest>,
+    spooled: Option<Spooled>,
+    anchor: AnchorCopy,
+    /// The global or final adapter that arrived and is not in use yet.
+    arrived: Option<TransferHeader>,
+    work: Work,
+    /// The last round that is settled for this participant, counted or refused.
+    settled: Round,
+    actions: VecDeque<Action>,
+}
+
+impl Participant {
+    /// A participant that wants to connect.
+    pub fn new(setup: Setup, now: Instant) -> Self {
+        let Setup {
+            name,
+            software,
+            capabilities,
+            seed,
+            patience,
+            spooled,
+        } = setup;
+        let version = crate::message::PROTOCOL_VERSION;
+        Self {
+            name,
+            hello: ToServer::Hello {
+                version,
+                software,
+                capabilities,
+            },
+            redial: Redial::new(patience, seed, now),
+            link: Link::Dialing,
+            plan: None,
+            proposed: None,
+            spooled,
+            anchor: AnchorCopy::Missing,
+            arrived: None,
+            work: Work::Idle,
+            settled: Round(0),
+            actions: VecDeque::from([Action::Connect]),
+        }
+    }
+
+    // Getters.
+
+    /// The plan that the owner agreed to.
+    pub fn plan(&self) -> Option<&CheckedPlan> {
+        self.plan.as_ref()
+    }
+
+    /// The round being worked on.
+    pub fn round(&self) -> Option<Round> {
+        self.work.task().map(|(round, _)| round)
+    }
+
+    /// What the participant is doing, in words.
+    pub fn state(&self) -> &'static str {
+        match &self.link {
+            Link::Up => self.work.label(),
+            link => link.label(),
+        }
+    }
+
+    /// Whether the run has ended for this participant.
+    pub fn is_over(&self) -> bool {
+        self.link == Link::Over
+    }
+
+    // What happened.
+
+    /// A message arrived on the present connection.
+    pub fn handle_message(&mut self, message: ToClient, now: Instant) {
+        if matches!(
+            self.link,
+            Link::Down { .. } | Link::Dialing | Link::Ending { .. } | Link::Over
+        ) {
+            return;
+        }
+        if let Err(breach) = self.take(message, now) {
+            self.accuse(breach);
+        }
+    }
+
+    // What the owner wants.
+
+    /// Reports steps done in this round. Ignored if the round is no longer trained for, or while disconnected.
+    pub fn progress(&mut self, round: Round, step: u32) {
+        let (Work::Training { global }, Link::Up, Some(plan)) =
+            (&self.work, &self.link, &self.plan)
+        else {
+            return;
+        };
+        if global.round == round {
+            let steps = plan.training.local_steps;
+            self.actions
+                .push_back(Action::Send(ToServer::Progress { round, step, steps }));
+        }
+    }
+
+    /// Training for the round is done. Returns the header under which the owner keeps the update's bytes until
+    /// they are to be forgotten; `None` if the round no longer wants them.
+    ///
+    /// # Errors
+    /// [`Misuse`] if the update does not have the size that the plan fixes.
+    pub fn trained(
+        &mut self,
+        round: Round,
+        update: Content,
+        weight: u64,
+        metrics: Metrics,
+    ) -> Result<Option<TransferHeader>, Misuse> {
+        let (Work::Training { global }, Some(plan)) = (&self.work, &self.plan) else {
+            return Ok(None);
+        };
+        if global.round != round {
+            return Ok(None);
+        }
+        if update.bytes != plan.adapter_bytes {
+            return Err(Misuse {
+                verb: "trained",
+                state: "the update's size is not the plan's",
+            });
+        }
+        let transfer = TransferHeader::update(&self.name, round, plan.digest(), update);
+        let (global, used) = (global.sha256, global.id);
+        self.actions.push_back(Action::Forget { transfer: used });
+        self.work = Work::Delivering {
+            global,
+            offer: Offer {
+                transfer,
+                weight,
+                metrics,
+            },
+        };
+        self.offer();
+        Ok(Some(transfer))
+    }
+
+    /// Leaves the run: training failed, or the site no longer wants to.
+    pub fn leave(&mut self, reason: Text, now: Instant) {
+        match self.link {
+            Link::Over | Link::Ending { .. } => {}
+            Link::Down { .. } | Link::Dialing => self.end(Outcome::Left),
+            Link::Greeting { .. } | Link::Deciding | Link::Up => {
+                self.actions
+                    .push_back(Action::Send(ToServer::Leave { reason }));
+                self.part(Outcome::Left, now);
+            }
+        }
+    }
+
+    // What to do now.
+
+    /// The next thing to do.
+    pub fn poll_action(&mut self) -> Option<Action> {
+        self.actions.pop_front()
+    }
+
+    /// When to call [`Participant::handle_timeout`], if nothing happens before.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        self.next_deadline()
+    }
+
+    // Inside.
+
+    fn take(&mut self, message: ToClient, now: Instant) -> Result<(), Breach> {
+        let name = message.name();
+        match (&self.link, message) {
+            (Link::Greeting { .. }, ToClient::Welcome { version, plan, .. }) => {
+                self.take_welcome(version, plan, now)
+            }
+            (_, ToClient::Failed { reason, detail }) => {
+                self.part(Outcome::Failed { reason, detail }, now);
+                Ok(())
+            }
+            (Link::Up, ToClient::Train { global }) => self.take_train(global),
+            (Link::Up, ToClient::Deliver { transfer, offset }) => {
+                self.take_deliver(transfer, offset)
+            }
+            (Link::Up, ToClient::Accepted { round }) => self.take_accepted(round),
+            (Link::Up, ToClient::Refused { round, reason }) => self.take_refused(round, reason),
+            (Link::Up, ToClient::Finished { rounds, adapter }) => {
+                self.take_finished(rounds, adapter, now)
+            }
+            (link, _) => Err(Breach::Unexpected {
+                message: name,
+                state: link.label(),
+            }),
+        }
+    }
+
+    fn offer(&mut self) {
+        if let (Work::Delivering { offer, .. }, Link::Up) = (&self.work, &self.link) {
+            let Offer {
+                transfer,
+                weight,
+                metrics,
+            } = offer.clone();
+            self.actions.push_back(Action::Send(ToServer::Offer {
+                transfer,
+                weight,
+                metrics,
+            }));
+        }
+    }
+
+    /// Drops the round's work, and what the owner keeps for it.
+    fn drop_work(&mut self) {
+        match std::mem::replace(&mut self.work, Work::Idle) {
+            Work::Idle | Work::Receiving { .. } | Work::Parting { .. } => {}
+            Work::Training { global } => {
+                self.actions.push_back(Action::StopTraining {
+                    round: global.round,
+                });
+                self.actions.push_back(Action::Forget {
+                    transfer: global.id,
+                });
+            }
+            Work::Delivering { offer, .. } => {
+                self.actions.push_back(Action::Forget {
+                    transfer: offer.transfer.id,
+                });
+            }
+        }
+    }
+
+    /// All is said: waits for the server to close.
+    fn part(&mut self, outcome: Outcome, now: Instant) {
+        self.drop_work();
+        self.link = Link::Ending {
+            outcome,
+            until: now + LINGER_LIMIT,
+        };
+    }
+
+    fn end(&mut self, outcome: Outcome) {
+        self.drop_work();
+        self.link = Link::Over;
+        self.actions.push_back(Action::End(outcome));
+    }
+
+    /// The server broke a rule: nothing more is said to it.
+    fn accuse(&mut self, breach: Breach) {
+        self.actions.push_back(Action::Close(breach.close_code()));
+        self.end(Outcome::Violation(Violation {
+            guilty: Party::Server,
+            breach,
+        }));
+    }
+}

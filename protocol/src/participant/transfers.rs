@@ -1,0 +1,179 @@
+//! Bulk bytes from the server: which to keep, and what the plan says they must be.
+
+use std::time::Instant;
+
+use super::{Action, AnchorCopy, Disposition, Link, Participant, Work};
+use crate::message::{ToServer, TransferHeader, TransferKind};
+use crate::plan::EwcPlace;
+use crate::violation::Breach;
+
+impl Participant {
+    /// Bulk bytes arrived whole and with the header's digest, on the present connection.
+    ///
+    /// They may arrive before the message that announces them: the streams of a connection are not ordered among
+    /// each other.
+    pub fn handle_transfer_received(
+        &mut self,
+        header: &TransferHeader,
+        now: Instant,
+    ) -> Disposition {
+        if matches!(
+            self.link,
+            Link::Down { .. } | Link::Dialing | Link::Ending { .. } | Link::Over
+        ) {
+            return Disposition::Drop;
+        }
+        match self.take_transfer(header, now) {
+            Ok(disposition) => disposition,
+            Err(breach) => {
+                self.accuse(breach);
+                Disposition::Drop
+            }
+        }
+    }
+
+    fn take_transfer(
+        &mut self,
+        header: &TransferHeader,
+        now: Instant,
+    ) -> Result<Disposition, Breach> {
+        if self.link != Link::Up {
+            return Err(Breach::Unexpected {
+                message: "a transfer",
+                state: self.link.label(),
+            });
+        }
+        match header.kind {
+            TransferKind::Anchor => self.take_anchor(header),
+            TransferKind::GlobalAdapter | TransferKind::FinalAdapter => {
+                self.take_adapter(header, now)
+            }
+            TransferKind::Update => Err(Breach::Unexpected {
+                message: "an update",
+                state: "no participant receives updates",
+            }),
+        }
+    }
+
+    fn take_anchor(&mut self, header: &TransferHeader) -> Result<Disposition, Breach> {
+        let needed = self
+            .plan
+            .as_ref()
+            .and_then(|plan| plan.ewc.as_ref())
+            .filter(|ewc| ewc.place == EwcPlace::Client);
+        let Some(ewc) = needed else {
+            return Err(Breach::Unexpected {
+                message: "an anchor",
+                state: "the plan needs none",
+            });
+        };
+        if header.sha256 != ewc.anchor {
+            let (found, expected) = (header.sha256.to_string(), ewc.anchor.to_string());
+            return Err(Breach::BadTransfer {
+                what: "digest of the anchor",
+                found,
+                expected,
+            });
+        }
+        self.acknowledge(header);
+        if self.anchor == AnchorCopy::Held {
+            return Ok(Disposition::Drop);
+        }
+        self.anchor = AnchorCopy::Held;
+        self.begin_training();
+        Ok(Disposition::Keep)
+    }
+
+    fn take_adapter(
+        &mut self,
+        header: &TransferHeader,
+        now: Instant,
+    ) -> Result<Disposition, Breach> {
+        self.check_header(header, header.kind)?;
+        let is_final = header.kind == TransferKind::FinalAdapter;
+        if is_final {
+            self.check_round("the final adapter", header.round, self.last_round())?;
+        } else {
+            self.check_round("a global adapter", header.round, crate::ids::Round::FIRST)?;
+            let in_use = matches!(&self.work, Work::Training { .. } | Work::Delivering { .. })
+                && self
+                    .work
+                    .task()
+                    .is_some_and(|(round, _)| header.round <= round);
+            // Sent before the server knew that it is not needed any more.
+            if in_use || header.round <= self.settled || matches!(self.work, Work::Parting { .. }) {
+                return Ok(Disposition::Drop);
+            }
+            if let Work::Receiving { global } = &self.work
+                && global.round == header.round
+                && global.id != header.id
+            {
+                let (found, expected) = (header.sha256.to_string(), global.sha256.to_string());
+                return Err(Breach::BadTransfer {
+                    what: "digest of the global adapter",
+                    found,
+                    expected,
+                });
+            }
+        }
+        if self.arrived.is_some_and(|arrived| arrived.id == header.id) {
+            return Ok(Disposition::Drop);
+        }
+        if let Some(older) = self.arrived.replace(*header) {
+            self.actions
+                .push_back(Action::Forget { transfer: older.id });
+        }
+        if is_final {
+            self.complete(now)?;
+        } else {
+            self.acknowledge(header);
+            self.begin_training();
+        }
+        Ok(Disposition::Keep)
+    }
+
+    fn acknowledge(&mut self, header: &TransferHeader) {
+        self.actions.push_back(Action::Send(ToServer::Received {
+            transfer: header.id,
+        }));
+    }
+
+    /// An adapter from the server is of the plan, of its size, and named by what it carries.
+    pub(super) fn check_header(
+        &self,
+        header: &TransferHeader,
+        kind: TransferKind,
+    ) -> Result<(), Breach> {
+        let Some(plan) = &self.plan else {
+            return Err(Breach::Unexpected {
+                message: "a transfer",
+                state: self.link.label(),
+            });
+        };
+        if header.plan != plan.digest() {
+            return Err(Breach::WrongPlan {
+                message: "a transfer",
+            });
+        }
+        if header.bytes != plan.adapter_bytes {
+            let (found, expected) = (header.bytes.to_string(), plan.adapter_bytes.to_string());
+            return Err(Breach::BadTransfer {
+                what: "length in bytes",
+                found,
+                expected,
+            });
+        }
+        let expected =
+            TransferHeader::from_server(kind, header.round, header.plan, header.content());
+        if *header == expected {
+            Ok(())
+        } else {
+            let (found, expected) = (header.id.to_string(), expected.id.to_string());
+            Err(Breach::BadTransfer {
+                what: "id, kind or offset",
+                found,
+                expected,
+            })
+        }
+    }
+}

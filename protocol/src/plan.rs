@@ -1,0 +1,182 @@
+//! The run plan: everything that all must agree on before any GPU works.
+//!
+//! A [`RunPlan`] is what an operator wrote or what came off the wire: any values. [`RunPlan::check`] turns it
+//! into a [`CheckedPlan`], and nothing downstream checks again. The plan's digest is the SHA-256 of its encoded
+//! bytes and is in every message of the run. The server signs those bytes ([`SignedPlan`]), so that a site can
+//! show later what it agreed to.
+
+mod check;
+mod signed;
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+pub use check::{CheckedPlan, PLAN_BYTES_MAX, PlanError};
+#[cfg(feature = "quic")]
+pub use signed::PlanSigner;
+pub use signed::{SignedPlan, SignedPlanError};
+
+use crate::ids::{Digest, ParticipantName, RunId};
+
+/// A run plan as typed: its fields may hold anything until [`RunPlan::check`].
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub struct RunPlan {
+    /// The run's name.
+    pub run: RunId,
+    /// The frozen model under the adapter.
+    pub base: BasePlan,
+    /// The adapter's configuration.
+    pub lora: LoraPlan,
+    /// The digest of the adapter's layout (module names and shapes).
+    pub layout_digest: Digest,
+    /// The length of one adapter of that layout, and of one update, in bytes.
+    pub adapter_bytes: u64,
+    /// Rounds to do.
+    pub rounds: u32,
+    /// The seed of everything random in the run.
+    pub seed: u64,
+    /// How a participant trains.
+    pub training: TrainingPlan,
+    /// How updates become the next global adapter.
+    pub strategy: StrategyPlan,
+    /// The pull toward the anchor, if any.
+    pub ewc: Option<EwcPlan>,
+    /// Who is asked, and how long the server waits.
+    pub cohort: CohortPlan,
+    /// What an update may be.
+    pub limits: LimitsPlan,
+}
+
+/// The base model that every participant must have.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct BasePlan {
+    /// Its name, for people.
+    pub name: String,
+    /// Its SHA-256 fingerprint.
+    pub fingerprint: Digest,
+}
+
+/// The LoRA configuration.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub struct LoraPlan {
+    /// Rank of the factors.
+    pub rank: u32,
+    /// The scale's numerator: `s = alpha / rank`, or `alpha / sqrt(rank)` with `rslora`.
+    pub alpha: f64,
+    /// Share of the adapter's inputs dropped while training.
+    pub dropout: f64,
+    /// Rank-stabilized scale.
+    pub rslora: bool,
+    /// The adapted projections by their Hugging Face names, such as `q_proj`.
+    pub target_modules: Vec<String>,
+}
+
+/// Hyper-parameters of the local training.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub struct TrainingPlan {
+    /// Optimizer steps in one round.
+    pub local_steps: u32,
+    /// Examples in one batch.
+    pub batch_examples: u32,
+    /// Batches in one optimizer step.
+    pub accumulation: u32,
+    /// Longest example, in tokens.
+    pub max_tokens: u32,
+    /// Peak learning rate.
+    pub learning_rate: f64,
+    /// Steps until the peak, counted over the whole run.
+    pub warmup_steps: u32,
+    /// The learning rate after the warm-up, over the steps of the whole run.
+    pub schedule: Schedule,
+    /// Decoupled weight decay.
+    pub weight_decay: f64,
+    /// Largest norm of the gradient.
+    pub clip_norm: f64,
+}
+
+/// The learning rate after the warm-up.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub enum Schedule {
+    /// Stays at the peak.
+    Constant,
+    /// Falls to zero in a straight line.
+    Linear,
+    /// Falls to zero along half a cosine.
+    Cosine,
+}
+
+/// How updates become the next global adapter.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub enum StrategyPlan {
+    /// The mean of both factors, weighted by examples.
+    FedAvg,
+}
+
+/// Elastic weight consolidation.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub struct EwcPlan {
+    /// Strength, in per-token KL units.
+    pub lambda: f64,
+    /// Who applies it.
+    pub place: EwcPlace,
+    /// SHA-256 of the anchor's file.
+    pub anchor: Digest,
+}
+
+/// Who pulls toward the anchor.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub enum EwcPlace {
+    /// Each participant, after each optimizer step. The server sends the anchor to those who lack it.
+    Client,
+    /// The server, after averaging.
+    Server,
+}
+
+/// Who is asked in a round, how many must deliver, until when.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct CohortPlan {
+    /// Who may take part.
+    pub participants: Participants,
+    /// Updates that a round needs.
+    pub quorum: u32,
+    /// After this long a round stops waiting for participants that are still training, once the quorum is met.
+    pub soft_deadline: Duration,
+    /// After this long a round ends: with what it has if that is a quorum, else the run fails. It also bounds
+    /// the time in which a quorum must join.
+    pub hard_deadline: Duration,
+    /// A participant that shows no progress for this long is closed and counts as missing.
+    pub stall_limit: Duration,
+    /// After this long the run starts with a quorum instead of the whole cohort.
+    pub join_deadline: Duration,
+}
+
+/// Who may take part.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub enum Participants {
+    /// Every participant of the federation, up to [`LimitsPlan::participants_max`].
+    Any,
+    /// These, and the run waits for all of them until the join deadline.
+    Named(Vec<ParticipantName>),
+}
+
+impl Participants {
+    /// Whether this participant may take part.
+    pub fn admits(&self, name: &ParticipantName) -> bool {
+        match self {
+            Self::Any => true,
+            Self::Named(names) => names.contains(name),
+        }
+    }
+}
+
+/// What an update may be. The bounds also size the fixed-point sum.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub struct LimitsPlan {
+    /// Largest norm of an update.
+    pub update_norm_max: f64,
+    /// Largest weight of an update, in training examples.
+    pub weight_max: u64,
+    /// Most updates in one round.
+    pub participants_max: u32,
+}

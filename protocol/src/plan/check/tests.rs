@@ -1,0 +1,237 @@
+//! Every rule of a plan, by a plan that breaks only this one.
+
+use super::*;
+use crate::plan::{
+    BasePlan, CohortPlan, EwcPlace, EwcPlan, LimitsPlan, LoraPlan, Schedule, SignedPlan,
+    SignedPlanError, StrategyPlan, TrainingPlan,
+};
+
+fn good() -> RunPlan {
+    RunPlan {
+        run: "wards".parse().unwrap(),
+        base: BasePlan {
+            name: "SmolLM2-135M".into(),
+            fingerprint: Digest::of(b"base"),
+        },
+        lora: LoraPlan {
+            rank: 16,
+            alpha: 32.0,
+            dropout: 0.1,
+            rslora: false,
+            target_modules: vec!["q_proj".into(), "v_proj".into()],
+        },
+        layout_digest: Digest::of(b"layout"),
+        adapter_bytes: 1 << 20,
+        rounds: 3,
+        seed: 7,
+        training: TrainingPlan {
+            local_steps: 10,
+            batch_examples: 4,
+            accumulation: 1,
+            max_tokens: 512,
+            learning_rate: 2e-4,
+            warmup_steps: 3,
+            schedule: Schedule::Cosine,
+            weight_decay: 0.0,
+            clip_norm: 1.0,
+        },
+        strategy: StrategyPlan::FedAvg,
+        ewc: Some(EwcPlan {
+            lambda: 1.0,
+            place: EwcPlace::Client,
+            anchor: Digest::of(b"anchor"),
+        }),
+        cohort: CohortPlan {
+            participants: Participants::Named(vec!["a".parse().unwrap(), "b".parse().unwrap()]),
+            quorum: 2,
+            soft_deadline: Duration::from_secs(60),
+            hard_deadline: Duration::from_secs(600),
+            stall_limit: Duration::from_secs(30),
+            join_deadline: Duration::from_secs(60),
+        },
+        limits: LimitsPlan {
+            update_norm_max: 10.0,
+            weight_max: 1000,
+            participants_max: 8,
+        },
+    }
+}
+
+#[track_caller]
+fn refused(field: &str, spoil: impl FnOnce(&mut RunPlan)) {
+    let mut plan = good();
+    spoil(&mut plan);
+    let error = plan.check().unwrap_err();
+    assert_eq!(error.field, field, "{error}");
+    assert!(
+        error.to_string().starts_with(&format!("{field} is ")),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_good_plan_is_checked_and_its_digest_is_that_of_its_bytes() {
+    let plan = good().check().unwrap();
+    assert_eq!(plan.digest(), Digest::of(plan.bytes()));
+    assert_eq!(codec::decode::<RunPlan>(plan.bytes()).unwrap(), good());
+}
+
+#[test]
+fn nonsense_about_the_model_is_refused_by_field() {
+    refused("base.name", |plan| plan.base.name.clear());
+    refused("base.name", |plan| plan.base.name = "a\nb".into());
+    refused("lora.rank", |plan| plan.lora.rank = 0);
+    refused("lora.alpha", |plan| plan.lora.alpha = f64::NAN);
+    refused("lora.dropout", |plan| plan.lora.dropout = 1.0);
+    refused("lora.dropout", |plan| plan.lora.dropout = f64::NAN);
+    refused("lora.target_modules", |plan| {
+        plan.lora.target_modules.clear()
+    });
+    refused("lora.target_modules", |plan| {
+        plan.lora.target_modules[1] = "q_proj".into()
+    });
+    refused("lora.target_modules", |plan| {
+        plan.lora.target_modules[1] = "../etc".into()
+    });
+    refused("adapter_bytes", |plan| plan.adapter_bytes = 0);
+}
+
+#[test]
+fn nonsense_about_training_is_refused_by_field() {
+    refused("rounds", |plan| plan.rounds = 0);
+    refused("training.local_steps", |plan| plan.training.local_steps = 0);
+    refused("training.local_steps times rounds", |plan| {
+        plan.rounds = 100_000;
+        plan.training.local_steps = 1_000_000;
+    });
+    refused("training.batch_examples", |plan| {
+        plan.training.batch_examples = 0
+    });
+    refused("training.accumulation", |plan| {
+        plan.training.accumulation = 0
+    });
+    refused("training.max_tokens", |plan| plan.training.max_tokens = 1);
+    refused("training.learning_rate", |plan| {
+        plan.training.learning_rate = -1.0
+    });
+    refused("training.learning_rate", |plan| {
+        plan.training.learning_rate = 2.0
+    });
+    refused("training.warmup_steps", |plan| {
+        plan.training.warmup_steps = 31
+    });
+    refused("training.weight_decay", |plan| {
+        plan.training.weight_decay = -0.1
+    });
+    refused("training.clip_norm", |plan| {
+        plan.training.clip_norm = f64::INFINITY
+    });
+    refused("ewc.lambda", |plan| plan.ewc.as_mut().unwrap().lambda = 0.0);
+}
+
+#[test]
+fn nonsense_about_the_cohort_is_refused_by_field() {
+    refused("cohort.quorum", |plan| plan.cohort.quorum = 0);
+    refused("cohort.quorum", |plan| plan.cohort.quorum = 3);
+    refused("cohort.quorum", |plan| plan.cohort.quorum = 9);
+    refused("cohort.participants", |plan| {
+        let twice = vec!["a".parse().unwrap(), "a".parse().unwrap()];
+        plan.cohort.participants = Participants::Named(twice);
+    });
+    refused("cohort.participants", |plan| {
+        plan.cohort.quorum = 1;
+        plan.limits.participants_max = 1;
+    });
+    refused("cohort.soft_deadline", |plan| {
+        plan.cohort.soft_deadline = Duration::ZERO
+    });
+    refused("cohort.stall_limit", |plan| {
+        plan.cohort.stall_limit = Duration::MAX
+    });
+    refused("cohort.hard_deadline", |plan| {
+        plan.cohort.hard_deadline = Duration::from_secs(59);
+    });
+    refused("cohort.hard_deadline", |plan| {
+        plan.cohort.join_deadline = Duration::from_secs(601);
+    });
+}
+
+#[test]
+fn nonsense_about_limits_is_refused_by_field() {
+    refused("limits.update_norm_max", |plan| {
+        plan.limits.update_norm_max = 0.0
+    });
+    refused("limits.weight_max", |plan| plan.limits.weight_max = 0);
+    refused("limits.participants_max", |plan| {
+        plan.limits.participants_max = 1_000_000
+    });
+    refused("plan", |plan| {
+        let name = |n: usize| format!("{n:060}").parse().unwrap();
+        plan.cohort.participants = Participants::Named((0..1000).map(name).collect());
+        plan.limits.participants_max = 1000;
+    });
+}
+
+#[test]
+fn a_signed_plan_opens_only_under_its_signature_and_in_its_one_encoding() {
+    let plan = good().check().unwrap();
+    let sign = |bytes: &[u8]| Digest::of(bytes).0.to_vec();
+    let verify = |bytes: &[u8], signature: &[u8]| Digest::of(bytes).0 == signature;
+    let signed = SignedPlan::new(&plan, sign);
+    assert_eq!(signed.open(verify).unwrap(), plan);
+
+    let mut altered = signed.clone();
+    altered.plan[40] ^= 1;
+    assert_eq!(altered.open(verify), Err(SignedPlanError::Signature));
+
+    // The first byte is the length of the run's name; 251 announces a u16 instead, with the same value.
+    let mut padded = vec![251, signed.plan[0], 0];
+    padded.extend_from_slice(&signed.plan[1..]);
+    let mut stretched = SignedPlan {
+        signature: Vec::new(),
+        plan: padded,
+    };
+    stretched.signature = sign(&[b"foedus/plan/1", stretched.plan.as_slice()].concat());
+    let error = stretched.open(verify).unwrap_err();
+    assert!(
+        matches!(
+            error,
+            SignedPlanError::Encoding | SignedPlanError::Decode(_)
+        ),
+        "{error}"
+    );
+
+    let mut nonsense = good();
+    nonsense.rounds = 0;
+    let bytes = codec::encode(&nonsense).unwrap();
+    let signature = sign(&[b"foedus/plan/1", bytes.as_slice()].concat());
+    let error = SignedPlan {
+        plan: bytes,
+        signature,
+    }
+    .open(verify)
+    .unwrap_err();
+    assert!(matches!(error, SignedPlanError::Plan(_)), "{error}");
+}
+
+#[cfg(feature = "quic")]
+#[test]
+fn a_plan_signed_with_a_pem_key_opens_with_the_public_key_and_no_other() {
+    use crate::plan::PlanSigner;
+
+    // RFC 8410, section 10.3: an example private key, published for this purpose.
+    const KEY: &str = "-----BEGIN PRIVATE KEY-----\n\
+        MC4CAQAwBQYDK2VwBCIEINTuctv5E1hK1bbY8fdp+K06/nwoy/HU++CXqI9EdVhC\n\
+        -----END PRIVATE KEY-----\n";
+    let public = "19bf44096984cdfe8541bac167dc3b96c85086aa30b6b6cb0c5c38ad703166e1";
+    let public: Digest = public.parse().unwrap();
+    let plan = good().check().unwrap();
+    let signed = PlanSigner::from_pem(KEY.as_bytes()).unwrap().sign(&plan);
+    assert_eq!(signed.signature.len(), 64);
+    assert_eq!(signed.open_with(&public.0).unwrap(), plan);
+    assert_eq!(signed.open_with(&[1; 32]), Err(SignedPlanError::Signature));
+    assert!(matches!(
+        PlanSigner::from_pem(b"x"),
+        Err(SignedPlanError::Key)
+    ));
+}

@@ -1,0 +1,67 @@
+//! What one endpoint allows: connections, handshakes, streams, windows, silence.
+//!
+//! The defaults suit a federation of up to a few hundred sites over the internet. Windows bound
+//! what a peer can make us buffer: at most [`Limits::connection_window_bytes`] a connection, and
+//! only while the program does not read.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use quinn::{TransportConfig, VarInt};
+
+/// Limits of one endpoint.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Limits {
+    /// Connections admitted at a time; one more is refused as busy. Servers only.
+    pub connections: usize,
+    /// Handshakes in progress at a time; beyond half of it an address must prove itself by a
+    /// retry (RFC 9000, section 8.1.2). Servers only.
+    pub handshakes: usize,
+    /// How long a handshake may take, admission included.
+    pub handshake_timeout: Duration,
+    /// How long a peer may be silent before its connection counts as lost.
+    pub idle_timeout: Duration,
+    /// How often we speak when there is nothing to say, so that firewalls keep the path open.
+    pub keep_alive: Duration,
+    /// Transfers that the peer may have open to us at a time.
+    pub transfers: u32,
+    /// Bytes of one transfer in flight: bandwidth times delay, 1 Gbit/s at 130 ms by default.
+    pub stream_window_bytes: u32,
+    /// Bytes of all streams of one connection in flight.
+    pub connection_window_bytes: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections: 256,
+            handshakes: 64,
+            handshake_timeout: Duration::from_secs(10),
+            idle_timeout: Duration::from_secs(30),
+            keep_alive: Duration::from_secs(8),
+            transfers: 4,
+            stream_window_bytes: 16 * 1024 * 1024,
+            connection_window_bytes: 24 * 1024 * 1024,
+        }
+    }
+}
+
+impl Limits {
+    /// Returns quinn's settings, with `control_streams` streams that the peer may open both ways.
+    pub(super) fn transport(&self, control_streams: u32) -> Arc<TransportConfig> {
+        let mut config = TransportConfig::default();
+        // A timeout beyond 2^62 ms is none at all.
+        let idle = self.idle_timeout.try_into().ok();
+        config
+            .max_concurrent_bidi_streams(VarInt::from_u32(control_streams))
+            .max_concurrent_uni_streams(VarInt::from_u32(self.transfers))
+            .max_idle_timeout(idle)
+            .keep_alive_interval(Some(self.keep_alive))
+            .stream_receive_window(VarInt::from_u32(self.stream_window_bytes))
+            .receive_window(VarInt::from_u32(self.connection_window_bytes))
+            .send_window(u64::from(self.stream_window_bytes))
+            // Foedus sends no unreliable datagrams and takes none.
+            .datagram_receive_buffer_size(None);
+        Arc::new(config)
+    }
+}

@@ -1,0 +1,365 @@
+//! Our own side of mutual authentication: certificate, key, authority, revocation list.
+//!
+//! [`TlsFiles`] names the four files as the configuration of a server or a client does;
+//! [`TlsMaterial`] is their checked content. The private key lives inside ring's key objects only:
+//! its PEM and DER forms are wiped after reading, and nothing here prints it.
+
+use std::fmt;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use ring::signature::{Ed25519KeyPair, KeyPair, UnparsedPublicKey};
+use rustls::crypto::ring::sign::any_eddsa_type;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{
+    CertificateDer, CertificateRevocationListDer, PrivatePkcs8KeyDer, TrustAnchor, UnixTime,
+};
+use rustls::sign::CertifiedKey;
+use serde::Deserialize;
+use thiserror::Error;
+use webpki::{CertRevocationList, OwnedCertRevocationList};
+use x509_parser::prelude::{CertificateRevocationList, FromDer, X509Certificate};
+use zeroize::{Zeroize, Zeroizing};
+
+use super::certificate::PartyCertificate;
+use super::rejection::{Rejection, moment};
+use super::verifier::{check, unix};
+use crate::identity::{Identity, Role};
+
+/// Where a party keeps its TLS material, all PEM.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq)]
+#[serde(deny_unknown_fields)]
+pub struct TlsFiles {
+    /// Our certificate, followed by intermediate ones if there are any.
+    pub certificate: PathBuf,
+    /// Our private key, PKCS #8.
+    pub key: PathBuf,
+    /// The federation's authority.
+    pub authority: PathBuf,
+    /// The authority's revocation list; without one, revocation is not checked.
+    pub revocations: Option<PathBuf>,
+}
+
+impl TlsFiles {
+    /// Reads and checks the files.
+    ///
+    /// # Errors
+    /// [`MaterialError`] names the file.
+    pub fn load(&self) -> Result<TlsMaterial, MaterialError> {
+        let certificate = read(&self.certificate)?;
+        let key = read(&self.key)?;
+        let authority = read(&self.authority)?;
+        let revocations = self.revocations.as_deref().map(read).transpose()?;
+        warn_if_shared(&self.key);
+        let list = revocations.as_deref().map(String::as_str);
+        TlsMaterial::from_pem(&certificate, &key, &authority, list)
+    }
+}
+
+fn read(path: &Path) -> Result<Zeroizing<String>, MaterialError> {
+    match fs::read_to_string(path) {
+        Ok(text) => Ok(Zeroizing::new(text)),
+        Err(cause) => Err(MaterialError::Read {
+            path: path.to_owned(),
+            cause,
+        }),
+    }
+}
+
+#[cfg(unix)]
+fn warn_if_shared(key: &Path) {
+    use std::os::unix::fs::PermissionsExt;
+    let shared = fs::metadata(key).is_ok_and(|found| found.permissions().mode() & 0o077 != 0);
+    if shared {
+        let path = key.display();
+        tracing::warn!("others on this machine may read the private key {path}; run chmod 600");
+    }
+}
+
+#[cfg(not(unix))]
+fn warn_if_shared(_key: &Path) {}
+
+/// Checked TLS material; cheap to clone.
+#[derive(Clone)]
+pub struct TlsMaterial(Arc<Content>);
+
+struct Content {
+    own: PartyCertificate,
+    certified: Arc<CertifiedKey>,
+    signing: Ed25519KeyPair,
+    authorities: Vec<Authority>,
+    revocations: Revocations,
+}
+
+struct Authority {
+    anchor: TrustAnchor<'static>,
+    expires: SystemTime,
+}
+
+impl TlsMaterial {
+    /// Reads the four PEM texts.
+    ///
+    /// The certificate is checked against its key, not against the authority: see
+    /// [`TlsMaterial::check`].
+    ///
+    /// # Errors
+    /// [`MaterialError`] says which of the four is wrong and how.
+    pub fn from_pem(
+        certificate: &str,
+        key: &str,
+        authority: &str,
+        revocations: Option<&str>,
+    ) -> Result<Self, MaterialError> {
+        let chain = certificates("certificate", certificate)?;
+        let end_entity = chain.first().ok_or(MaterialError::Empty {
+            what: "certificate",
+        })?;
+        let own = PartyCertificate::read(end_entity).map_err(MaterialError::Certificate)?;
+        let (certified, signing) = key_pair(chain, key)?;
+        if signing.public_key().as_ref() != own.public_key {
+            return Err(MaterialError::KeyMismatch {
+                identity: Box::new(own.identity),
+            });
+        }
+        let revocations = revocations.map(self::revocations).transpose()?;
+        Ok(Self(Arc::new(Content {
+            own,
+            certified: Arc::new(certified),
+            signing,
+            authorities: authorities(authority)?,
+            revocations: revocations.unwrap_or_default(),
+        })))
+    }
+
+    /// Returns who we are.
+    pub fn identity(&self) -> &Identity {
+        &self.0.own.identity
+    }
+
+    /// Returns the Ed25519 public key of our certificate.
+    pub fn public_key(&self) -> [u8; 32] {
+        self.0.own.public_key
+    }
+
+    /// Returns our certificate's serial number, in hexadecimal.
+    pub fn serial(&self) -> &str {
+        &self.0.own.serial
+    }
+
+    /// Returns when the first of our certificate and our authority expires; programs warn 30 days
+    /// ahead.
+    pub fn expires(&self) -> SystemTime {
+        let own = self.0.own.expires;
+        let last = self.0.authorities.iter().map(|a| a.expires).max();
+        last.map_or(own, |authority| own.min(authority))
+    }
+
+    /// Returns when the authority promised a newer revocation list; past that, programs warn.
+    pub fn revocations_due(&self) -> Option<SystemTime> {
+        self.0.revocations.due
+    }
+
+    /// Says whether there is a revocation list at all.
+    pub fn checks_revocation(&self) -> bool {
+        !self.0.revocations.lists.is_empty()
+    }
+
+    /// Signs `message` with our certificate's key (Ed25519, RFC 8032).
+    pub fn sign(&self, message: &[u8]) -> [u8; 64] {
+        let signature = self.0.signing.sign(message);
+        signature
+            .as_ref()
+            .try_into()
+            .expect("an Ed25519 signature has 64 bytes")
+    }
+
+    /// Checks our own certificate as a peer with the same authority and list, who expects `role`, would at `now`.
+    ///
+    /// # Errors
+    /// The [`Rejection`] that the peer would find.
+    pub fn check(&self, role: Role, now: SystemTime) -> Result<(), Rejection> {
+        self.check_chain(&self.0.certified.cert, role, now)
+    }
+
+    /// Checks a peer's chain, end entity first.
+    pub(super) fn check_chain(
+        &self,
+        chain: &[CertificateDer<'_>],
+        expected: Role,
+        now: SystemTime,
+    ) -> Result<(), Rejection> {
+        let (end_entity, intermediates) = chain.split_first().ok_or(Rejection::NoCertificate)?;
+        check(self, end_entity, intermediates, expected, unix(now))
+    }
+
+    pub(super) fn certified(&self) -> Arc<CertifiedKey> {
+        Arc::clone(&self.0.certified)
+    }
+
+    pub(super) fn revocations(&self) -> &[CertRevocationList<'static>] {
+        &self.0.revocations.lists
+    }
+
+    /// Returns the authorities that have not expired at `now`. webpki leaves that to its caller.
+    pub(super) fn anchors_at(&self, now: UnixTime) -> Vec<TrustAnchor<'static>> {
+        let now = moment(now.as_secs());
+        let living = self.0.authorities.iter().filter(|a| a.expires >= now);
+        living.map(|authority| authority.anchor.clone()).collect()
+    }
+}
+
+impl fmt::Debug for TlsMaterial {
+    /// Prints whose it is, and nothing of the key.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TlsMaterial")
+            .field("identity", &self.identity().to_string())
+            .field("serial", &self.serial())
+            .field("checks_revocation", &self.checks_revocation())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Verifies an Ed25519 signature made by [`TlsMaterial::sign`].
+pub fn verify_signature(public_key: &[u8; 32], message: &[u8], signature: &[u8]) -> bool {
+    UnparsedPublicKey::new(&ring::signature::ED25519, public_key)
+        .verify(message, signature)
+        .is_ok()
+}
+
+fn certificates(
+    what: &'static str,
+    pem: &str,
+) -> Result<Vec<CertificateDer<'static>>, MaterialError> {
+    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem.as_bytes()).collect();
+    match found {
+        Ok(list) if list.is_empty() => Err(MaterialError::Empty { what }),
+        Ok(list) => Ok(list),
+        Err(cause) => Err(MaterialError::Pem { what, cause }),
+    }
+}
+
+fn key_pair(
+    chain: Vec<CertificateDer<'static>>,
+    pem: &str,
+) -> Result<(CertifiedKey, Ed25519KeyPair), MaterialError> {
+    let mut der = PrivatePkcs8KeyDer::from_pem_slice(pem.as_bytes())
+        .map_err(|cause| MaterialError::Pem { what: "key", cause })?;
+    let tls = any_eddsa_type(&der);
+    let signing = Ed25519KeyPair::from_pkcs8_maybe_unchecked(der.secret_pkcs8_der());
+    der.zeroize();
+    match (tls, signing) {
+        (Ok(tls), Ok(signing)) => Ok((CertifiedKey::new(chain, tls), signing)),
+        _ => Err(MaterialError::Key),
+    }
+}
+
+fn authorities(pem: &str) -> Result<Vec<Authority>, MaterialError> {
+    let list = certificates("authority", pem)?;
+    list.iter().map(authority).collect()
+}
+
+fn authority(der: &CertificateDer<'static>) -> Result<Authority, MaterialError> {
+    let anchor = webpki::anchor_from_trusted_cert(der)
+        .map_err(|error| MaterialError::Authority {
+            what: error.to_string(),
+        })?
+        .to_owned();
+    let (_, certificate) =
+        X509Certificate::from_der(der).map_err(|error| MaterialError::Authority {
+            what: error.to_string(),
+        })?;
+    if !certificate.is_ca() {
+        return Err(MaterialError::Authority {
+            what: "it is not the certificate of an authority".to_owned(),
+        });
+    }
+    let seconds = certificate.validity().not_after.timestamp();
+    Ok(Authority {
+        anchor,
+        expires: moment(u64::try_from(seconds).unwrap_or(0)),
+    })
+}
+
+#[derive(Default)]
+struct Revocations {
+    lists: Vec<CertRevocationList<'static>>,
+    due: Option<SystemTime>,
+}
+
+fn revocations(pem: &str) -> Result<Revocations, MaterialError> {
+    let what = "revocations";
+    let mut found = Revocations::default();
+    for der in CertificateRevocationListDer::pem_slice_iter(pem.as_bytes()) {
+        let der = der.map_err(|cause| MaterialError::Pem { what, cause })?;
+        let list = OwnedCertRevocationList::from_der(&der).map_err(|error| {
+            MaterialError::Revocations {
+                what: error.to_string(),
+            }
+        })?;
+        found.lists.push(list.into());
+        found.due = found.due.into_iter().chain(next_update(&der)).min();
+    }
+    if found.lists.is_empty() {
+        return Err(MaterialError::Empty { what });
+    }
+    Ok(found)
+}
+
+fn next_update(der: &[u8]) -> Option<SystemTime> {
+    let (_, list) = CertificateRevocationList::from_der(der).ok()?;
+    let seconds = list.next_update()?.timestamp();
+    Some(moment(u64::try_from(seconds).ok()?))
+}
+
+/// Why TLS material cannot be used.
+#[derive(Debug, Error)]
+pub enum MaterialError {
+    /// A file cannot be read.
+    #[error("cannot read {}: {cause}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        cause: std::io::Error,
+    },
+    /// A PEM text holds nothing of the kind expected.
+    #[error("the {what} file holds no such PEM block; was another file named?")]
+    Empty {
+        /// `certificate`, `authority` or `revocations`.
+        what: &'static str,
+    },
+    /// A PEM text is broken.
+    #[error("the {what} file is not PEM of that kind: {cause}")]
+    Pem {
+        /// `certificate`, `key`, `authority` or `revocations`.
+        what: &'static str,
+        /// What is wrong with it.
+        cause: rustls::pki_types::pem::Error,
+    },
+    /// Our certificate is not a Foedus one.
+    #[error("our own certificate is of no use: {0}")]
+    Certificate(Rejection),
+    /// The key is not PKCS #8 Ed25519.
+    #[error("the key is not an Ed25519 key in PKCS #8; make one with foedus-certs request")]
+    Key,
+    /// Certificate and key belong to different requests.
+    #[error("the key does not belong to the certificate of {identity}")]
+    KeyMismatch {
+        /// Whose certificate it is.
+        identity: Box<Identity>,
+    },
+    /// The authority cannot be used.
+    #[error("the authority's certificate is of no use: {what}")]
+    Authority {
+        /// What is wrong with it.
+        what: String,
+    },
+    /// The revocation list cannot be used.
+    #[error("the revocation list is of no use: {what}")]
+    Revocations {
+        /// What is wrong with it.
+        what: String,
+    },
+}

@@ -1,0 +1,15 @@
+//! The protocol's behaviour through its public interface: one binary, a module per subject.
+//!
+//! Each rule of `docs/protocol.md` has its number (`J1`, `R3`, ...) in the doc comment of the test that checks it.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod bytes;
+mod hostile;
+mod join;
+mod pair;
+mod resume;
+mod round;
+mod rules;
+mod seeded;
+mod suspicion;

@@ -1,0 +1,1029 @@
+//! A federation in memory: one coordinator, n participants, a virtual clock and a network that can be bad.
+//!
+//! Control messages of one connection and direction arrive in order, as on a QUIC stream; bulk transfers and the
+//! messages of different links overtake each other. A lost connection takes everything in flight with it, and the two
+//! ends notice at different times. Everything random comes from one seed.
+//!
+//! The owners played here (a server that folds, a client that trains) check the promises of the state machines as
+//! they go; see [`Server`].
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+
+use protocol::close::{CloseCode, RefusalReason};
+use protocol::coordinator::{self, Coordinator, Outcome, Report, RoundSummary};
+use protocol::message::{Content, Metrics, ToClient, ToServer, TransferHeader};
+use protocol::participant::{self, AnchorCopy, Disposition, Participant, Spooled};
+use protocol::plan::{
+    BasePlan, CheckedPlan, CohortPlan, LimitsPlan, LoraPlan, Participants, RunPlan, Schedule,
+    SignedPlan, StrategyPlan, TrainingPlan,
+};
+use protocol::{ConnectionId, Digest, ParticipantName, Round, Text, TransferId};
+
+/// SplitMix64: small, and the same on every machine.
+pub(crate) struct Rng(pub(crate) u64);
+
+impl Rng {
+    pub(crate) fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+
+    pub(crate) fn below(&mut self, limit: u64) -> u64 {
+        self.next() % limit
+    }
+
+    pub(crate) fn chance(&mut self, per_mille: u64) -> bool {
+        self.below(1000) < per_mille
+    }
+
+    fn between(&mut self, range: (u64, u64)) -> Duration {
+        Duration::from_millis(range.0 + self.below(range.1 - range.0 + 1))
+    }
+}
+
+/// How bad the network and the sites are. Times in milliseconds, chances per mille.
+#[derive(Clone, Debug)]
+pub(crate) struct Weather {
+    pub(crate) latency_ms: (u64, u64),
+    pub(crate) bulk_ms: (u64, u64),
+    pub(crate) train_ms: (u64, u64),
+    pub(crate) fold_ms: (u64, u64),
+    /// Per control message: the connection breaks instead.
+    pub(crate) cut: u64,
+    /// Per bulk transfer: the connection breaks while it runs.
+    pub(crate) cut_bulk: u64,
+    /// Per bulk transfer to the server: it arrives twice.
+    pub(crate) duplicate: u64,
+    /// Per training: the process dies and starts again.
+    pub(crate) kill: u64,
+    /// Per training: the process hangs and never reports again.
+    pub(crate) hang: u64,
+    /// Per update: the server refuses it.
+    pub(crate) refuse: u64,
+    /// Per site: it declines the plan.
+    pub(crate) decline: u64,
+    /// Per dial: it fails.
+    pub(crate) dial_fails: u64,
+    /// Killed processes find their update on disk.
+    pub(crate) spool: bool,
+}
+
+impl Weather {
+    /// Nothing goes wrong: 10 ms each way, 100 ms of bulk, a second of training.
+    pub(crate) fn fair() -> Self {
+        Self {
+            latency_ms: (10, 10),
+            bulk_ms: (100, 100),
+            train_ms: (1000, 1000),
+            fold_ms: (5, 5),
+            cut: 0,
+            cut_bulk: 0,
+            duplicate: 0,
+            kill: 0,
+            hang: 0,
+            refuse: 0,
+            decline: 0,
+            dial_fails: 0,
+            spool: false,
+        }
+    }
+}
+
+/// One end of a line has something coming.
+#[derive(Clone, Debug)]
+enum Event {
+    ServerGets(ConnectionId, ToServer),
+    ServerGetsTransfer(ConnectionId, TransferHeader),
+    ServerConnected(ConnectionId, usize),
+    ServerLost(ConnectionId),
+    SiteConnected(ConnectionId),
+    SiteGets(ConnectionId, ToClient),
+    SiteGetsTransfer(ConnectionId, TransferHeader),
+    SiteLost(ConnectionId, Option<CloseCode>),
+    BulkCut(ConnectionId, Option<(TransferHeader, u64)>),
+    DialFailed(usize, u64),
+    PlanChecked(usize, u64, SignedPlan),
+    Step(usize, u64, Round, u32),
+    Trained(usize, u64, Round),
+    Restart(usize),
+    Folded(ParticipantName),
+    Aggregated(Round),
+}
+
+/// A connection, as its two ends see it.
+#[derive(Debug)]
+struct Line {
+    site: usize,
+    server_open: bool,
+    site_open: bool,
+    /// Nothing arrives any more, though an end may not know yet.
+    cut: bool,
+    to_server_until: Instant,
+    to_site_until: Instant,
+}
+
+/// One institution: the machine and what its owner would keep.
+pub(crate) struct Site {
+    pub(crate) name: ParticipantName,
+    pub(crate) machine: Participant,
+    pub(crate) connection: Option<ConnectionId>,
+    pub(crate) kept: BTreeSet<TransferId>,
+    pub(crate) spool: Option<Spooled>,
+    pub(crate) acknowledged: BTreeSet<Round>,
+    pub(crate) trainings: Vec<Round>,
+    pub(crate) outcome: Option<participant::Outcome>,
+    pub(crate) declines: bool,
+    /// Bulk streams sent, by header: tells resumed ones by their offset.
+    pub(crate) delivered: Vec<TransferHeader>,
+    /// Does not report or deliver by itself: tests speak for it.
+    pub(crate) manual: bool,
+    /// Its machine hears nothing any more: the test is the participant.
+    pub(crate) puppet: bool,
+    generation: u64,
+    global: Option<Digest>,
+}
+
+/// What a server would do, with the promises it relies on checked on the way: a fold is asked for once per
+/// participant and round, never after the round was closed, and no round closes without its quorum.
+#[derive(Default)]
+pub(crate) struct Server {
+    pub(crate) folded: BTreeMap<Round, BTreeSet<ParticipantName>>,
+    pub(crate) summaries: Vec<RoundSummary>,
+    pub(crate) outcome: Option<Outcome>,
+    pub(crate) closes: Vec<(Option<ParticipantName>, CloseCode)>,
+    pub(crate) reports: Vec<Report>,
+    pub(crate) sent: Vec<(ParticipantName, ToClient)>,
+    pub(crate) transfers: Vec<(ParticipantName, TransferHeader)>,
+    with_owner: BTreeSet<ParticipantName>,
+    asked: BTreeSet<(Round, ParticipantName)>,
+}
+
+pub(crate) struct Pair {
+    pub(crate) now: Instant,
+    pub(crate) began: Instant,
+    pub(crate) plan: CheckedPlan,
+    pub(crate) coordinator: Coordinator,
+    pub(crate) server: Server,
+    pub(crate) sites: Vec<Site>,
+    pub(crate) weather: Weather,
+    pub(crate) rng: Rng,
+    queue: BTreeMap<(Instant, u64), Event>,
+    lines: BTreeMap<ConnectionId, Line>,
+    sequence: u64,
+    next_connection: u64,
+    /// Answers to folds are withheld until the test gives them.
+    pub(crate) hold_folds: bool,
+}
+
+/// A plan that is easy to reason about: soft deadline 30 s, hard 120 s, stall 20 s, join 10 s, four steps.
+pub(crate) fn plan(participants: &[&str], quorum: u32, rounds: u32) -> RunPlan {
+    let named = participants
+        .iter()
+        .map(|name| name.parse().unwrap())
+        .collect();
+    RunPlan {
+        run: "run-1".parse().unwrap(),
+        base: BasePlan {
+            name: "tiny".into(),
+            fingerprint: Digest::of(b"base"),
+        },
+        lora: LoraPlan {
+            rank: 4,
+            alpha: 8.0,
+            dropout: 0.0,
+            rslora: false,
+            target_modules: vec!["q_proj".into()],
+        },
+        layout_digest: Digest::of(b"layout"),
+        adapter_bytes: ADAPTER_BYTES,
+        rounds,
+        seed: 1,
+        training: TrainingPlan {
+            local_steps: 4,
+            batch_examples: 1,
+            accumulation: 1,
+            max_tokens: 64,
+            learning_rate: 1e-3,
+            warmup_steps: 0,
+            schedule: Schedule::Constant,
+            weight_decay: 0.0,
+            clip_norm: 1.0,
+        },
+        strategy: StrategyPlan::FedAvg,
+        ewc: None,
+        cohort: CohortPlan {
+            participants: Participants::Named(named),
+            quorum,
+            soft_deadline: Duration::from_secs(30),
+            hard_deadline: Duration::from_secs(120),
+            stall_limit: Duration::from_secs(20),
+            join_deadline: Duration::from_secs(10),
+        },
+        limits: LimitsPlan {
+            update_norm_max: 10.0,
+            weight_max: 1000,
+            participants_max: 16,
+        },
+    }
+}
+
+pub(crate) const ADAPTER_BYTES: u64 = 1 << 20;
+
+pub(crate) fn name(text: &str) -> ParticipantName {
+    text.parse().unwrap()
+}
+
+pub(crate) fn sign(plan: &CheckedPlan) -> SignedPlan {
+    SignedPlan::new(plan, |bytes| Digest::of(bytes).0.to_vec())
+}
+
+pub(crate) fn verify(bytes: &[u8], signature: &[u8]) -> bool {
+    Digest::of(bytes).0 == signature
+}
+
+/// An adapter or update by what it stands for.
+pub(crate) fn content(of: &str) -> Content {
+    Content {
+        bytes: ADAPTER_BYTES,
+        sha256: Digest::of(of.as_bytes()),
+    }
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "an instant to count virtual time from"
+)]
+pub(crate) fn an_instant() -> Instant {
+    Instant::now()
+}
+
+pub(crate) fn coordinator(
+    plan: &CheckedPlan,
+    anchor: Option<Content>,
+    now: Instant,
+) -> Coordinator {
+    let setup = coordinator::Setup {
+        plan: plan.clone(),
+        signed: sign(plan),
+        adapter: content("start"),
+        anchor,
+        software: Text::new("test server"),
+    };
+    Coordinator::new(setup, now).unwrap()
+}
+
+impl Pair {
+    /// A federation of the plan's participants, all of which dial at once.
+    pub(crate) fn new(plan: RunPlan, weather: Weather, seed: u64) -> Self {
+        let names = match &plan.cohort.participants {
+            Participants::Named(names) => names.clone(),
+            Participants::Any => Vec::new(),
+        };
+        let plan = plan.check().unwrap();
+        let now = an_instant();
+        let mut pair = Self {
+            now,
+            began: now,
+            coordinator: coordinator(&plan, None, now),
+            plan,
+            server: Server::default(),
+            sites: Vec::new(),
+            weather,
+            rng: Rng(seed),
+            queue: BTreeMap::new(),
+            lines: BTreeMap::new(),
+            sequence: 0,
+            next_connection: 1,
+            hold_folds: false,
+        };
+        for name in names {
+            pair.add_site(name);
+        }
+        pair
+    }
+
+    /// Adds a site that dials now and returns its index.
+    pub(crate) fn add_site(&mut self, name: ParticipantName) -> usize {
+        let declines = self.rng.chance(self.weather.decline);
+        let machine = self.machine(&name, None);
+        self.sites.push(Site {
+            name,
+            machine,
+            connection: None,
+            kept: BTreeSet::new(),
+            spool: None,
+            acknowledged: BTreeSet::new(),
+            trainings: Vec::new(),
+            outcome: None,
+            declines,
+            delivered: Vec::new(),
+            manual: false,
+            puppet: false,
+            generation: 0,
+            global: None,
+        });
+        self.sites.len() - 1
+    }
+
+    fn machine(&mut self, name: &ParticipantName, spooled: Option<Spooled>) -> Participant {
+        let software = Text::new("test client");
+        let mut setup = participant::Setup::new(name.clone(), software, self.rng.next());
+        setup.spooled = spooled;
+        Participant::new(setup, self.now)
+    }
+
+    // Driving.
+
+    /// Does everything that is due at the next instant at which anything is; false if nothing ever is.
+    pub(crate) fn step(&mut self) -> bool {
+        self.act();
+        let event = self.queue.keys().next().map(|&(at, _)| at);
+        let timers = self
+            .sites
+            .iter()
+            .filter_map(|site| site.machine.poll_timeout());
+        let next = timers
+            .chain(event)
+            .chain(self.coordinator.poll_timeout())
+            .min();
+        let Some(next) = next else {
+            return false;
+        };
+        self.now = self.now.max(next);
+        while let Some(entry) = self.queue.first_entry() {
+            if self.now < entry.key().0 {
+                break;
+            }
+            let event = entry.remove();
+            self.happen(event);
+            self.act();
+        }
+        for site in &mut self.sites {
+            if site
+                .machine
+                .poll_timeout()
+                .is_some_and(|due| due <= self.now)
+            {
+                site.machine.handle_timeout(self.now);
+            }
+        }
+        if self
+            .coordinator
+            .poll_timeout()
+            .is_some_and(|due| due <= self.now)
+        {
+            self.coordinator.handle_timeout(self.now);
+        }
+        self.act();
+        true
+    }
+
+    /// Runs until the run is over on every side.
+    pub(crate) fn drive(&mut self) {
+        assert!(self.drive_bounded(200_000), "the run does not end");
+    }
+
+    /// Runs at most this many steps; true if the run ended.
+    pub(crate) fn drive_bounded(&mut self, steps: usize) -> bool {
+        for _ in 0..steps {
+            if !self.step() {
+                break;
+            }
+            if self.server.outcome.is_some() && self.sites.iter().all(|site| site.outcome.is_some())
+            {
+                return true;
+            }
+        }
+        self.server.outcome.is_some()
+    }
+
+    /// Runs until the condition holds.
+    pub(crate) fn drive_until(&mut self, what: &str, condition: impl Fn(&Self) -> bool) {
+        for _ in 0..50_000 {
+            if condition(self) {
+                return;
+            }
+            assert!(self.step(), "nothing happens any more before: {what}");
+        }
+        panic!("does not come about: {what}");
+    }
+
+    /// Lets virtual time pass.
+    pub(crate) fn wait(&mut self, time: Duration) {
+        let until = self.now + time;
+        loop {
+            self.act();
+            let event = self.queue.keys().next().map(|&(at, _)| at);
+            let timers = self
+                .sites
+                .iter()
+                .filter_map(|site| site.machine.poll_timeout());
+            let next = timers
+                .chain(event)
+                .chain(self.coordinator.poll_timeout())
+                .min();
+            if next.is_none_or(|next| until < next) {
+                break;
+            }
+            self.step();
+        }
+        self.now = self.now.max(until);
+    }
+
+    // Faults, by hand or by the weather.
+
+    /// Breaks a site's connection; the server notices a second later.
+    pub(crate) fn cut(&mut self, site: usize) {
+        if let Some(connection) = self.sites[site].connection {
+            self.break_line(connection);
+        }
+    }
+
+    /// Kills a site's process for good.
+    pub(crate) fn kill(&mut self, site: usize) {
+        self.cut(site);
+        let site = &mut self.sites[site];
+        site.generation += 1;
+        site.connection = None;
+        site.outcome = Some(participant::Outcome::ServerAway);
+        site.machine.leave(Text::new("killed"), self.now);
+        while site.machine.poll_action().is_some() {}
+        site.machine
+            .handle_timeout(self.now + Duration::from_secs(3600));
+        while site.machine.poll_action().is_some() {}
+    }
+
+    /// Starts a killed site's process again.
+    pub(crate) fn restart(&mut self, site: usize) {
+        let name = self.sites[site].name.clone();
+        let spooled = self.sites[site]
+            .spool
+            .clone()
+            .filter(|_| self.weather.spool);
+        let machine = self.machine(&name, spooled);
+        let site = &mut self.sites[site];
+        site.generation += 1;
+        site.machine = machine;
+        site.kept.clear();
+        site.outcome = None;
+        site.global = None;
+    }
+
+    fn break_line(&mut self, connection: ConnectionId) {
+        let Some(line) = self.lines.get_mut(&connection) else {
+            return;
+        };
+        line.cut = true;
+        let (now, site_open, server_open) = (self.now, line.site_open, line.server_open);
+        if site_open {
+            self.at(now, Event::SiteLost(connection, None));
+        }
+        if server_open {
+            let notices = now + self.rng.between((1000, 1000));
+            self.at(notices, Event::ServerLost(connection));
+        }
+    }
+
+    // The network.
+
+    fn at(&mut self, when: Instant, event: Event) {
+        self.sequence += 1;
+        self.queue.insert((when, self.sequence), event);
+    }
+
+    fn send_to_server(&mut self, connection: ConnectionId, event: Event) {
+        let latency = self.rng.between(self.weather.latency_ms);
+        let now = self.now;
+        let Some(line) = self.lines.get_mut(&connection) else {
+            return;
+        };
+        line.to_server_until = line.to_server_until.max(now + latency);
+        let when = line.to_server_until;
+        self.at(when, event);
+    }
+
+    fn send_to_site(&mut self, connection: ConnectionId, event: Event) {
+        let latency = self.rng.between(self.weather.latency_ms);
+        let now = self.now;
+        let Some(line) = self.lines.get_mut(&connection) else {
+            return;
+        };
+        line.to_site_until = line.to_site_until.max(now + latency);
+        let when = line.to_site_until;
+        self.at(when, event);
+    }
+
+    fn bulk_time(&mut self) -> Duration {
+        self.rng.between(self.weather.latency_ms) + self.rng.between(self.weather.bulk_ms)
+    }
+
+    /// Speaks for a site: the message goes to the server whatever its machine thinks.
+    pub(crate) fn say(&mut self, site: usize, message: ToServer) {
+        let connection = self.sites[site].connection.unwrap();
+        self.send_to_server(connection, Event::ServerGets(connection, message));
+    }
+
+    /// Delivers bulk bytes for a site, whatever its machine thinks.
+    pub(crate) fn pour(&mut self, site: usize, header: TransferHeader) {
+        let connection = self.sites[site].connection.unwrap();
+        self.send_to_server(connection, Event::ServerGetsTransfer(connection, header));
+    }
+
+    fn happen(&mut self, event: Event) {
+        match event {
+            Event::ServerGets(connection, message) => {
+                if self.lines[&connection].reaches_server() {
+                    self.coordinator
+                        .handle_message(connection, message, self.now);
+                }
+            }
+            Event::ServerGetsTransfer(connection, header) => {
+                self.server_gets_transfer(connection, header)
+            }
+            Event::ServerConnected(connection, site) => {
+                let name = self.sites[site].name.clone();
+                self.coordinator
+                    .handle_connected(connection, name, self.now);
+            }
+            Event::ServerLost(connection) => {
+                if let Some(line) = self.lines.get_mut(&connection)
+                    && std::mem::take(&mut line.server_open)
+                {
+                    self.coordinator.handle_disconnected(connection, self.now);
+                }
+            }
+            Event::BulkCut(connection, kept) => self.bulk_cut(connection, kept),
+            Event::Folded(name) => self.folded(name),
+            Event::Aggregated(round) => {
+                let adapter = content(&format!("global after {round}"));
+                self.coordinator
+                    .round_aggregated(adapter, self.now)
+                    .unwrap();
+            }
+            Event::Restart(site) => self.restart(site),
+            other => self.happen_at_site(other),
+        }
+    }
+
+    fn happen_at_site(&mut self, event: Event) {
+        let now = self.now;
+        match event {
+            Event::SiteConnected(connection) => {
+                if let Some(site) = self.site_of(connection) {
+                    site.machine.handle_connected(now);
+                }
+            }
+            Event::SiteGets(connection, message) => {
+                if self.lines[&connection].reaches_site()
+                    && let Some(site) = self.site_of(connection)
+                {
+                    site.machine.handle_message(message, now);
+                }
+            }
+            Event::SiteGetsTransfer(connection, header) => {
+                if self.lines[&connection].reaches_site()
+                    && let Some(site) = self.site_of(connection)
+                    && site.machine.handle_transfer_received(&header, now) == Disposition::Keep
+                {
+                    site.kept.insert(header.id);
+                }
+            }
+            Event::SiteLost(connection, code) => {
+                let site = self.site_of(connection);
+                if let Some(site) = site {
+                    site.connection = None;
+                    site.machine.handle_disconnected(code, now);
+                }
+                if let Some(line) = self.lines.get_mut(&connection) {
+                    line.site_open = false;
+                }
+            }
+            Event::DialFailed(site, generation) => {
+                let site = &mut self.sites[site];
+                if site.generation == generation {
+                    site.machine.handle_connect_failed(now);
+                }
+            }
+            Event::PlanChecked(site, generation, signed) => {
+                self.plan_checked(site, generation, &signed)
+            }
+            Event::Step(site, generation, round, step) => {
+                let site = &mut self.sites[site];
+                if site.generation == generation {
+                    site.machine.progress(round, step);
+                }
+            }
+            Event::Trained(site, generation, round) => self.trained(site, generation, round),
+            _ => unreachable!("an event of the server"),
+        }
+    }
+
+    fn site_of(&mut self, connection: ConnectionId) -> Option<&mut Site> {
+        let site = &mut self.sites[self.lines.get(&connection)?.site];
+        (site.connection == Some(connection) && !site.puppet).then_some(site)
+    }
+
+    // The server's owner.
+
+    fn server_gets_transfer(&mut self, connection: ConnectionId, header: TransferHeader) {
+        if !self.lines[&connection].reaches_server() {
+            return;
+        }
+        let open = self.coordinator.open_round();
+        let admission = self
+            .coordinator
+            .handle_update_received(connection, &header, self.now);
+        if let Some(admission) = admission {
+            let name = admission.participant;
+            assert_eq!(
+                Some(admission.round),
+                open,
+                "an update was admitted into a round that is not open"
+            );
+            assert!((1..=self.plan.limits.weight_max).contains(&admission.weight));
+            let folded = self.server.folded.get(&admission.round);
+            assert!(
+                folded.is_none_or(|folded| !folded.contains(&name)),
+                "{name} is to be folded twice"
+            );
+            assert!(
+                self.server.with_owner.insert(name.clone()),
+                "{name} is already with the owner"
+            );
+            if !self.hold_folds {
+                let when = self.now + self.rng.between(self.weather.fold_ms);
+                self.at(when, Event::Folded(name));
+            }
+        }
+    }
+
+    /// Answers for an update that is with the owner.
+    pub(crate) fn folded(&mut self, name: ParticipantName) {
+        assert!(
+            self.server.with_owner.remove(&name),
+            "{name} is not with the owner"
+        );
+        let Some(round) = self.coordinator.open_round() else {
+            assert!(
+                self.coordinator.is_over(),
+                "a round was closed while an update was with the owner"
+            );
+            return;
+        };
+        if self.rng.chance(self.weather.refuse) {
+            self.coordinator
+                .handle_update_refused(&name, RefusalReason::OverNorm, self.now)
+                .unwrap();
+        } else {
+            self.server
+                .folded
+                .entry(round)
+                .or_default()
+                .insert(name.clone());
+            self.coordinator
+                .handle_update_accepted(&name, self.now)
+                .unwrap();
+        }
+    }
+
+    fn bulk_cut(&mut self, connection: ConnectionId, kept: Option<(TransferHeader, u64)>) {
+        let line = &self.lines[&connection];
+        if line.cut || !line.server_open || !line.site_open {
+            return;
+        }
+        if let Some((header, bytes)) = kept {
+            let name = self.sites[line.site].name.clone();
+            self.coordinator.update_kept(&name, header.id, bytes);
+        }
+        self.break_line(connection);
+    }
+
+    fn aggregate(&mut self, summary: RoundSummary) {
+        let round = summary.round;
+        let folded = self.server.folded.entry(round).or_default();
+        let counted: BTreeSet<_> = summary
+            .accepted
+            .iter()
+            .map(|update| update.participant.clone())
+            .collect();
+        assert_eq!(*folded, counted, "round {round} counts what was folded");
+        assert!(
+            self.plan.cohort.quorum as usize <= counted.len(),
+            "round {round} has no quorum"
+        );
+        assert_eq!(summary.accepted.len(), counted.len());
+        assert_eq!(
+            round.0 as usize,
+            self.server.summaries.len() + 1,
+            "rounds come in order"
+        );
+        self.server.summaries.push(summary);
+        let when = self.now + self.rng.between(self.weather.fold_ms);
+        self.at(when, Event::Aggregated(round));
+    }
+
+    /// Does what the machines ask for, until they ask for nothing.
+    pub(crate) fn act(&mut self) {
+        loop {
+            let mut idle = true;
+            while let Some(action) = self.coordinator.poll_action() {
+                idle = false;
+                self.act_for_server(action);
+            }
+            for index in 0..self.sites.len() {
+                while let Some(action) = self.sites[index].machine.poll_action() {
+                    idle = false;
+                    self.act_for_site(index, action);
+                }
+            }
+            if idle {
+                return;
+            }
+        }
+    }
+
+    fn act_for_server(&mut self, action: coordinator::Action) {
+        assert!(
+            self.server.outcome.is_none() || matches!(action, coordinator::Action::Close { .. })
+        );
+        match action {
+            coordinator::Action::Send {
+                connection,
+                message,
+            } => {
+                let name = self.sites[self.lines[&connection].site].name.clone();
+                if let ToClient::Train { global } = &message {
+                    self.server.asked.insert((global.round, name.clone()));
+                }
+                if let ToClient::Accepted { round } = &message {
+                    let folded = self.server.folded.get(round);
+                    assert!(
+                        folded.is_some_and(|folded| folded.contains(&name)),
+                        "acknowledged and not folded"
+                    );
+                }
+                self.server.sent.push((name, message.clone()));
+                if self.rng.chance(self.weather.cut) {
+                    self.break_line(connection);
+                }
+                self.send_to_site(connection, Event::SiteGets(connection, message));
+            }
+            coordinator::Action::SendTransfer { connection, header } => {
+                let name = self.sites[self.lines[&connection].site].name.clone();
+                self.server.transfers.push((name, header));
+                let when = self.now + self.bulk_time();
+                let cut = self.rng.chance(self.weather.cut_bulk);
+                let event = if cut {
+                    Event::BulkCut(connection, None)
+                } else {
+                    Event::SiteGetsTransfer(connection, header)
+                };
+                self.at(when, event);
+            }
+            coordinator::Action::Close {
+                connection, code, ..
+            } => {
+                let line = self.lines.get_mut(&connection).unwrap();
+                line.server_open = false;
+                let name = self.sites[line.site].name.clone();
+                self.server.closes.push((Some(name), code));
+                self.send_to_site(connection, Event::SiteLost(connection, Some(code)));
+            }
+            coordinator::Action::Aggregate { summary } => self.aggregate(summary),
+            coordinator::Action::Report(report) => self.server.reports.push(report),
+            coordinator::Action::End(outcome) => {
+                assert!(
+                    self.server.outcome.replace(outcome).is_none(),
+                    "a run ends once"
+                );
+            }
+        }
+    }
+
+    // A site's owner.
+
+    fn act_for_site(&mut self, index: usize, action: participant::Action) {
+        let now = self.now;
+        let generation = self.sites[index].generation;
+        match action {
+            participant::Action::Connect => self.dial(index),
+            participant::Action::Send(message) => {
+                if let Some(connection) = self.sites[index].connection {
+                    if self.rng.chance(self.weather.cut) {
+                        self.break_line(connection);
+                    }
+                    self.send_to_server(connection, Event::ServerGets(connection, message));
+                }
+            }
+            participant::Action::CheckPlan(signed) => {
+                let when = now + self.rng.between(self.weather.latency_ms);
+                self.at(when, Event::PlanChecked(index, generation, signed));
+            }
+            participant::Action::Train {
+                round,
+                global,
+                steps,
+                first_step,
+            } => {
+                assert_eq!(first_step, (round.0 - 1) * steps);
+                assert!(
+                    self.sites[index].kept.contains(&global.id),
+                    "told to train from bytes that were not kept"
+                );
+                self.sites[index].trainings.push(round);
+                self.sites[index].global = Some(global.sha256);
+                if !self.sites[index].manual {
+                    self.train(index, round, steps);
+                }
+            }
+            participant::Action::StopTraining { .. } => self.sites[index].generation += 1,
+            participant::Action::SendTransfer { header } => self.upload(index, header),
+            participant::Action::Forget { transfer } => {
+                self.sites[index].kept.remove(&transfer);
+            }
+            participant::Action::Close(_) => {
+                if let Some(connection) = self.sites[index].connection.take() {
+                    self.send_to_server(connection, Event::ServerLost(connection));
+                    self.lines.get_mut(&connection).unwrap().site_open = false;
+                }
+            }
+            participant::Action::Report(participant::Report::Accepted { round }) => {
+                assert!(
+                    self.sites[index].acknowledged.insert(round),
+                    "acknowledged twice"
+                );
+            }
+            participant::Action::Report(_) => {}
+            participant::Action::End(outcome) => {
+                if let participant::Outcome::Finished { adapter, .. } = &outcome {
+                    assert!(
+                        self.sites[index].kept.contains(&adapter.id),
+                        "the final adapter was not kept"
+                    );
+                }
+                self.sites[index].outcome = Some(outcome);
+                if let Some(connection) = self.sites[index].connection.take() {
+                    self.send_to_server(connection, Event::ServerLost(connection));
+                }
+            }
+        }
+    }
+
+    fn dial(&mut self, index: usize) {
+        let latency = self.rng.between(self.weather.latency_ms);
+        let generation = self.sites[index].generation;
+        if self.rng.chance(self.weather.dial_fails) {
+            self.at(self.now + latency, Event::DialFailed(index, generation));
+            return;
+        }
+        let connection = ConnectionId(self.next_connection);
+        self.next_connection += 1;
+        let line = Line {
+            site: index,
+            server_open: true,
+            site_open: true,
+            cut: false,
+            to_server_until: self.now,
+            to_site_until: self.now,
+        };
+        self.lines.insert(connection, line);
+        self.sites[index].connection = Some(connection);
+        self.send_to_server(connection, Event::ServerConnected(connection, index));
+        self.at(self.now + latency * 2, Event::SiteConnected(connection));
+    }
+
+    fn plan_checked(&mut self, index: usize, generation: u64, signed: &SignedPlan) {
+        let now = self.now;
+        let site = &mut self.sites[index];
+        if site.generation != generation || site.machine.is_over() {
+            return;
+        }
+        match signed.open(verify) {
+            Ok(_) if site.declines => site
+                .machine
+                .decline(Text::new("against the site's policy"), now)
+                .unwrap(),
+            Ok(plan) => site.machine.accept_plan(plan, AnchorCopy::Missing).unwrap(),
+            Err(error) => site.machine.refuse_plan(error).unwrap(),
+        }
+    }
+
+    fn train(&mut self, index: usize, round: Round, steps: u32) {
+        let whole = self.rng.between(self.weather.train_ms);
+        let generation = self.sites[index].generation;
+        if self.rng.chance(self.weather.hang) {
+            return;
+        }
+        if self.rng.chance(self.weather.kill) {
+            let when = self.now + whole / 2;
+            self.cut(index);
+            self.sites[index].generation += 1;
+            self.at(when, Event::Restart(index));
+            return;
+        }
+        for step in 1..=steps {
+            let when = self.now + whole * step / steps;
+            self.at(when, Event::Step(index, generation, round, step));
+        }
+        self.at(self.now + whole, Event::Trained(index, generation, round));
+    }
+
+    fn trained(&mut self, index: usize, generation: u64, round: Round) {
+        let digest = self.plan.digest();
+        let site = &mut self.sites[index];
+        if site.generation != generation {
+            return;
+        }
+        let update = content(&format!("{} in {round} by {generation}", site.name));
+        let metrics = Metrics {
+            train_loss: Some(1.5),
+        };
+        let header = site.machine.trained(round, update, 10, metrics).unwrap();
+        if let (Some(header), Some(global)) = (header, site.global) {
+            site.kept.insert(header.id);
+            site.spool = Some(Spooled {
+                plan: digest,
+                round,
+                global,
+                update,
+                weight: 10,
+                metrics,
+            });
+        }
+    }
+
+    fn upload(&mut self, index: usize, header: TransferHeader) {
+        self.sites[index].delivered.push(header);
+        if self.sites[index].manual {
+            return;
+        }
+        let Some(connection) = self.sites[index].connection else {
+            return;
+        };
+        let when = self.now + self.bulk_time();
+        if self.rng.chance(self.weather.cut_bulk) {
+            let kept = header.offset + header.remaining() / 2;
+            self.at(when, Event::BulkCut(connection, Some((header, kept))));
+            return;
+        }
+        self.at(when, Event::ServerGetsTransfer(connection, header));
+        if self.rng.chance(self.weather.duplicate) {
+            let again = when + self.bulk_time();
+            self.at(again, Event::ServerGetsTransfer(connection, header));
+        }
+    }
+
+    // Asking what happened.
+
+    pub(crate) fn site(&self, name: &str) -> usize {
+        self.sites
+            .iter()
+            .position(|site| site.name.as_str() == name)
+            .unwrap()
+    }
+
+    /// Names counted in this round.
+    pub(crate) fn counted(&self, round: u32) -> Vec<&str> {
+        self.server
+            .folded
+            .get(&Round(round))
+            .into_iter()
+            .flatten()
+            .map(ParticipantName::as_str)
+            .collect()
+    }
+
+    /// The codes with which the server closed this participant's connections.
+    pub(crate) fn codes(&self, name: &str) -> Vec<CloseCode> {
+        let of = |(closed, code): &(Option<ParticipantName>, CloseCode)| {
+            closed
+                .as_ref()
+                .is_some_and(|closed| closed.as_str() == name)
+                .then_some(*code)
+        };
+        self.server.closes.iter().filter_map(of).collect()
+    }
+
+    /// The reasons with which this participant was refused.
+    pub(crate) fn refusals(&self, name: &str) -> Vec<RefusalReason> {
+        let of = |(to, message): &(ParticipantName, ToClient)| match message {
+            ToClient::Refused { reason, .. } if to.as_str() == name => Some(*reason),
+            _ => None,
+        };
+        self.server.sent.iter().filter_map(of).collect()
+    }
+}
+
+impl Line {
+    fn reaches_server(&self) -> bool {
+        self.server_open && !self.cut
+    }
+
+    fn reaches_site(&self) -> bool {
+        self.site_open && !self.cut
+    }
+}

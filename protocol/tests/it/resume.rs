@@ -1,0 +1,229 @@
+//! Lost connections, killed processes, and coming back (rules C1 to C6).
+
+use std::time::Duration;
+
+use protocol::coordinator::Action;
+use protocol::message::{Capabilities, Metrics, ToClient, ToServer, TransferHeader, TransferKind};
+use protocol::participant::Outcome;
+use protocol::{ConnectionId, Round, Text};
+
+use super::pair::{ADAPTER_BYTES, Pair, Weather, an_instant, content, coordinator, name, plan};
+
+fn training(pair: &Pair) -> bool {
+    pair.sites.iter().all(|site| !site.trainings.is_empty())
+}
+
+fn globals_sent_to(pair: &Pair, who: &str) -> usize {
+    let of = |(to, header): &&(protocol::ParticipantName, TransferHeader)| {
+        to.as_str() == who && header.kind == TransferKind::GlobalAdapter
+    };
+    pair.server.transfers.iter().filter(of).count()
+}
+
+/// C1: training goes on while the connection is away, and the adapter is not sent again.
+#[test]
+fn a_lost_connection_costs_neither_the_training_nor_the_adapter() {
+    let mut pair = Pair::new(plan(&["a", "b"], 2, 1), Weather::fair(), 1);
+    pair.weather.train_ms = (8000, 8000);
+    pair.drive_until("training", training);
+    pair.wait(Duration::from_secs(3));
+    pair.cut(0);
+    pair.drive();
+    assert_eq!(pair.counted(1), ["a", "b"]);
+    assert_eq!(pair.sites[0].trainings, [Round(1)]);
+    assert_eq!(globals_sent_to(&pair, "a"), 1);
+}
+
+/// C1: a process that was killed is sent the same round again, adapter included.
+#[test]
+fn a_restarted_process_is_sent_the_same_round_again() {
+    let mut pair = Pair::new(plan(&["a", "b"], 2, 2), Weather::fair(), 1);
+    pair.drive_until("training", training);
+    pair.kill(0);
+    pair.wait(Duration::from_secs(3));
+    pair.restart(0);
+    pair.drive();
+    assert_eq!(
+        (pair.counted(1), pair.counted(2)),
+        (vec!["a", "b"], vec!["a", "b"])
+    );
+    assert_eq!(pair.sites[0].trainings, [Round(1), Round(1), Round(2)]);
+    assert_eq!(globals_sent_to(&pair, "a"), 3);
+}
+
+/// C2, C3: an interrupted delivery is offered again and goes on at the last byte kept.
+#[test]
+fn an_interrupted_delivery_goes_on_where_it_was() {
+    let mut pair = Pair::new(plan(&["a", "b"], 2, 1), Weather::fair(), 1);
+    pair.drive_until("training", training);
+    pair.weather.cut_bulk = 1000;
+    pair.drive_until("delivering", |pair| {
+        pair.sites.iter().all(|site| !site.delivered.is_empty())
+    });
+    pair.weather.cut_bulk = 0;
+    pair.drive();
+    assert_eq!(pair.counted(1), ["a", "b"]);
+    for site in &pair.sites {
+        assert_eq!(site.trainings, [Round(1)]);
+        let offsets: Vec<_> = site.delivered.iter().map(|header| header.offset).collect();
+        assert_eq!(offsets, [0, ADAPTER_BYTES / 2]);
+        assert_eq!(site.delivered[0].id, site.delivered[1].id);
+    }
+}
+
+/// C4: an acknowledgement that was lost is given again, and nothing is counted twice.
+#[test]
+fn a_lost_acknowledgement_is_repeated() {
+    let mut pair = Pair::new(plan(&["a", "b"], 2, 1), Weather::fair(), 1);
+    pair.weather.train_ms = (1000, 1000);
+    pair.drive_until("training", training);
+    pair.sites[1].manual = true;
+    pair.restart(1);
+    pair.drive_until("a is counted", |pair| pair.counted(1) == ["a"]);
+    assert!(
+        pair.sites[0].acknowledged.is_empty(),
+        "the acknowledgement is under way"
+    );
+    pair.cut(0);
+    pair.drive_until("acknowledged", |pair| {
+        pair.sites[0].acknowledged.contains(&Round(1))
+    });
+    assert_eq!(pair.counted(1), ["a"]);
+    assert_eq!(pair.sites[0].trainings, [Round(1)]);
+    assert!(pair.sites[0].kept.is_empty(), "forgotten once acknowledged");
+}
+
+/// C5: an update that outlived its process is offered instead of training anew.
+#[test]
+fn a_spooled_update_is_delivered_after_a_restart_without_training() {
+    let mut pair = Pair::new(plan(&["a", "b"], 2, 2), Weather::fair(), 1);
+    pair.weather.spool = true;
+    pair.drive_until("training", training);
+    pair.weather.bulk_ms = (5000, 5000);
+    pair.drive_until("delivering", |pair| !pair.sites[0].delivered.is_empty());
+    pair.kill(0);
+    pair.restart(0);
+    pair.drive();
+    assert_eq!(pair.counted(1), ["a", "b"]);
+    assert_eq!(pair.sites[0].trainings, [Round(1), Round(2)]);
+    assert_eq!(
+        globals_sent_to(&pair, "a"),
+        2,
+        "its adapter was not needed again"
+    );
+    let delivered = &pair.sites[0].delivered;
+    assert_eq!(delivered[0].id, delivered[1].id);
+}
+
+/// C5: a spooled update of an earlier round is forgotten.
+#[test]
+fn a_spooled_update_of_an_earlier_round_is_forgotten() {
+    let mut pair = Pair::new(plan(&["a", "b"], 1, 3), Weather::fair(), 1);
+    pair.weather.spool = true;
+    pair.drive_until("trained once", |pair| pair.sites[0].spool.is_some());
+    pair.kill(0);
+    pair.drive_until("round 2", |pair| {
+        pair.coordinator.open_round() == Some(Round(2))
+    });
+    pair.restart(0);
+    pair.drive();
+    assert_eq!(pair.counted(1), ["b"]);
+    assert_eq!(pair.counted(2), ["a", "b"]);
+    assert_eq!(pair.sites[0].trainings, [Round(1), Round(2), Round(3)]);
+}
+
+/// C6: a server that is away is tried again with growing pauses, for as long as the patience lasts.
+#[test]
+fn a_server_that_is_away_is_tried_until_the_patience_ends() {
+    let mut pair = Pair::new(plan(&["a", "b"], 1, 1), Weather::fair(), 1);
+    pair.weather.dial_fails = 1000;
+    let late = pair.add_site(name("c"));
+    pair.drive_until("given up", |pair| pair.sites[late].outcome.is_some());
+    assert_eq!(pair.sites[late].outcome, Some(Outcome::ServerAway));
+    assert_eq!((pair.now - pair.began).as_secs(), 600);
+    assert!(pair.sites[late].outcome.as_ref().unwrap().is_temporary());
+}
+
+/// C1: what an old connection still brings after a newer one took over is not counted.
+#[test]
+fn bytes_of_a_superseded_connection_do_not_count() {
+    let mut pair = Pair::new(plan(&["a", "b"], 2, 1), Weather::fair(), 1);
+    pair.sites[0].manual = true;
+    pair.drive_until("training", training);
+    let old = pair.sites[0].connection.unwrap();
+    let update = content("a's update");
+    let header = pair.sites[0]
+        .machine
+        .trained(Round(1), update, 1, Default::default())
+        .unwrap()
+        .unwrap();
+    pair.drive_until("delivering", |pair| !pair.sites[0].delivered.is_empty());
+    pair.cut(0);
+    pair.drive_until("back", |pair| pair.sites[0].delivered.len() == 2);
+    assert_eq!(
+        pair.coordinator
+            .handle_update_received(old, &header, pair.now),
+        None
+    );
+    pair.coordinator.handle_message(
+        old,
+        ToServer::Leave {
+            reason: Text::default(),
+        },
+        pair.now,
+    );
+    pair.pour(0, header);
+    pair.drive();
+    assert_eq!(pair.counted(1), ["a", "b"]);
+}
+
+/// C1: what `Ready` lists saves the first adapter only; a later round sends its adapter even if the bytes are equal,
+/// because the participant has forgotten the first by then.
+#[test]
+fn a_listed_adapter_is_spared_once() {
+    let now = an_instant();
+    let plan = plan(&["a"], 1, 2).check().unwrap();
+    let mut coordinator = coordinator(&plan, None, now);
+    let (connection, start) = (ConnectionId(1), content("start"));
+    let update = TransferHeader::update(&name("a"), Round(1), plan.digest(), content("update"));
+    let (software, capabilities) = (Text::default(), Capabilities::NONE);
+    let mut transfers = Vec::new();
+    coordinator.handle_connected(connection, name("a"), now);
+    for message in [
+        ToServer::Hello {
+            version: 1,
+            software,
+            capabilities,
+        },
+        ToServer::Ready {
+            plan: plan.digest(),
+            holds: vec![start.sha256],
+        },
+        ToServer::Offer {
+            transfer: update,
+            weight: 1,
+            metrics: Metrics::default(),
+        },
+    ] {
+        coordinator.handle_message(connection, message, now);
+    }
+    assert!(
+        coordinator
+            .handle_update_received(connection, &update, now)
+            .is_some()
+    );
+    coordinator.handle_update_accepted(&name("a"), now).unwrap();
+    coordinator.round_aggregated(start, now).unwrap();
+    let mut asked = 0;
+    while let Some(action) = coordinator.poll_action() {
+        match action {
+            Action::SendTransfer { header, .. } => transfers.push(header.round),
+            Action::Send {
+                message: ToClient::Train { .. },
+                ..
+            } => asked += 1,
+            _ => {}
+        }
+    }
+    assert_eq!((asked, transfers), (2, vec![Round(2)]));
+}

@@ -1,0 +1,354 @@
+//! Servers that lie to a participant (rules V1 to V5): each lie ends the run with a violation that names the server.
+
+use std::time::{Duration, Instant};
+
+use protocol::close::{CloseCode, RefusalReason};
+use protocol::message::{Content, ToClient, TransferHeader, TransferKind};
+use protocol::participant::{Action, AnchorCopy, Disposition, Outcome, Participant, Setup};
+use protocol::plan::{CheckedPlan, EwcPlace, EwcPlan, RunPlan, SignedPlan, SignedPlanError};
+use protocol::{Digest, Round, Text};
+
+use super::pair::{ADAPTER_BYTES, an_instant, content, name, plan, sign, verify};
+
+struct Victim {
+    machine: Participant,
+    plan: CheckedPlan,
+    now: Instant,
+    actions: Vec<Action>,
+}
+
+impl Victim {
+    /// A participant that has agreed to this plan.
+    fn ready(plan: RunPlan) -> Self {
+        let plan = plan.check().unwrap();
+        let now = an_instant();
+        let setup = Setup::new(name("a"), Text::new("x"), 1);
+        let mut victim = Self {
+            machine: Participant::new(setup, now),
+            plan,
+            now,
+            actions: vec![],
+        };
+        victim.machine.handle_connected(now);
+        let signed = sign(&victim.plan);
+        victim.hears(welcome(signed.clone()));
+        assert!(victim.actions.contains(&Action::CheckPlan(signed)));
+        let plan = victim.plan.clone();
+        victim
+            .machine
+            .accept_plan(plan, AnchorCopy::Missing)
+            .unwrap();
+        victim
+    }
+
+    fn hears(&mut self, message: ToClient) {
+        self.machine.handle_message(message, self.now);
+        self.collect();
+    }
+
+    fn gets(&mut self, header: &TransferHeader) -> Disposition {
+        let disposition = self.machine.handle_transfer_received(header, self.now);
+        self.collect();
+        disposition
+    }
+
+    fn collect(&mut self) {
+        self.actions
+            .extend(std::iter::from_fn(|| self.machine.poll_action()));
+    }
+
+    fn global(&self, round: u32, of: &str) -> TransferHeader {
+        let digest = self.plan.digest();
+        TransferHeader::from_server(
+            TransferKind::GlobalAdapter,
+            Round(round),
+            digest,
+            content(of),
+        )
+    }
+
+    /// Asks and sends honestly, so that training begins.
+    fn trains(&mut self, round: u32) {
+        let global = self.global(round, "g");
+        self.hears(ToClient::Train { global });
+        assert_eq!(self.gets(&global), Disposition::Keep);
+        assert_eq!(self.machine.round(), Some(Round(round)));
+        assert_eq!(self.machine.state(), "training");
+    }
+
+    #[track_caller]
+    fn accuses(&mut self, code: CloseCode, words: &str) {
+        self.collect();
+        assert!(
+            self.actions.contains(&Action::Close(code)),
+            "{:?}",
+            self.actions
+        );
+        let Some(Action::End(Outcome::Violation(violation))) = self.actions.last() else {
+            panic!("{:?}", self.actions);
+        };
+        let sentence = violation.to_string();
+        assert!(
+            sentence.starts_with("the server broke the protocol: "),
+            "{sentence}"
+        );
+        assert!(sentence.contains(words), "{sentence}");
+        assert!(self.machine.is_over());
+    }
+}
+
+fn welcome(plan: SignedPlan) -> ToClient {
+    ToClient::Welcome {
+        version: 1,
+        software: Text::default(),
+        plan,
+    }
+}
+
+fn simple() -> RunPlan {
+    plan(&["a"], 1, 3)
+}
+
+/// V1: one run has one plan.
+#[test]
+fn another_plan_after_a_reconnection_is_a_violation() {
+    let mut victim = Victim::ready(simple());
+    victim.machine.handle_disconnected(None, victim.now);
+    victim.now += Duration::from_secs(1);
+    victim.machine.handle_timeout(victim.now);
+    victim.machine.handle_connected(victim.now);
+    let other = plan(&["a"], 1, 4).check().unwrap();
+    victim.hears(welcome(sign(&other)));
+    victim.accuses(CloseCode::WrongPlan, "Welcome names another run plan");
+}
+
+/// V1: every transfer and request names the plan that was agreed to.
+#[test]
+fn a_request_under_another_plan_is_a_violation() {
+    let mut victim = Victim::ready(simple());
+    let other = Digest::of(b"other");
+    let global =
+        TransferHeader::from_server(TransferKind::GlobalAdapter, Round(1), other, content("g"));
+    victim.hears(ToClient::Train { global });
+    victim.accuses(CloseCode::WrongPlan, "another run plan");
+}
+
+/// V2: rounds lie within the plan and never come back.
+#[test]
+fn a_round_that_cannot_be_is_a_violation() {
+    for round in [0, 4, u32::MAX] {
+        let mut victim = Victim::ready(simple());
+        let global = victim.global(round, "g");
+        victim.hears(ToClient::Train { global });
+        victim.accuses(
+            CloseCode::WrongRound,
+            &format!("names round {round}, expected 1 to 3"),
+        );
+    }
+    let mut victim = Victim::ready(simple());
+    victim.trains(2);
+    victim.hears(ToClient::Refused {
+        round: Round(2),
+        reason: RefusalReason::Late,
+    });
+    let global = victim.global(2, "g");
+    victim.hears(ToClient::Train { global });
+    victim.accuses(
+        CloseCode::WrongRound,
+        "Train names round 2, expected 3 to 3",
+    );
+}
+
+/// V3: an adapter has the size of the plan and the digest that was announced.
+#[test]
+fn an_adapter_of_wrong_size_or_digest_is_a_violation() {
+    let mut victim = Victim::ready(simple());
+    let short = Content {
+        bytes: ADAPTER_BYTES - 4,
+        sha256: Digest::of(b"g"),
+    };
+    let digest = victim.plan.digest();
+    let header = TransferHeader::from_server(TransferKind::GlobalAdapter, Round(1), digest, short);
+    assert_eq!(victim.gets(&header), Disposition::Drop);
+    victim.accuses(
+        CloseCode::BadTransfer,
+        "length in bytes: found 1048572, expected 1048576",
+    );
+
+    let mut victim = Victim::ready(simple());
+    let (announced, other) = (victim.global(1, "announced"), victim.global(1, "other"));
+    victim.hears(ToClient::Train { global: announced });
+    assert_eq!(victim.gets(&other), Disposition::Drop);
+    victim.accuses(CloseCode::BadTransfer, "digest of the global adapter");
+
+    let mut victim = Victim::ready(simple());
+    let mut invented = victim.global(1, "g");
+    invented.id = protocol::TransferId([1; 16]);
+    assert_eq!(victim.gets(&invented), Disposition::Drop);
+    victim.accuses(CloseCode::BadTransfer, "id, kind or offset");
+}
+
+/// V3: a round has one global adapter, whichever of announcement and bytes comes first.
+#[test]
+fn two_adapters_for_one_round_are_a_violation() {
+    let mut victim = Victim::ready(simple());
+    victim.trains(1);
+    let global = victim.global(1, "another");
+    victim.hears(ToClient::Train { global });
+    victim.accuses(
+        CloseCode::BadTransfer,
+        "two different global adapters were sent for round 1",
+    );
+
+    let mut victim = Victim::ready(simple());
+    let early = victim.global(1, "early");
+    assert_eq!(victim.gets(&early), Disposition::Keep);
+    let global = victim.global(1, "another");
+    victim.hears(ToClient::Train { global });
+    victim.accuses(CloseCode::BadTransfer, "two different global adapters");
+}
+
+/// V3: bytes may overtake their announcement.
+#[test]
+fn bytes_that_overtake_their_announcement_are_used() {
+    let mut victim = Victim::ready(simple());
+    let global = victim.global(1, "g");
+    assert_eq!(victim.gets(&global), Disposition::Keep);
+    victim.hears(ToClient::Train { global });
+    let train = Action::Train {
+        round: Round(1),
+        global,
+        first_step: 0,
+        steps: 4,
+    };
+    assert_eq!(victim.actions.last(), Some(&train));
+}
+
+/// V3: the anchor is the plan's, and training waits for it.
+#[test]
+fn another_anchor_than_the_plans_is_a_violation() {
+    let mut with_anchor = simple();
+    let anchor = content("anchor");
+    with_anchor.ewc = Some(EwcPlan {
+        lambda: 1.0,
+        place: EwcPlace::Client,
+        anchor: anchor.sha256,
+    });
+    let header = |victim: &Victim, of: &str| {
+        let digest = victim.plan.digest();
+        TransferHeader::from_server(TransferKind::Anchor, Round(1), digest, content(of))
+    };
+
+    let mut victim = Victim::ready(with_anchor.clone());
+    let global = victim.global(1, "g");
+    victim.hears(ToClient::Train { global });
+    assert_eq!(victim.gets(&global), Disposition::Keep);
+    assert_eq!(victim.machine.state(), "receiving the global adapter");
+    let good = header(&victim, "anchor");
+    assert_eq!(victim.gets(&good), Disposition::Keep);
+    assert_eq!(victim.machine.state(), "training");
+
+    let mut victim = Victim::ready(with_anchor);
+    let bad = header(&victim, "another");
+    assert_eq!(victim.gets(&bad), Disposition::Drop);
+    victim.accuses(CloseCode::BadTransfer, "digest of the anchor");
+
+    let mut victim = Victim::ready(simple());
+    let unneeded = header(&victim, "anchor");
+    assert_eq!(victim.gets(&unneeded), Disposition::Drop);
+    victim.accuses(CloseCode::Unexpected, "an anchor is not allowed");
+}
+
+/// V4: each message has its place.
+#[test]
+fn a_message_out_of_place_is_a_violation() {
+    let update = Digest::of(b"update");
+    let out_of_place = [
+        (
+            welcome(sign(&simple().check().unwrap())),
+            "Welcome is not allowed while taking part",
+        ),
+        (
+            ToClient::Deliver {
+                transfer: Default::default(),
+                offset: 0,
+            },
+            "Deliver is not allowed",
+        ),
+        (
+            ToClient::Accepted { round: Round(1) },
+            "Accepted is not allowed while training",
+        ),
+    ];
+    for (message, words) in out_of_place {
+        let mut victim = Victim::ready(simple());
+        victim.trains(1);
+        victim.hears(message);
+        victim.accuses(CloseCode::Unexpected, words);
+    }
+    let mut victim = Victim::ready(simple());
+    victim.trains(1);
+    let update = Content {
+        bytes: ADAPTER_BYTES,
+        sha256: update,
+    };
+    let header = victim
+        .machine
+        .trained(Round(1), update, 1, Default::default())
+        .unwrap()
+        .unwrap();
+    victim.hears(ToClient::Deliver {
+        transfer: header.id,
+        offset: ADAPTER_BYTES + 1,
+    });
+    victim.accuses(
+        CloseCode::BadTransfer,
+        "offset: found 1048577, expected at most 1048576",
+    );
+}
+
+/// V4: nobody sends updates to a participant.
+#[test]
+fn an_update_sent_to_a_participant_is_a_violation() {
+    let mut victim = Victim::ready(simple());
+    let header = TransferHeader::update(&name("b"), Round(1), victim.plan.digest(), content("u"));
+    assert_eq!(victim.gets(&header), Disposition::Drop);
+    victim.accuses(CloseCode::Unexpected, "an update");
+}
+
+/// V5: an unsigned plan is a violation, and its author is named.
+#[test]
+fn a_plan_that_is_not_signed_by_the_server_is_a_violation() {
+    let now = an_instant();
+    let mut machine = Participant::new(Setup::new(name("a"), Text::new("x"), 1), now);
+    let plan = simple().check().unwrap();
+    let mut forged = sign(&plan);
+    forged.signature[0] ^= 1;
+    machine.handle_connected(now);
+    machine.handle_message(welcome(forged.clone()), now);
+    assert_eq!(forged.open(verify), Err(SignedPlanError::Signature));
+    machine.refuse_plan(SignedPlanError::Signature).unwrap();
+    let mut victim = Victim {
+        machine,
+        plan,
+        now,
+        actions: vec![],
+    };
+    victim.accuses(
+        CloseCode::BadSignature,
+        "not signed by the key of the server's certificate",
+    );
+}
+
+/// V5: a plan is agreed to once, and only the one that was proposed.
+#[test]
+fn agreeing_to_a_plan_that_was_not_proposed_is_our_own_mistake() {
+    let mut victim = Victim::ready(simple());
+    let again = victim.plan.clone();
+    let misuse = victim
+        .machine
+        .accept_plan(again, AnchorCopy::Held)
+        .unwrap_err();
+    assert_eq!(misuse.verb, "accept_plan");
+    assert!(victim.machine.decline(Text::default(), victim.now).is_err());
+}
