@@ -1,0 +1,231 @@
+//! The values of an adapter, or of an update (a difference of two adapters), on the host.
+//!
+//! Values are f32; norms and products are summed in f64 in a fixed order, so that they do not
+//! depend on the machine's vector width.
+
+use std::sync::Arc;
+
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::{Rng, SeedableRng};
+use sha2::{Digest, Sha256};
+
+use crate::error::AdapterError;
+use crate::gram;
+use crate::layout::AdapterLayout;
+
+/// Values of one layout: the LoRA factors of every module.
+///
+/// # Shapes
+/// As [`AdapterLayout`] says: per module `A` row-major `[rank, in]`, then `B` row-major
+/// `[out, rank]`, back to back.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Adapter {
+    layout: Arc<AdapterLayout>,
+    values: Vec<f32>,
+}
+
+impl Adapter {
+    /// The adapter, or update, of zeros.
+    pub fn zeros(layout: Arc<AdapterLayout>) -> Self {
+        let values = vec![0.0; layout.parameters()];
+        Self { layout, values }
+    }
+
+    /// The adapter training starts from: `A` uniform in `±1 / sqrt(in)`, `B` zero.
+    ///
+    /// So `delta W` is zero at first, as in Hu et al. 2021 and PEFT (kaiming uniform with
+    /// `a = sqrt(5)`). Drawn from `ChaCha8Rng::seed_from_u64(seed)`, 24 bits a value, modules in
+    /// order: the same seed gives the same bytes everywhere.
+    pub fn initial(layout: Arc<AdapterLayout>, seed: u64) -> Self {
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        let mut adapter = Self::zeros(layout);
+        for module in 0..adapter.layout.modules().len() {
+            let bound = 1.0 / (adapter.layout.modules()[module].in_features as f64).sqrt();
+            for value in adapter.a_mut(module) {
+                let unit = f64::from(rng.next_u32() >> 8) / f64::from(1_u32 << 24);
+                *value = ((2.0 * unit - 1.0) * bound) as f32;
+            }
+        }
+        adapter
+    }
+
+    /// Takes values that must be of this layout.
+    ///
+    /// # Errors
+    /// [`AdapterError::Length`] or [`AdapterError::NotFinite`], naming the tensor.
+    pub fn from_values(layout: Arc<AdapterLayout>, values: Vec<f32>) -> Result<Self, AdapterError> {
+        if values.len() != layout.parameters() {
+            let (found, expected) = (values.len(), layout.parameters());
+            return Err(AdapterError::Length { found, expected });
+        }
+        let adapter = Self { layout, values };
+        adapter.check_finite()?;
+        Ok(adapter)
+    }
+
+    /// Reads little-endian f32 values that must be of this layout.
+    ///
+    /// # Errors
+    /// [`AdapterError::ByteLength`] or [`AdapterError::NotFinite`], naming the tensor. Nothing is
+    /// allocated before the length is known to fit.
+    pub fn from_le_bytes(layout: Arc<AdapterLayout>, bytes: &[u8]) -> Result<Self, AdapterError> {
+        let expected = layout.parameters() * size_of::<f32>();
+        if bytes.len() != expected {
+            return Err(AdapterError::ByteLength {
+                found: bytes.len(),
+                expected,
+            });
+        }
+        let (chunks, _) = bytes.as_chunks::<4>();
+        Self::from_values(
+            layout,
+            chunks
+                .iter()
+                .map(|&chunk| f32::from_le_bytes(chunk))
+                .collect(),
+        )
+    }
+
+    /// The values as little-endian f32, the form in which updates travel and are hashed.
+    pub fn to_le_bytes(&self) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(self.values.len() * size_of::<f32>());
+        for value in &self.values {
+            bytes.extend_from_slice(&value.to_le_bytes());
+        }
+        bytes
+    }
+
+    /// The layout the values follow.
+    pub fn layout(&self) -> &Arc<AdapterLayout> {
+        &self.layout
+    }
+
+    /// All values, back to back.
+    pub fn values(&self) -> &[f32] {
+        &self.values
+    }
+
+    /// All values, back to back, to change.
+    pub fn values_mut(&mut self) -> &mut [f32] {
+        &mut self.values
+    }
+
+    /// `A` of the module at this index, row-major `[rank, in]`.
+    pub fn a(&self, module: usize) -> &[f32] {
+        &self.values[self.layout.a_range(module)]
+    }
+
+    /// `B` of the module at this index, row-major `[out, rank]`.
+    pub fn b(&self, module: usize) -> &[f32] {
+        &self.values[self.layout.b_range(module)]
+    }
+
+    /// `A` of the module at this index, to change.
+    pub fn a_mut(&mut self, module: usize) -> &mut [f32] {
+        &mut self.values[self.layout.a_range(module)]
+    }
+
+    /// `B` of the module at this index, to change.
+    pub fn b_mut(&mut self, module: usize) -> &mut [f32] {
+        &mut self.values[self.layout.b_range(module)]
+    }
+
+    /// This adapter minus `base`: the update, when `base` is the round's global adapter.
+    ///
+    /// # Errors
+    /// [`AdapterError::LayoutMismatch`] if the layouts differ, [`AdapterError::NotFinite`] if a
+    /// difference is not a number.
+    pub fn difference(&self, base: &Self) -> Result<Self, AdapterError> {
+        self.check_same_layout(base)?;
+        let pairs = self.values.iter().zip(&base.values);
+        let values = pairs.map(|(value, base)| value - base).collect();
+        Self::from_values(Arc::clone(&self.layout), values)
+    }
+
+    /// Adds an update to this adapter.
+    ///
+    /// # Errors
+    /// [`AdapterError::LayoutMismatch`] if the layouts differ (nothing is changed then),
+    /// [`AdapterError::NotFinite`] if a sum overflows f32.
+    pub fn add(&mut self, delta: &Self) -> Result<(), AdapterError> {
+        self.check_same_layout(delta)?;
+        for (value, delta) in self.values.iter_mut().zip(&delta.values) {
+            *value += delta;
+        }
+        self.check_finite()
+    }
+
+    /// The Euclidean norm over all values, summed in f64.
+    pub fn norm(&self) -> f64 {
+        // Eight partial sums in a fixed pattern: the same result everywhere, and no long chain of
+        // dependent additions.
+        let mut partial = [0.0_f64; 8];
+        let (chunks, rest) = self.values.as_chunks::<8>();
+        for chunk in chunks {
+            for (sum, &value) in partial.iter_mut().zip(chunk) {
+                *sum += f64::from(value) * f64::from(value);
+            }
+        }
+        for (sum, &value) in partial.iter_mut().zip(rest) {
+            *sum += f64::from(value) * f64::from(value);
+        }
+        partial.iter().sum::<f64>().sqrt()
+    }
+
+    /// SHA-256 of [`Self::to_le_bytes`].
+    pub fn sha256(&self) -> [u8; 32] {
+        let mut hash = Sha256::new();
+        let mut buffer = Vec::with_capacity(16 * 1024);
+        for values in self.values.chunks(4096) {
+            buffer.clear();
+            buffer.extend(values.iter().flat_map(|value| value.to_le_bytes()));
+            hash.update(&buffer);
+        }
+        hash.finalize().into()
+    }
+
+    /// The Frobenius norm of the effective weight change `s * B * A` over all modules.
+    ///
+    /// Computed from Grams, `|BA|^2 = <B^T B, A A^T>`, so no `[out, in]` matrix is formed:
+    /// `O(rank^2 (in + out))` a module.
+    pub fn product_norm(&self) -> f64 {
+        let squared: f64 = (0..self.layout.modules().len())
+            .map(|module| {
+                let (a, b) = (self.a(module), self.b(module));
+                gram::product_norm_squared(&[gram::Term { weight: 1.0, a, b }], self.layout.rank())
+            })
+            .sum();
+        self.layout.scale() * squared.sqrt()
+    }
+
+    /// Checks that every value is finite.
+    ///
+    /// # Errors
+    /// [`AdapterError::NotFinite`] naming the first value that is not.
+    pub fn check_finite(&self) -> Result<(), AdapterError> {
+        let Some(position) = self.values.iter().position(|value| !value.is_finite()) else {
+            return Ok(());
+        };
+        let (module, factor, index) = self.layout.locate(position);
+        Err(AdapterError::NotFinite {
+            module: module.name.clone(),
+            factor,
+            index,
+        })
+    }
+
+    pub(crate) fn same_layout(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.layout, &other.layout) || self.layout == other.layout
+    }
+
+    fn check_same_layout(&self, other: &Self) -> Result<(), AdapterError> {
+        if self.same_layout(other) {
+            Ok(())
+        } else {
+            Err(AdapterError::LayoutMismatch)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,228 @@
+//! FedAvg: the mean of the updates, weighted by training examples.
+//!
+//! `sum_i w_i * delta_i / sum_i w_i` (McMahan et al. 2017, arXiv 1602.05629, algorithm 1), of both
+//! factors apart (FedIT, arXiv 2305.05644). Streaming: an update is folded in as it arrives and can
+//! be dropped; memory does not grow with participants. The sum is in [fixed
+//! point](super::fixed_point), so any order of arrival, and any split over threads that is
+//! [merged](FedAvg::merge) afterwards, gives the same bytes.
+
+use std::sync::Arc;
+
+use super::fixed_point::{FixedPoint, decode_mean, encode};
+use crate::adapter::Adapter;
+use crate::inexactness::ProductSketch;
+use crate::layout::{AdapterLayout, Factor};
+
+/// Why an update was not folded in, or no mean exists.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum AggregateError {
+    /// The plan's bounds leave too little precision.
+    #[error(
+        "no fixed point fits {participants_max} participants of weight up to {weight_max} with \
+         updates of norm up to {norm_max}: lower one of the three limits"
+    )]
+    Bounds {
+        /// Participants that may contribute.
+        participants_max: u32,
+        /// Largest weight.
+        weight_max: u64,
+        /// Largest norm.
+        norm_max: f64,
+    },
+    /// The update has another layout.
+    #[error("the update has another adapter layout than the run")]
+    LayoutMismatch,
+    /// The weight is zero or over the bound the fixed point was made for.
+    #[error("the update has weight {found}, outside 1 to {limit}")]
+    Weight {
+        /// The weight given.
+        found: u64,
+        /// The bound.
+        limit: u64,
+    },
+    /// One more participant than the fixed point was made for.
+    #[error("more than {limit} participants in one round")]
+    TooManyParticipants {
+        /// The bound.
+        limit: u32,
+    },
+    /// A value is NaN or over the bound the fixed point was made for.
+    #[error("{factor} of {module} has a value outside -{limit} to {limit} at index {index}")]
+    Value {
+        /// The module.
+        module: String,
+        /// Which of its two factors.
+        factor: Factor,
+        /// Index into the row-major factor.
+        index: usize,
+        /// The bound.
+        limit: f64,
+    },
+    /// Two partial sums with different encodings.
+    #[error("the two partial sums were made for different run plans")]
+    FixedPointMismatch,
+    /// Nothing was folded in.
+    #[error("no update was accepted, so there is no mean")]
+    Empty,
+}
+
+/// A weighted sum of updates that grows as they arrive.
+#[derive(Debug, Clone)]
+pub struct FedAvg {
+    layout: Arc<AdapterLayout>,
+    fixed: FixedPoint,
+    sums: Vec<i64>,
+    products: ProductSketch,
+    participants: u32,
+    total_weight: u64,
+}
+
+impl FedAvg {
+    /// An empty sum.
+    pub fn new(layout: Arc<AdapterLayout>, fixed: FixedPoint) -> Self {
+        let sums = vec![0; layout.parameters()];
+        let products = ProductSketch::new(Arc::clone(&layout), fixed.norm_max());
+        Self {
+            layout,
+            fixed,
+            sums,
+            products,
+            participants: 0,
+            total_weight: 0,
+        }
+    }
+
+    /// Adds one participant's update to the weighted sum.
+    ///
+    /// # Units
+    /// `weight` counts training examples, not tokens or steps.
+    ///
+    /// # Errors
+    /// [`AggregateError`] if the layout differs, or the weight, a value or the number of
+    /// participants is beyond the bounds of the fixed point; the sum is then unchanged.
+    pub fn fold(&mut self, update: &Adapter, weight: u64) -> Result<(), AggregateError> {
+        self.check(update, weight)?;
+        let scale = self.fixed.scale();
+        let factor = weight as i64;
+        for (sum, &value) in self.sums.iter_mut().zip(update.values()) {
+            // Cannot wrap: `FixedPoint::for_bounds` excludes it. Written as wrapping because a
+            // check for each value would keep the loop from being vectorised.
+            *sum = sum.wrapping_add(encode(value, scale).wrapping_mul(factor));
+        }
+        self.products.fold(update, weight);
+        self.participants += 1;
+        self.total_weight += weight;
+        Ok(())
+    }
+
+    /// Adds the sum that another thread made of other participants.
+    ///
+    /// # Errors
+    /// [`AggregateError`] if layout or encoding differ, or both together have too many
+    /// participants; this sum is then unchanged.
+    pub fn merge(&mut self, other: &Self) -> Result<(), AggregateError> {
+        if self.layout != other.layout {
+            return Err(AggregateError::LayoutMismatch);
+        }
+        if self.fixed != other.fixed {
+            return Err(AggregateError::FixedPointMismatch);
+        }
+        let limit = self.fixed.participants_max();
+        let participants = self.participants.checked_add(other.participants);
+        let Some(participants) = participants.filter(|&participants| participants <= limit) else {
+            return Err(AggregateError::TooManyParticipants { limit });
+        };
+        for (sum, other) in self.sums.iter_mut().zip(&other.sums) {
+            *sum += other;
+        }
+        self.products.merge(&other.products);
+        self.participants = participants;
+        self.total_weight += other.total_weight;
+        Ok(())
+    }
+
+    /// How many updates were folded in.
+    pub fn participants(&self) -> u32 {
+        self.participants
+    }
+
+    /// The sum of their weights.
+    ///
+    /// # Units
+    /// Training examples.
+    pub fn total_weight(&self) -> u64 {
+        self.total_weight
+    }
+
+    /// The mean update.
+    ///
+    /// # Errors
+    /// [`AggregateError::Empty`] if nothing was folded in.
+    pub fn mean(&self) -> Result<Adapter, AggregateError> {
+        if self.participants == 0 {
+            return Err(AggregateError::Empty);
+        }
+        let (scale, total) = (self.fixed.scale(), self.total_weight as i64);
+        let values = self
+            .sums
+            .iter()
+            .map(|&sum| decode_mean(sum, total, scale))
+            .collect();
+        Ok(Adapter::from_values(Arc::clone(&self.layout), values)
+            .expect("a mean of bounded values is bounded"))
+    }
+
+    /// How far the product of the mean factors is from the mean product, relative to the latter.
+    ///
+    /// `|sum_i w_i B_i A_i - B A| / |sum_i w_i B_i A_i|` with `B`, `A` the mean factors and
+    /// `sum_i w_i = 1`. An estimate from random probes, made while streaming; see
+    /// [`crate::inexactness`]. Zero if nothing was folded in.
+    ///
+    /// # Panics
+    /// If `global`, the adapter the participants started from, has another layout.
+    pub fn inexactness(&self, global: &Adapter) -> f64 {
+        match self.mean() {
+            Ok(mean) => self
+                .products
+                .relative_error(global, &mean, self.total_weight),
+            Err(_) => 0.0,
+        }
+    }
+
+    fn check(&self, update: &Adapter, weight: u64) -> Result<(), AggregateError> {
+        if !Arc::ptr_eq(&self.layout, update.layout()) && &self.layout != update.layout() {
+            return Err(AggregateError::LayoutMismatch);
+        }
+        let limit = self.fixed.weight_max();
+        if !(1..=limit).contains(&weight) {
+            return Err(AggregateError::Weight {
+                found: weight,
+                limit,
+            });
+        }
+        let limit = self.fixed.participants_max();
+        if self.participants >= limit {
+            return Err(AggregateError::TooManyParticipants { limit });
+        }
+        let limit = self.fixed.norm_max();
+        let outside = |&value: &f32| {
+            f64::from(value)
+                .abs()
+                .partial_cmp(&limit)
+                .is_none_or(|order| order.is_gt())
+        };
+        let Some(position) = update.values().iter().position(outside) else {
+            return Ok(());
+        };
+        let (module, factor, index) = self.layout.locate(position);
+        Err(AggregateError::Value {
+            module: module.name.clone(),
+            factor,
+            index,
+            limit,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;
