@@ -1,0 +1,181 @@
+//! A base model on disk: what it is, and its way onto a device.
+
+use crate::config::LlamaConfig;
+use crate::error::LoadError;
+use crate::gguf::GgufFile;
+use crate::lora::LoraConfig;
+use crate::model::Llama;
+use crate::tokenizer::Tokenizer;
+use crate::weights::{SafetensorsFolder, WeightSource};
+use aggregation::AdapterLayout;
+use burn::tensor::Device;
+use std::path::{Path, PathBuf};
+
+mod fingerprint;
+#[cfg(test)]
+mod tests;
+
+/// A base model's files, opened but not loaded: enough to know it, to tokenize, and to lay out adapters.
+pub struct BaseFiles {
+    /// The shape of the decoder.
+    pub config: LlamaConfig,
+    /// The tokenizer, with the chat template.
+    pub tokenizer: Tokenizer,
+    /// For people: the file's or folder's name.
+    pub name: String,
+    /// What makes two base models the same: SHA-256 of the GGUF file, or over `config.json` and the weights of a folder.
+    pub fingerprint: [u8; 32],
+    path: PathBuf,
+    weights: Box<dyn WeightSource + Send + Sync>,
+}
+
+/// A base model on a device.
+pub struct BaseModel {
+    /// The decoder.
+    pub llama: Llama,
+    /// The tokenizer, with the chat template.
+    pub tokenizer: Tokenizer,
+    /// For people: the file's or folder's name.
+    pub name: String,
+    /// As in [`BaseFiles`].
+    pub fingerprint: [u8; 32],
+    path: PathBuf,
+}
+
+/// How far the opening of a large model has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HashProgress {
+    /// Bytes hashed.
+    pub done: u64,
+    /// Bytes in all.
+    pub total: u64,
+}
+
+impl BaseFiles {
+    /// Opens a Hugging Face folder or a `.gguf` file.
+    ///
+    /// # Errors
+    /// [`LoadError`] with the file.
+    pub fn open(path: &Path) -> Result<Self, LoadError> {
+        Self::open_observed(path, &mut |_| ())
+    }
+
+    /// As [`Self::open`], and reports how far the fingerprint has come: it reads every byte of the weights.
+    ///
+    /// # Errors
+    /// [`LoadError`] with the file.
+    pub fn open_observed(
+        path: &Path,
+        observe: &mut dyn FnMut(HashProgress),
+    ) -> Result<Self, LoadError> {
+        let about = std::fs::metadata(path).map_err(|e| LoadError::io("open", path, e))?;
+        let absolute = std::path::absolute(path).map_err(|e| LoadError::io("open", path, e))?;
+        let (tokenizer, weights, name): (_, Box<dyn WeightSource + Send + Sync>, _) =
+            if about.is_dir() {
+                let weights = SafetensorsFolder::open(path)?;
+                (
+                    Tokenizer::from_folder(path)?,
+                    Box::new(weights),
+                    absolute.file_name(),
+                )
+            } else {
+                let weights = GgufFile::open(path)?;
+                let tokenizer = Tokenizer::from_gguf(weights.header(), path)?;
+                (tokenizer, Box::new(weights), absolute.file_stem())
+            };
+        let name = name.map_or_else(
+            || "base".to_owned(),
+            |name| name.to_string_lossy().into_owned(),
+        );
+        let config = weights.config().clone();
+        if tokenizer.vocab_size() > config.vocab_size {
+            return Err(LoadError::tokenizer(
+                path,
+                format!(
+                    "it has {} tokens, but the model's embedding only {}",
+                    tokenizer.vocab_size(),
+                    config.vocab_size
+                ),
+            ));
+        }
+        let fingerprint = fingerprint::of(path, about.is_dir(), observe)?;
+        Ok(Self {
+            config,
+            tokenizer,
+            name,
+            fingerprint,
+            path: path.to_owned(),
+            weights,
+        })
+    }
+
+    /// Copies the weights to a device.
+    ///
+    /// # Errors
+    /// [`LoadError`] with the tensor.
+    pub fn load(self, device: &Device) -> Result<BaseModel, LoadError> {
+        let llama = Llama::from_weights(&*self.weights, device)?;
+        Ok(BaseModel {
+            llama,
+            tokenizer: self.tokenizer,
+            name: self.name,
+            fingerprint: self.fingerprint,
+            path: self.path,
+        })
+    }
+
+    /// Lays an adapter out for this model.
+    ///
+    /// # Errors
+    /// [`LoadError::Layout`] if the LoRA configuration makes no adapter.
+    pub fn adapter_layout(&self, lora: &LoraConfig) -> Result<AdapterLayout, LoadError> {
+        layout(lora, &self.config, &self.path)
+    }
+}
+
+impl BaseModel {
+    /// Opens a Hugging Face folder or a `.gguf` file and copies its weights to a device.
+    ///
+    /// # Errors
+    /// [`LoadError`] with the file and tensor.
+    pub fn open(path: &Path, device: &Device) -> Result<Self, LoadError> {
+        BaseFiles::open(path)?.load(device)
+    }
+
+    /// Lays an adapter out for this model.
+    ///
+    /// # Errors
+    /// [`LoadError::Layout`] if the LoRA configuration makes no adapter.
+    pub fn adapter_layout(&self, lora: &LoraConfig) -> Result<AdapterLayout, LoadError> {
+        layout(lora, self.llama.config(), &self.path)
+    }
+}
+
+fn layout(
+    lora: &LoraConfig,
+    config: &LlamaConfig,
+    path: &Path,
+) -> Result<AdapterLayout, LoadError> {
+    lora.layout(config).map_err(|reason| LoadError::Layout {
+        path: path.to_owned(),
+        reason,
+    })
+}
+
+impl std::fmt::Debug for BaseFiles {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("BaseFiles")
+            .field("name", &self.name)
+            .field("path", &self.path)
+            .finish_non_exhaustive()
+    }
+}
+
+impl std::fmt::Debug for BaseModel {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("BaseModel")
+            .field("name", &self.name)
+            .field("path", &self.path)
+            .finish_non_exhaustive()
+    }
+}

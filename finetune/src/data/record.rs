@@ -1,0 +1,93 @@
+//! Lines of a JSONL file as records.
+
+use crate::chat::Turn;
+use serde::Deserialize;
+
+/// What one line says, before it is tokens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Record {
+    /// Plain text; every token counts.
+    Text(String),
+    /// A question and its answer; the answer counts.
+    Pair {
+        /// What is given.
+        prompt: String,
+        /// What is to be learned.
+        completion: String,
+    },
+    /// A conversation; the assistant's turns count.
+    Messages(Vec<Turn>),
+}
+
+#[derive(Deserialize)]
+struct Line {
+    text: Option<String>,
+    prompt: Option<String>,
+    completion: Option<String>,
+    messages: Option<Vec<Turn>>,
+}
+
+impl Record {
+    /// Reads one line.
+    ///
+    /// # Errors
+    /// A sentence on what is wrong with it.
+    pub fn from_json(text: &str) -> Result<Self, String> {
+        if !text.trim_start().starts_with('{') {
+            return Err("is no JSON object".to_owned());
+        }
+        let line: Line = serde_json::from_str(text).map_err(|e| {
+            // The line number that serde_json counts is always 1 here, and would mislead.
+            let what = e.to_string();
+            let what = what.split(" at line ").next().unwrap_or_default();
+            format!("is not a record (column {}): {what}", e.column())
+        })?;
+        match line {
+            Line {
+                text: Some(text),
+                prompt: None,
+                completion: None,
+                messages: None,
+            } => Ok(Self::Text(text)),
+            Line {
+                text: None,
+                prompt: Some(prompt),
+                completion: Some(completion),
+                messages: None,
+            } => Ok(Self::Pair { prompt, completion }),
+            Line {
+                text: None,
+                prompt: None,
+                completion: None,
+                messages: Some(turns),
+            } => Ok(Self::Messages(turns)),
+            _ => Err("must have either text, or prompt and completion, or messages".to_owned()),
+        }
+    }
+}
+
+/// Reads every line that is not empty, with its number from 1.
+///
+/// # Errors
+/// The number of the first bad line, and what is wrong with it.
+pub(super) fn parse_lines(bytes: &[u8]) -> Result<Vec<(usize, Record)>, (usize, String)> {
+    let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
+    let mut records = Vec::new();
+    for (index, line) in bytes.split(|byte| *byte == b'\n').enumerate() {
+        let number = index + 1;
+        let text = str::from_utf8(line).map_err(|e| {
+            (
+                number,
+                format!("is not UTF-8 (byte {} of the line)", e.valid_up_to() + 1),
+            )
+        })?;
+        if text.trim().is_empty() {
+            continue;
+        }
+        records.push((
+            number,
+            Record::from_json(text).map_err(|what| (number, what))?,
+        ));
+    }
+    Ok(records)
+}

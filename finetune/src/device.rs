@@ -1,0 +1,140 @@
+//! Where the engine computes: the CPU, or one CUDA device.
+//!
+//! The device is always chosen by name. `burn`'s own default device takes CUDA whenever the feature is compiled in and
+//! falls back to nothing; opening it without a driver panics at the first operation. Here CUDA is enumerated first.
+
+use std::{fmt, str::FromStr};
+
+use burn::tensor::Device;
+
+/// What a person asks for: `auto`, `cpu`, `cuda` or `cuda:N`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum DeviceChoice {
+    /// The first CUDA device if there is one, else the CPU.
+    #[default]
+    Auto,
+    /// The CPU.
+    Cpu,
+    /// The CUDA device of this number, from 0.
+    Cuda(usize),
+}
+
+/// A device that cannot be had.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum DeviceError {
+    /// The name is none of ours.
+    #[error("{found:?} names no device: write auto, cpu, cuda or cuda:N")]
+    UnknownName {
+        /// What was written.
+        found: String,
+    },
+    /// The program was built without CUDA.
+    #[error("this program was built without CUDA: choose cpu, or build with --features cuda")]
+    WithoutCuda,
+    /// No driver, or a driver that shows no device.
+    #[error("no CUDA device can be opened: look whether nvidia-smi works here, or choose cpu")]
+    NoCudaDevice,
+    /// The number is too large.
+    #[error("there is no CUDA device {asked}: this machine shows {found}, numbered from 0")]
+    NoSuchCudaDevice {
+        /// The number asked for.
+        asked: usize,
+        /// How many devices there are.
+        found: usize,
+    },
+}
+
+impl fmt::Display for DeviceChoice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Auto => f.write_str("auto"),
+            Self::Cpu => f.write_str("cpu"),
+            Self::Cuda(index) => write!(f, "cuda:{index}"),
+        }
+    }
+}
+
+impl FromStr for DeviceChoice {
+    type Err = DeviceError;
+
+    fn from_str(text: &str) -> Result<Self, DeviceError> {
+        match text {
+            "auto" => Ok(Self::Auto),
+            "cpu" => Ok(Self::Cpu),
+            "cuda" => Ok(Self::Cuda(0)),
+            _ => text
+                .strip_prefix("cuda:")
+                .and_then(|index| index.parse().ok())
+                .map(Self::Cuda)
+                .ok_or_else(|| DeviceError::UnknownName {
+                    found: text.to_owned(),
+                }),
+        }
+    }
+}
+
+/// Opens the chosen device.
+///
+/// # Errors
+/// [`DeviceError`] if CUDA was asked for and cannot be had; `auto` and `cpu` always open.
+pub fn open(choice: DeviceChoice) -> Result<Device, DeviceError> {
+    match choice {
+        DeviceChoice::Cpu => Ok(Device::flex()),
+        DeviceChoice::Cuda(index) => open_cuda(index),
+        DeviceChoice::Auto => Ok(open_cuda(0).unwrap_or_else(|_| Device::flex())),
+    }
+}
+
+#[cfg(feature = "cuda")]
+fn open_cuda(index: usize) -> Result<Device, DeviceError> {
+    use burn::tensor::DeviceType;
+    // Enumeration opens the driver and is empty without one; `Device::cuda` would panic later instead.
+    let devices = Device::enumerate(DeviceType::Cuda).into_vec();
+    let found = devices.len();
+    if found == 0 {
+        return Err(DeviceError::NoCudaDevice);
+    }
+    devices
+        .into_iter()
+        .nth(index)
+        .ok_or(DeviceError::NoSuchCudaDevice {
+            asked: index,
+            found,
+        })
+}
+
+#[cfg(not(feature = "cuda"))]
+fn open_cuda(_index: usize) -> Result<Device, DeviceError> {
+    Err(DeviceError::WithoutCuda)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_read_and_written() {
+        for (text, choice) in [
+            ("auto", DeviceChoice::Auto),
+            ("cpu", DeviceChoice::Cpu),
+            ("cuda:3", DeviceChoice::Cuda(3)),
+        ] {
+            assert_eq!(text.parse(), Ok(choice));
+            assert_eq!(choice.to_string(), text);
+        }
+        assert_eq!("cuda".parse(), Ok(DeviceChoice::Cuda(0)));
+        let refused = "gpu".parse::<DeviceChoice>().unwrap_err();
+        assert_eq!(
+            refused.to_string(),
+            "\"gpu\" names no device: write auto, cpu, cuda or cuda:N"
+        );
+    }
+
+    #[cfg(not(feature = "cuda"))]
+    #[test]
+    fn cuda_without_the_feature_is_a_sentence() {
+        let refused = open(DeviceChoice::Cuda(0)).unwrap_err();
+        assert!(refused.to_string().contains("built without CUDA"));
+        open(DeviceChoice::Auto).unwrap();
+    }
+}

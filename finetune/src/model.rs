@@ -1,0 +1,276 @@
+//! The adapted decoder: explicit forward and backward of a frozen Llama with LoRA factors.
+//!
+//! Frozen weights get no gradient, the composed weight `W + s B A` is never formed, and backward ends at the lowest
+//! adapted layer. This is not a general module system: it is one graph (Llama 1 to 3.x, Mistral, Qwen2), written out.
+//! Operations are in `ops`; what a block keeps between forward and backward is in `block`.
+
+use std::collections::BTreeSet;
+
+use aggregation::Adapter;
+use burn::tensor::{Device, Tensor};
+
+use crate::{
+    batch::Batch,
+    config::LlamaConfig,
+    error::LoadError,
+    host::{self, Kernels},
+    lora::LoraFactors,
+    ops::{
+        attention::Span,
+        cross_entropy::{self, Want},
+        rms_norm,
+        rope::Angles,
+        rows,
+    },
+    weights::WeightSource,
+};
+
+mod block;
+mod branches;
+mod decode;
+mod error;
+mod fisher;
+mod gradient;
+mod load;
+#[cfg(test)]
+mod tests;
+
+use block::{Block, Pass, Saved, Visitor};
+use branches::Branches;
+pub use error::ModelError;
+use gradient::GradientVisitor;
+
+/// A sum of losses over predicted tokens.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct LossSum {
+    /// Sum of `-ln p(token)`.
+    pub nats: f64,
+    /// Number of predicted tokens.
+    pub tokens: u64,
+}
+
+impl LossSum {
+    /// Nats a token; NaN without tokens.
+    pub fn mean(&self) -> f64 {
+        self.nats / self.tokens as f64
+    }
+
+    /// `e` to the mean.
+    pub fn perplexity(&self) -> f64 {
+        self.mean().exp()
+    }
+
+    /// Adds another sum.
+    pub fn add(&mut self, other: Self) {
+        self.nats += other.nats;
+        self.tokens += other.tokens;
+    }
+}
+
+/// LoRA dropout of one step.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Dropout {
+    /// Share of values set to zero, in `0..1`.
+    pub rate: f64,
+    /// What the masks follow from; another step takes another seed.
+    pub seed: u64,
+}
+
+/// A frozen base model on one device.
+#[derive(Debug)]
+pub struct Llama {
+    config: LlamaConfig,
+    device: Device,
+    kernels: Kernels,
+    /// Rotary frequencies, scaling included.
+    frequencies: Vec<f64>,
+    /// `[vocabulary, hidden]`.
+    embedding: Tensor<2>,
+    blocks: Vec<Block>,
+    /// `[1, hidden]`.
+    norm: Tensor<2>,
+    /// `[vocabulary, hidden]`; the embedding itself where they are tied.
+    head: Tensor<2>,
+}
+
+impl Llama {
+    /// Copies the weights to a device, one tensor at a time.
+    ///
+    /// # Errors
+    /// [`LoadError`] if a tensor is missing, of another shape or unreadable.
+    pub fn from_weights(source: &dyn WeightSource, device: &Device) -> Result<Self, LoadError> {
+        load::load(source, device)
+    }
+
+    /// The shape of the decoder.
+    pub fn config(&self) -> &LlamaConfig {
+        &self.config
+    }
+
+    /// Where the weights are.
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+
+    /// The loss of a batch, without dropout.
+    ///
+    /// # Errors
+    /// [`ModelError`] if the batch or the adapter does not fit the model.
+    pub fn loss(
+        &self,
+        batch: &Batch,
+        factors: Option<&LoraFactors>,
+    ) -> Result<LossSum, ModelError> {
+        self.check(batch)?;
+        if batch.targets.is_empty() {
+            return Ok(LossSum::default());
+        }
+        let pass = self.pass(batch, Branches::new(&self.config, factors, None)?);
+        let (hidden, _) = self.hidden(batch, &pass, None);
+        let (loss, _) = self.head_loss(batch, &hidden, Want::Loss);
+        Ok(loss)
+    }
+
+    /// The loss of a batch and its gradient with respect to `A` and `B`.
+    ///
+    /// The gradient is that of the SUM of nats, so that micro-batches add up; divide by the tokens of the whole step.
+    ///
+    /// # Errors
+    /// [`ModelError`] if the batch or the adapter does not fit the model.
+    pub fn loss_and_gradient(
+        &self,
+        batch: &Batch,
+        factors: &LoraFactors,
+        dropout: Option<Dropout>,
+    ) -> Result<(LossSum, Adapter), ModelError> {
+        self.check(batch)?;
+        let gradient = Adapter::zeros(std::sync::Arc::clone(factors.layout()));
+        if batch.targets.is_empty() {
+            return Ok((LossSum::default(), gradient));
+        }
+        let pass = self.pass(batch, Branches::new(&self.config, Some(factors), dropout)?);
+        let mut visitor = GradientVisitor::new(&pass, gradient);
+        let loss = self.forward_backward(batch, &pass, &mut visitor);
+        Ok((loss, visitor.finish()))
+    }
+
+    /// The logits of every row.
+    ///
+    /// # Shapes
+    /// `[rows, vocab_size]`, row-major: large; for training and evaluation use [`Self::loss`].
+    ///
+    /// # Errors
+    /// [`ModelError`] if the batch or the adapter does not fit the model.
+    pub fn logits(
+        &self,
+        batch: &Batch,
+        factors: Option<&LoraFactors>,
+    ) -> Result<Vec<f32>, ModelError> {
+        self.check(batch)?;
+        let pass = self.pass(batch, Branches::new(&self.config, factors, None)?);
+        let (hidden, _) = self.hidden(batch, &pass, None);
+        Ok(host::download(self.head_logits(&hidden)))
+    }
+
+    fn check(&self, batch: &Batch) -> Result<(), ModelError> {
+        batch.check(self.config.vocab_size, self.config.max_position_embeddings)
+    }
+
+    /// What all blocks of one pass over a batch share.
+    fn pass<'a>(&self, batch: &Batch, branches: Branches<'a>) -> Pass<'a> {
+        let spans = batch.segments.iter();
+        let spans = spans
+            .map(|rows| Span {
+                queries: rows.clone(),
+                keys: rows.clone(),
+            })
+            .collect();
+        let angles = Angles::new(&batch.positions(), &self.frequencies, &self.device);
+        Pass {
+            kernels: self.kernels,
+            angles,
+            spans,
+            branches,
+        }
+    }
+
+    /// The residual stream after the last block, and what the blocks from `lowest` on keep for backward.
+    fn hidden(
+        &self,
+        batch: &Batch,
+        pass: &Pass<'_>,
+        lowest: Option<usize>,
+    ) -> (Tensor<2>, Vec<Saved>) {
+        let mut x = rows::gather(self.kernels, &self.embedding, &batch.tokens);
+        let mut kept = Vec::new();
+        for (layer, block) in self.blocks.iter().enumerate() {
+            let (out, saved) = block.forward(pass, layer, x);
+            if lowest.is_some_and(|lowest| layer >= lowest) {
+                kept.push(saved);
+            }
+            x = out;
+        }
+        (x, kept)
+    }
+
+    fn head_logits(&self, hidden: &Tensor<2>) -> Tensor<2> {
+        let inverse = rms_norm::inverse(self.kernels, hidden, self.config.rms_norm_eps);
+        let normed = rms_norm::apply(self.kernels, hidden, &inverse, &self.norm);
+        normed.matmul(self.head.clone().transpose())
+    }
+
+    /// The loss of the rows that have a target, and the gradient of the residual stream if wanted.
+    fn head_loss(
+        &self,
+        batch: &Batch,
+        hidden: &Tensor<2>,
+        want: Want,
+    ) -> (LossSum, Option<Tensor<2>>) {
+        let asked: Vec<u32> = batch.targets.iter().map(|target| target.row).collect();
+        let tokens: Vec<u32> = batch.targets.iter().map(|target| target.token).collect();
+        let x = rows::gather(self.kernels, hidden, &asked);
+        let inverse = rms_norm::inverse(self.kernels, &x, self.config.rms_norm_eps);
+        let normed = rms_norm::apply(self.kernels, &x, &inverse, &self.norm);
+        let (nats, gradient) =
+            cross_entropy::loss(self.kernels, &normed, &self.head, &tokens, want);
+        let gradient = gradient.map(|dy| {
+            let dx = rms_norm::backward(self.kernels, &dy, &x, &inverse, &self.norm);
+            rows::scatter(self.kernels, dx, &asked, batch.tokens.len())
+        });
+        (
+            LossSum {
+                nats,
+                tokens: tokens.len() as u64,
+            },
+            gradient,
+        )
+    }
+
+    /// Forward, then backward with every wanted projection's input and output gradient shown to the visitor.
+    fn forward_backward(
+        &self,
+        batch: &Batch,
+        pass: &Pass<'_>,
+        visitor: &mut dyn Visitor,
+    ) -> LossSum {
+        let sites = visitor.sites();
+        let wanted: BTreeSet<usize> = sites.iter().map(|site| site.layer).collect();
+        let lowest = wanted.first().copied();
+        let (hidden, mut kept) = self.hidden(batch, pass, lowest);
+        let (loss, gradient) = self.head_loss(batch, &hidden, Want::LossAndGradient);
+        drop(hidden);
+        let (Some(lowest), Some(mut dx)) = (lowest, gradient) else {
+            return loss;
+        };
+        for layer in (lowest..self.blocks.len()).rev() {
+            let saved = kept
+                .pop()
+                .expect("every block from the lowest on kept its state");
+            match self.blocks[layer].backward(pass, layer, saved, dx, visitor, layer == lowest) {
+                Some(below) => dx = below,
+                None => break,
+            }
+        }
+        loss
+    }
+}

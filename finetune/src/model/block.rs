@@ -1,0 +1,276 @@
+//! One decoder block: attention and feed-forward, each behind an RMSNorm and added to the residual stream.
+//!
+//! Forward keeps the two residual inputs with one number a row, the rotated queries and keys, the values, attention's
+//! output with its normalisers, and gate and up. Normed inputs and the gated product are computed again in backward,
+//! and only where an adapter needs them.
+
+use burn::tensor::Tensor;
+
+use super::branches::Branches;
+use crate::{
+    host::{self, Kernels},
+    lora::{Projection, Site},
+    ops::{
+        attention::{self, Attended, Heads, Inputs, Span},
+        linear::Linear,
+        rms_norm,
+        rope::{self, Angles},
+        swiglu,
+    },
+};
+
+/// What all blocks of one pass share.
+#[derive(Debug)]
+pub(super) struct Pass<'a> {
+    pub(super) kernels: Kernels,
+    pub(super) angles: Angles,
+    pub(super) spans: Vec<Span>,
+    pub(super) branches: Branches<'a>,
+}
+
+/// The frozen weights of one block.
+#[derive(Debug)]
+pub(super) struct Block {
+    /// `[1, hidden]`.
+    pub(super) attention_norm: Tensor<2>,
+    /// `[1, hidden]`.
+    pub(super) feed_norm: Tensor<2>,
+    /// In the order of [`Projection::ALL`].
+    pub(super) projections: [Linear; Projection::ALL.len()],
+    pub(super) heads: Heads,
+    pub(super) eps: f64,
+}
+
+/// What forward keeps for backward.
+#[derive(Debug)]
+pub(super) struct Saved {
+    x_in: Tensor<2>,
+    inverse_in: Tensor<2>,
+    inputs: Inputs,
+    attended: Attended,
+    x_mid: Tensor<2>,
+    inverse_mid: Tensor<2>,
+    gate: Tensor<2>,
+    up: Tensor<2>,
+}
+
+/// What backward shows each wanted projection to.
+pub(super) trait Visitor {
+    /// The projections to be shown.
+    fn sites(&self) -> &[Site];
+
+    /// Takes a projection's input and the gradient of its output; gives what an adapter adds to the gradient of the
+    /// input, if `pass_on` asks for it and there is something to add.
+    fn visit(
+        &mut self,
+        site: Site,
+        x: &Tensor<2>,
+        dy: &Tensor<2>,
+        pass_on: bool,
+    ) -> Option<Tensor<2>>;
+}
+
+impl Block {
+    /// The residual stream after this block.
+    ///
+    /// # Shapes
+    /// `x` and the result are `[rows, hidden]`.
+    pub(super) fn forward(
+        &self,
+        pass: &Pass<'_>,
+        layer: usize,
+        x: Tensor<2>,
+    ) -> (Tensor<2>, Saved) {
+        let (inverse_in, inputs) = self.attention_inputs(pass, layer, &x);
+        let attended = attention::forward(pass.kernels, &inputs, &pass.spans, self.heads);
+        let x_mid = self.attention_output(pass, layer, &x, &attended.out);
+        let (out, feed) = self.feed_forward(pass, layer, &x_mid);
+        let (inverse_mid, gate, up) = feed;
+        (
+            out,
+            Saved {
+                x_in: x,
+                inverse_in,
+                inputs,
+                attended,
+                x_mid,
+                inverse_mid,
+                gate,
+                up,
+            },
+        )
+    }
+
+    /// Normed and projected: rotated queries and keys, and values.
+    pub(super) fn attention_inputs(
+        &self,
+        pass: &Pass<'_>,
+        layer: usize,
+        x: &Tensor<2>,
+    ) -> (Tensor<2>, Inputs) {
+        let inverse = rms_norm::inverse(pass.kernels, x, self.eps);
+        let normed = rms_norm::apply(pass.kernels, x, &inverse, &self.attention_norm);
+        let q = self.project(pass, layer, Projection::Q, &normed);
+        let k = self.project(pass, layer, Projection::K, &normed);
+        let v = self.project(pass, layer, Projection::V, &normed);
+        let q = rope::rotate(pass.kernels, q, &pass.angles);
+        let k = rope::rotate(pass.kernels, k, &pass.angles);
+        (inverse, Inputs { q, k, v })
+    }
+
+    /// The residual stream after attention.
+    pub(super) fn attention_output(
+        &self,
+        pass: &Pass<'_>,
+        layer: usize,
+        x: &Tensor<2>,
+        attended: &Tensor<2>,
+    ) -> Tensor<2> {
+        let out = self.project(pass, layer, Projection::O, attended);
+        host::add(pass.kernels, out, x.clone())
+    }
+
+    /// The residual stream after the feed-forward block, with the norm's inverse, gate and up.
+    pub(super) fn feed_forward(
+        &self,
+        pass: &Pass<'_>,
+        layer: usize,
+        x: &Tensor<2>,
+    ) -> (Tensor<2>, (Tensor<2>, Tensor<2>, Tensor<2>)) {
+        let inverse = rms_norm::inverse(pass.kernels, x, self.eps);
+        let normed = rms_norm::apply(pass.kernels, x, &inverse, &self.feed_norm);
+        let gate = self.project(pass, layer, Projection::Gate, &normed);
+        let up = self.project(pass, layer, Projection::Up, &normed);
+        let gated = swiglu::forward(pass.kernels, &gate, &up);
+        let out = self.project(pass, layer, Projection::Down, &gated);
+        (host::add(pass.kernels, out, x.clone()), (inverse, gate, up))
+    }
+
+    fn linear(&self, projection: Projection) -> &Linear {
+        &self.projections[projection as usize]
+    }
+
+    fn project(
+        &self,
+        pass: &Pass<'_>,
+        layer: usize,
+        projection: Projection,
+        x: &Tensor<2>,
+    ) -> Tensor<2> {
+        let y = self.linear(projection).forward(pass.kernels, x);
+        match pass.branches.at(layer, projection) {
+            Some(branch) => host::add(pass.kernels, y, branch.forward(pass.kernels, x)),
+            None => y,
+        }
+    }
+
+    /// The gradient of the residual stream before this block, or nothing where no adapter is below.
+    pub(super) fn backward(
+        &self,
+        pass: &Pass<'_>,
+        layer: usize,
+        saved: Saved,
+        dy: Tensor<2>,
+        visitor: &mut dyn Visitor,
+        lowest: bool,
+    ) -> Option<Tensor<2>> {
+        let mut way = Way {
+            block: self,
+            kernels: pass.kernels,
+            layer,
+            visitor,
+            lowest,
+        };
+        let d_mid = way.feed_forward(&saved, dy)?;
+        way.attention(pass, saved, d_mid)
+    }
+}
+
+/// The way back through one block.
+struct Way<'a> {
+    block: &'a Block,
+    kernels: Kernels,
+    layer: usize,
+    visitor: &'a mut dyn Visitor,
+    /// Nothing is adapted in the blocks below.
+    lowest: bool,
+}
+
+impl Way<'_> {
+    fn wants(&self, projections: &[Projection]) -> bool {
+        let mut sites = self.visitor.sites().iter();
+        sites.any(|site| site.layer == self.layer && projections.contains(&site.projection))
+    }
+
+    /// Shows one projection to the visitor, and adds its input gradient to `sum` if one is needed below.
+    fn through(
+        &mut self,
+        projection: Projection,
+        x: Option<&Tensor<2>>,
+        dy: &Tensor<2>,
+        sum: Option<Tensor<2>>,
+        pass_on: bool,
+    ) -> Option<Tensor<2>> {
+        let site = Site {
+            layer: self.layer,
+            projection,
+        };
+        let wanted = x.filter(|_| self.wants(&[projection]));
+        let extra = wanted.and_then(|x| self.visitor.visit(site, x, dy, pass_on));
+        if !pass_on {
+            return None;
+        }
+        let mut dx = self.block.linear(projection).backward(dy);
+        for part in [extra, sum].into_iter().flatten() {
+            dx = host::add(self.kernels, dx, part);
+        }
+        Some(dx)
+    }
+
+    /// From the block's output to the residual stream between attention and feed-forward.
+    fn feed_forward(&mut self, saved: &Saved, dy: Tensor<2>) -> Option<Tensor<2>> {
+        use Projection::{Down, Gate, K, O, Q, Up, V};
+        let (gate, up) = (&saved.gate, &saved.up);
+        let below = !self.lowest || self.wants(&[Q, K, V, O]);
+        let inner = self.wants(&[Gate, Up]);
+        let gated = self
+            .wants(&[Down])
+            .then(|| swiglu::forward(self.kernels, gate, up));
+        let d_gated = self.through(Down, gated.as_ref(), &dy, None, below || inner)?;
+        let (d_gate, d_up) = swiglu::backward(self.kernels, d_gated, gate, up);
+        let (x, inverse, norm) = (&saved.x_mid, &saved.inverse_mid, &self.block.feed_norm);
+        let normed = inner.then(|| rms_norm::apply(self.kernels, x, inverse, norm));
+        let dx = self.through(Gate, normed.as_ref(), &d_gate, None, below);
+        let dx = self.through(Up, normed.as_ref(), &d_up, dx, below)?;
+        let dx = rms_norm::backward(self.kernels, &dx, x, inverse, norm);
+        Some(host::add(self.kernels, dx, dy))
+    }
+
+    /// From between attention and feed-forward to the block's input.
+    fn attention(&mut self, pass: &Pass<'_>, saved: Saved, dy: Tensor<2>) -> Option<Tensor<2>> {
+        use Projection::{K, O, Q, V};
+        let below = !self.lowest;
+        let inner = self.wants(&[Q, K, V]);
+        let out = &saved.attended.out;
+        let d_out = self.through(O, Some(out), &dy, None, below || inner)?;
+        let (inputs, spans) = (&saved.inputs, &pass.spans);
+        let d = attention::backward(
+            self.kernels,
+            &d_out,
+            inputs,
+            &saved.attended,
+            spans,
+            self.block.heads,
+        );
+        let back = pass.angles.reversed();
+        let dq = rope::rotate(self.kernels, d.q, &back);
+        let dk = rope::rotate(self.kernels, d.k, &back);
+        let (x, inverse, norm) = (&saved.x_in, &saved.inverse_in, &self.block.attention_norm);
+        let normed = inner.then(|| rms_norm::apply(self.kernels, x, inverse, norm));
+        let dx = self.through(Q, normed.as_ref(), &dq, None, below);
+        let dx = self.through(K, normed.as_ref(), &dk, dx, below);
+        let dx = self.through(V, normed.as_ref(), &d.v, dx, below)?;
+        let dx = rms_norm::backward(self.kernels, &dx, x, inverse, norm);
+        Some(host::add(self.kernels, dx, dy))
+    }
+}

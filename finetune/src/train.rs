@@ -1,0 +1,331 @@
+//! Trains an adapter on one data set: steps of accumulated micro-batches, AdamW, and the pull of an anchor.
+//!
+//! A [`Trainer`] belongs to one participant for a whole run. It is asked for some steps each round, from whatever adapter
+//! the round begins with, and keeps the optimizer's moments between rounds. It knows nothing of rounds, servers or
+//! clocks: two rounds of K steps, the second from where the first ended, are byte for byte one training of 2 K steps.
+//!
+//! The anchor (elastic weight consolidation in the effective weights) acts after the optimizer's step and not through the
+//! loss, so that its stiffness needs no smaller learning rate: `aggregation::ewc::proximal_step` with the strength
+//! `lambda * rate / (typical sqrt(v_hat) + epsilon)` of each factor, which is the proximal step in the metric that Adam
+//! walks in, and keeps lambda in units of KL per token.
+
+mod error;
+mod order;
+
+#[cfg(test)]
+pub(crate) mod fixture;
+#[cfg(test)]
+mod tests;
+
+use std::{collections::BTreeSet, ops::ControlFlow, sync::Arc};
+
+use aggregation::{
+    Adapter, AdapterLayout,
+    ewc::{self, BoundAnchor, Factor},
+};
+
+pub use self::error::{SourceLines, TrainError};
+use self::order::{ExampleOrder, Seeds};
+use crate::{
+    adamw::{self, AdamW},
+    base::BaseModel,
+    data::Dataset,
+    lora::LoraFactors,
+    model::{Dropout, LossSum},
+    recipe::Recipe,
+};
+
+/// The pull toward an anchor during training.
+#[derive(Clone, Debug)]
+pub struct AnchorPull {
+    /// The anchor's importances, checked against the adapter's layout.
+    pub anchor: BoundAnchor,
+    /// How strong it is: nats of domain loss given up per nat of KL divergence from the base, both per token. Zero is none.
+    pub lambda: f64,
+}
+
+/// What one optimizer step did.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StepReport {
+    /// The step of the run, from 0.
+    pub step: u64,
+    /// Steps of this call done, this one included.
+    pub done: u64,
+    /// Steps that this call was asked for.
+    pub asked: u64,
+    /// Mean loss over the step's response tokens, in nats, before the step.
+    pub loss: f64,
+    /// Response tokens of the step: those that the loss counts.
+    pub tokens: u64,
+    /// All tokens of the step, prompts included: what a speed is measured in.
+    pub rows: u64,
+    /// Norm of the mean gradient before clipping.
+    pub gradient_norm: f64,
+    /// The learning rate that the step was taken with.
+    pub learning_rate: f64,
+}
+
+/// The outcome of some steps.
+#[derive(Clone, Debug)]
+pub struct Trained {
+    /// The adapter after the last step.
+    pub adapter: Adapter,
+    /// Steps done; fewer than asked for if the observer broke off.
+    pub steps: u64,
+    /// Different examples that contributed: the participant's weight in federated averaging.
+    pub examples_used: u64,
+    /// Response tokens that contributed, repetitions counted.
+    pub tokens: u64,
+    /// Mean loss over those tokens in nats, each before its own step; 0 if no step was done.
+    pub mean_loss: f64,
+}
+
+/// The training of one participant over a whole run.
+#[derive(Debug)]
+pub struct Trainer {
+    base: Arc<BaseModel>,
+    dataset: Arc<Dataset>,
+    recipe: Recipe,
+    seeds: Seeds,
+    order: ExampleOrder,
+    pull: Option<AnchorPull>,
+    /// Set by the first steps: the layout comes with the adapter.
+    optimizer: Option<(Arc<AdapterLayout>, AdamW)>,
+}
+
+impl Trainer {
+    /// Prepares a training.
+    ///
+    /// # Errors
+    /// [`TrainError::Recipe`] and [`TrainError::NoExamples`].
+    pub fn new(
+        base: Arc<BaseModel>,
+        dataset: Arc<Dataset>,
+        recipe: Recipe,
+        seed: u64,
+        pull: Option<AnchorPull>,
+    ) -> Result<Self, TrainError> {
+        recipe.check()?;
+        if dataset.examples.is_empty() {
+            return Err(TrainError::NoExamples {
+                source_name: dataset.source.display().to_string(),
+            });
+        }
+        let seeds = Seeds {
+            seed,
+            digest: dataset.digest,
+        };
+        let order = ExampleOrder::new(seeds, dataset.examples.len());
+        let pull = pull.filter(|pull| pull.lambda > 0.0);
+        Ok(Self {
+            base,
+            dataset,
+            recipe,
+            seeds,
+            order,
+            pull,
+            optimizer: None,
+        })
+    }
+
+    /// Gives the recipe that the training follows.
+    pub fn recipe(&self) -> &Recipe {
+        &self.recipe
+    }
+
+    /// Takes `steps` optimizer steps from the adapter `start`.
+    ///
+    /// `first_step` is the run's step that this call begins with, from 0: the learning rate and the data's order follow
+    /// from it. The observer hears of each step and may break off; the outcome is then that of the steps done.
+    ///
+    /// # Errors
+    /// [`TrainError::Diverged`] and [`TrainError::NoTargets`] name the step and the lines of the data; the trainer's
+    /// moments are then those of the step before.
+    pub fn run(
+        &mut self,
+        start: &Adapter,
+        first_step: u64,
+        steps: u64,
+        observe: &mut dyn FnMut(&StepReport) -> ControlFlow<()>,
+    ) -> Result<Trained, TrainError> {
+        self.meet(start.layout())?;
+        let mut adapter = start.clone();
+        let mut used = BTreeSet::new();
+        let mut sum = LossSum {
+            nats: 0.0,
+            tokens: 0,
+        };
+        let mut done = 0;
+        for step in (first_step..).take(usize::try_from(steps).unwrap_or(usize::MAX)) {
+            let (examples, slope) = self.slope(&adapter, step)?;
+            let (gradient_norm, learning_rate) = self.descend(&mut adapter, &slope, step)?;
+            used.extend(examples);
+            sum.nats += slope.loss.nats;
+            sum.tokens += slope.loss.tokens;
+            done += 1;
+            let report = StepReport {
+                step,
+                done,
+                asked: steps,
+                loss: slope.loss.nats / slope.loss.tokens as f64,
+                tokens: slope.loss.tokens,
+                rows: slope.rows,
+                gradient_norm,
+                learning_rate,
+            };
+            if observe(&report).is_break() {
+                break;
+            }
+        }
+        let mean_loss = if sum.tokens == 0 {
+            0.0
+        } else {
+            sum.nats / sum.tokens as f64
+        };
+        let examples_used = used.len() as u64;
+        Ok(Trained {
+            adapter,
+            steps: done,
+            examples_used,
+            tokens: sum.tokens,
+            mean_loss,
+        })
+    }
+
+    /// Makes the optimizer at the first call and checks the layout at the later ones.
+    fn meet(&mut self, layout: &Arc<AdapterLayout>) -> Result<(), TrainError> {
+        if let Some(pull) = &self.pull
+            && pull.anchor.layout().digest() != layout.digest()
+        {
+            return Err(TrainError::OtherAnchor);
+        }
+        match &self.optimizer {
+            Some((known, _)) if known.digest() != layout.digest() => Err(TrainError::OtherLayout),
+            Some(_) => Ok(()),
+            None => {
+                let adamw = AdamW::new(&self.recipe, layout.parameters());
+                self.optimizer = Some((Arc::clone(layout), adamw));
+                Ok(())
+            }
+        }
+    }
+
+    /// Computes one step's summed gradient over its micro-batches, and names the examples that it read.
+    fn slope(&mut self, adapter: &Adapter, step: u64) -> Result<(Vec<usize>, Slope), TrainError> {
+        let count = self.recipe.step_examples();
+        let examples = self.order.take(step * count as u64, count);
+        let factors = LoraFactors::upload(adapter, self.base.llama.device())?;
+        let mut slope: Option<Slope> = None;
+        for (micro, chosen) in examples.chunks(self.recipe.batch_examples).enumerate() {
+            let batch = self.dataset.batch(chosen);
+            let dropout = (self.recipe.dropout > 0.0).then(|| Dropout {
+                rate: self.recipe.dropout,
+                seed: self.seeds.dropout(step, micro),
+            });
+            let (loss, gradient) = self
+                .base
+                .llama
+                .loss_and_gradient(&batch, &factors, dropout)?;
+            if !loss.nats.is_finite() {
+                let lines = self.lines(chosen);
+                return Err(TrainError::Diverged {
+                    step,
+                    what: "loss",
+                    found: loss.nats,
+                    lines,
+                });
+            }
+            let rows = batch.tokens.len() as u64;
+            match &mut slope {
+                None => {
+                    slope = Some(Slope {
+                        loss,
+                        rows,
+                        gradient,
+                    })
+                }
+                Some(slope) => slope.add(loss, rows, &gradient),
+            }
+        }
+        let slope = slope.expect("a checked recipe has at least one micro-batch");
+        if slope.loss.tokens == 0 {
+            return Err(TrainError::NoTargets {
+                step,
+                lines: self.lines(&examples),
+            });
+        }
+        let norm = adamw::norm(slope.gradient.values());
+        if !norm.is_finite() {
+            let lines = self.lines(&examples);
+            return Err(TrainError::Diverged {
+                step,
+                what: "gradient norm",
+                found: norm,
+                lines,
+            });
+        }
+        Ok((examples, slope))
+    }
+
+    /// Moves the adapter: clipping, AdamW, then the anchor. Gives the mean gradient's norm and the rate.
+    fn descend(
+        &mut self,
+        adapter: &mut Adapter,
+        slope: &Slope,
+        step: u64,
+    ) -> Result<(f64, f64), TrainError> {
+        let (layout, adamw) = self.optimizer.as_mut().expect("the run has met its layout");
+        let tokens = slope.loss.tokens as f64;
+        let norm = adamw::norm(slope.gradient.values()) / tokens;
+        let scale = adamw::clip_factor(norm, self.recipe.clip_norm) / tokens;
+        let rate = self.recipe.learning_rate_at(step);
+        adamw.step(adapter.values_mut(), slope.gradient.values(), scale, rate);
+        if let Some(pull) = &self.pull {
+            let strength = |module: usize, factor: Factor| {
+                let range = match factor {
+                    Factor::A => layout.a_range(module),
+                    Factor::B => layout.b_range(module),
+                };
+                let denominator = adamw.typical_denominator(range);
+                // A factor that never had a gradient was not moved by Adam, so there is nothing to pull back.
+                if denominator == 0.0 {
+                    return 0.0;
+                }
+                pull.lambda * rate / (denominator + adamw.epsilon())
+            };
+            ewc::proximal_step(adapter, &pull.anchor, None, &strength);
+        }
+        Ok((norm, rate))
+    }
+
+    fn lines(&self, examples: &[usize]) -> SourceLines {
+        SourceLines {
+            source: self.dataset.source.clone(),
+            lines: examples
+                .iter()
+                .map(|&index| self.dataset.examples[index].line)
+                .collect(),
+        }
+    }
+}
+
+/// Loss and gradient, summed over the micro-batches of a step so far.
+#[derive(Debug)]
+struct Slope {
+    loss: LossSum,
+    rows: u64,
+    /// Of the sum of nats, not of their mean: the division by all tokens of the step comes once, at its end, so that a
+    /// token weighs the same whichever micro-batch it fell into.
+    gradient: Adapter,
+}
+
+impl Slope {
+    fn add(&mut self, loss: LossSum, rows: u64, gradient: &Adapter) {
+        self.loss.nats += loss.nats;
+        self.loss.tokens += loss.tokens;
+        self.rows += rows;
+        for (sum, &part) in self.gradient.values_mut().iter_mut().zip(gradient.values()) {
+            *sum += part;
+        }
+    }
+}
