@@ -1,0 +1,262 @@
+//! The command line of `foedus-server`. The one module that talks to people and chooses exit codes.
+
+use std::ffi::OsString;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use clap::{Parser, ValueEnum};
+
+use crate::config::{self, Config, ConfigError, LogFormat, RawConfig, Setting, Source};
+use crate::error::{ServerError, exit};
+use crate::observer::{Observer, RunEvent, RunOutcome};
+use crate::run::Server;
+use crate::start::Prepared;
+use crate::telemetry::{self, RoundsBar};
+
+const AFTER_HELP: &str = "\
+From nothing to a run:
+  1. foedus-certs init, request, sign       the federation's CA and this server's certificate
+  2. foedus-client adapter new --out start/ the adapter that the run starts from, for your base model
+  3. edit server.toml                       start from server.example.toml; only five keys are required
+  4. foedus-server --config server.toml --check
+  5. foedus-server --config server.toml     serves one run, then ends
+
+Results, in OUT/NAME/ as [run] says:
+  rounds.jsonl   one line a round: who delivered, who was refused and why, norms, bytes
+  round-0001/    the adapter after each round, in PEFT format (Hugging Face PEFT, vLLM)
+  adapter/       the adapter after the last round
+
+Stop with Ctrl-C or SIGTERM: participants are told, finished rounds stay on disk.
+
+Exit codes: 0 the run is complete, 64 the command line is wrong, 78 the configuration is wrong,
+75 the run is unfinished and trying again can succeed (stopped, quorum not met), 1 anything else.";
+
+/// Runs one federated fine-tuning job: asks participants to train, merges their updates, writes the adapter.
+#[derive(Debug, Parser)]
+#[command(name = "foedus-server", version, after_help = AFTER_HELP, max_term_width = 110)]
+struct Arguments {
+    /// The configuration, a TOML file
+    #[arg(long, value_name = "FILE")]
+    config: PathBuf,
+    /// Check everything that can be checked without listening, print the run plan's digest, and end
+    #[arg(long)]
+    check: bool,
+    /// Print the configuration with all defaults filled in, and end
+    #[arg(long)]
+    print_config: bool,
+    /// Set one key, winning over the file; may be repeated. For example: --set cohort.quorum=3 --set run.name=second
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    settings: Vec<Setting>,
+    /// Listen here instead of at `listen`
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    listen: Option<std::net::SocketAddr>,
+    /// Log at this level or by this filter instead of `log.level`
+    #[arg(long, value_name = "LEVEL")]
+    log_level: Option<String>,
+    /// Log in this form instead of `log.format`
+    #[arg(long, value_name = "FORM")]
+    log_format: Option<Form>,
+}
+
+/// The form of log lines, as an argument.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Form {
+    /// For people
+    Text,
+    /// One JSON object a line
+    Json,
+}
+
+/// The program: parses the process's arguments, does what they say, and gives the exit code.
+pub fn main() -> ExitCode {
+    ExitCode::from(run_with(std::env::args_os(), &mut std::io::stdout()))
+}
+
+/// Does what the arguments say and gives the exit code; results go to `out`, everything else to standard error.
+fn run_with(arguments: impl IntoIterator<Item = OsString>, out: &mut dyn Write) -> u8 {
+    let arguments = match Arguments::try_parse_from(arguments) {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            // Help and version are answers, everything else is a mistake. Nothing is to be done if nobody reads it.
+            let _ = error.print();
+            return if error.use_stderr() { exit::USAGE } else { 0 };
+        }
+    };
+    match perform(&arguments, out) {
+        Ok(()) => 0,
+        Err(Failure { code, message }) => {
+            complain(&message);
+            code
+        }
+    }
+}
+
+/// What is said, and the exit code.
+#[derive(Debug)]
+struct Failure {
+    code: u8,
+    message: String,
+}
+
+impl From<ConfigError> for Failure {
+    fn from(error: ConfigError) -> Self {
+        let code = match error {
+            ConfigError::Setting { .. } => exit::USAGE,
+            _ => exit::CONFIGURATION,
+        };
+        Self {
+            code,
+            message: error.to_string(),
+        }
+    }
+}
+
+impl Failure {
+    fn new(code: u8, message: impl ToString) -> Self {
+        Self {
+            code,
+            message: message.to_string(),
+        }
+    }
+
+    /// Says where in the file the mistake is, if it is one of the file.
+    fn located(error: &ServerError, source: &Source) -> Self {
+        let message = match error.about_key() {
+            Some(found) => source.locate(&found).to_string(),
+            None => error.to_string(),
+        };
+        Self::new(error.exit_code(), message)
+    }
+}
+
+fn perform(arguments: &Arguments, out: &mut dyn Write) -> Result<(), Failure> {
+    let (mut raw, source) = config::load(&arguments.config, &arguments.settings)?;
+    override_log(&mut raw, arguments);
+    if arguments.print_config {
+        let text = toml::to_string(&raw).map_err(|error| Failure::new(exit::FAILURE, error))?;
+        return say(out, text.trim_end());
+    }
+    let folder = arguments.config.parent().unwrap_or_else(|| Path::new(""));
+    let config = Config::from_raw(raw, folder).map_err(|error| source.locate(&error))?;
+    let bar = RoundsBar::for_terminal(config.run.rounds, &config.log).filter(|_| !arguments.check);
+    telemetry::install(&config.log, bar.as_ref().map(RoundsBar::handle)).map_err(|what| {
+        Failure::from(source.locate(&config::ValueError {
+            key: "log.level".to_owned(),
+            what,
+        }))
+    })?;
+    let prepared = Prepared::load(config).map_err(|error| Failure::located(&error, &source))?;
+    if arguments.check {
+        return say(out, &checked(&prepared));
+    }
+    let outcome = serve(prepared, bar).map_err(|error| Failure::located(&error, &source))?;
+    say(out, &told(&outcome))
+}
+
+fn override_log(raw: &mut RawConfig, arguments: &Arguments) {
+    if let Some(listen) = arguments.listen {
+        raw.listen = listen;
+    }
+    if let Some(level) = &arguments.log_level {
+        raw.log.level.clone_from(level);
+    }
+    match arguments.log_format {
+        Some(Form::Text) => raw.log.format = LogFormat::Text,
+        Some(Form::Json) => raw.log.format = LogFormat::Json,
+        None => {}
+    }
+}
+
+/// Serves the run in a runtime of its own, until it is over or a signal comes.
+fn serve(prepared: Prepared, bar: Option<RoundsBar>) -> Result<RunOutcome, ServerError> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| ServerError::Internal {
+            what: format!("no runtime: {error}"),
+        })?;
+    let observer: Arc<dyn Observer> = match bar {
+        Some(bar) => Arc::new(bar),
+        None => Arc::new(|_: &RunEvent| {}),
+    };
+    runtime.block_on(async { Server::listen(prepared)?.run(observer, stop_signal()).await })
+}
+
+/// Waits for SIGINT or SIGTERM.
+#[cfg(unix)]
+async fn stop_signal() {
+    use tokio::signal::unix::{SignalKind, signal};
+
+    let interrupt = async { tokio::signal::ctrl_c().await.is_ok() };
+    match signal(SignalKind::terminate()) {
+        Ok(mut terminate) => {
+            tokio::select! {
+                _ = interrupt => {}
+                _ = terminate.recv() => {}
+            }
+        }
+        Err(_) => {
+            interrupt.await;
+        }
+    }
+    tracing::info!("stopping: telling participants");
+}
+
+/// Waits for Ctrl-C.
+#[cfg(not(unix))]
+async fn stop_signal() {
+    // Without a handler there is no graceful stop, and the process just ends.
+    let _ = tokio::signal::ctrl_c().await;
+    tracing::info!("stopping: telling participants");
+}
+
+fn checked(prepared: &Prepared) -> String {
+    let plan = prepared.plan();
+    let days = prepared
+        .tls()
+        .expires()
+        .duration_since(SystemTime::now())
+        .map_or(0, |left| left.as_secs() / 86_400);
+    format!(
+        "ok: run {}, plan {}\n    {} rounds, quorum {}, {} modules of rank {}, {} bytes an update\n    base {} ({})\n    {} (certificate valid for {days} days)",
+        plan.run,
+        plan.digest(),
+        plan.rounds,
+        plan.cohort.quorum,
+        prepared.layout().modules().len(),
+        plan.lora.rank,
+        plan.adapter_bytes,
+        plan.base.name,
+        plan.base.fingerprint,
+        prepared.tls().identity(),
+    )
+}
+
+fn told(outcome: &RunOutcome) -> String {
+    format!(
+        "run {}: {} rounds in {:.1} s, adapter {} in {}",
+        outcome.run,
+        outcome.records.len(),
+        outcome.seconds,
+        outcome.adapter_sha256,
+        outcome.adapter_folder.display()
+    )
+}
+
+fn say(out: &mut dyn Write, text: &str) -> Result<(), Failure> {
+    writeln!(out, "{text}").map_err(|error| Failure::new(exit::FAILURE, error))
+}
+
+#[expect(
+    clippy::print_stderr,
+    reason = "the one place where this program tells people what is wrong"
+)]
+fn complain(message: &str) {
+    eprintln!("foedus-server: {message}");
+}
+
+#[cfg(test)]
+mod tests;

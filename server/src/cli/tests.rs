@@ -1,0 +1,154 @@
+use std::fs;
+
+use aggregation::peft::{self, Sidecar};
+use aggregation::{Adapter, AdapterLayout, ModuleLayout};
+use certs::throwaway::Federation;
+
+use super::*;
+
+/// A folder with certificates, a start folder and a configuration with this text after the required keys.
+fn folder(more: &str) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    Federation::create("trial", &["north"])
+        .unwrap()
+        .write(&at("certs"))
+        .unwrap();
+    let name = "model.layers.0.self_attn.q_proj".to_owned();
+    let modules = vec![ModuleLayout {
+        name,
+        in_features: 3,
+        out_features: 2,
+    }];
+    let adapter = Adapter::zeros(Arc::new(
+        AdapterLayout::new(2, 4.0, false, modules).unwrap(),
+    ));
+    let files = peft::save(&adapter, "tiny", 0.0);
+    let sidecar = Sidecar {
+        base_fingerprint: [1; 32],
+        base_name: "tiny".to_owned(),
+    };
+    fs::create_dir(at("start")).unwrap();
+    fs::write(at("start/adapter_config.json"), files.config_json).unwrap();
+    fs::write(at("start/adapter_model.safetensors"), files.safetensors).unwrap();
+    fs::write(at("start/foedus.json"), sidecar.to_json()).unwrap();
+    let text = format!(
+        "[identity]\ncertificate = \"certs/server.crt\"\nkey = \"certs/server.key\"\nauthority = \"certs/ca.crt\"\n\
+         revocations = \"certs/crl.pem\"\n[run]\nname = \"trial\"\nstart = \"start\"\n{more}"
+    );
+    fs::write(at("server.toml"), text).unwrap();
+    folder
+}
+
+fn arguments(folder: &tempfile::TempDir, more: &[&str]) -> Arguments {
+    let config = folder.path().join("server.toml");
+    let mut all = vec![
+        "foedus-server".to_owned(),
+        "--config".to_owned(),
+        config.display().to_string(),
+    ];
+    all.extend(more.iter().map(ToString::to_string));
+    Arguments::try_parse_from(all).unwrap()
+}
+
+fn said(folder: &tempfile::TempDir, more: &[&str]) -> Result<String, Failure> {
+    let mut out = Vec::new();
+    perform(&arguments(folder, more), &mut out)?;
+    Ok(String::from_utf8(out).unwrap())
+}
+
+#[test]
+fn check_says_ok_and_the_digest_of_the_plan() {
+    let folder = folder("");
+    let text = said(&folder, &["--check"]).unwrap();
+    assert!(text.starts_with("ok: run trial, plan "), "{text}");
+    assert!(
+        text.contains("3 rounds, quorum 2, 1 modules of rank 2, 40 bytes an update"),
+        "{text}"
+    );
+    assert!(!folder.path().join("runs").exists());
+}
+
+#[test]
+fn check_names_file_line_and_column_and_exits_78() {
+    let cases = [
+        (
+            "[cohort]\nquorum = 0\n",
+            "server.toml:10:10: cohort.quorum: 0: it must be 1 to 64",
+        ),
+        (
+            "[training]\nlearning_rate = -1.0\n",
+            "server.toml:10:17: training.learning_rate: -1: it must be",
+        ),
+        (
+            "[cohort]\nquorun = 1\n",
+            "server.toml:10:1: unknown field `quorun`",
+        ),
+        (
+            "[limits]\nupdate_norm_max = 1e30\n",
+            "server.toml:9:1: limits: no fixed point fits",
+        ),
+        ("[log]\nlevel = \"=loud\"\n", "server.toml:10:9: log.level"),
+    ];
+    for (more, expected) in cases {
+        let failure = said(&folder(more), &["--check"]).unwrap_err();
+        assert!(
+            failure.message.contains(expected),
+            "{more}: {}",
+            failure.message
+        );
+        assert_eq!(failure.code, 78);
+    }
+}
+
+#[test]
+fn a_missing_start_folder_is_named_with_its_line() {
+    let folder = folder("");
+    fs::remove_dir_all(folder.path().join("start")).unwrap();
+    let failure = said(&folder, &["--check"]).unwrap_err();
+    assert!(
+        failure
+            .message
+            .contains("server.toml:8:9: run.start: cannot read"),
+        "{}",
+        failure.message
+    );
+    assert_eq!(failure.code, 78);
+}
+
+#[test]
+fn printed_configuration_reads_back_with_what_was_set() {
+    let folder = folder("");
+    let more = [
+        "--print-config",
+        "--set",
+        "cohort.quorum=5",
+        "--log-level",
+        "debug",
+        "--listen",
+        "[::1]:9",
+    ];
+    let text = said(&folder, &more).unwrap();
+    let raw: RawConfig = toml::from_str(&text).unwrap();
+    assert_eq!(
+        (raw.cohort.quorum, raw.log.level.as_str(), raw.listen.port()),
+        (5, "debug", 9)
+    );
+    assert!(!text.contains("PRIVATE"));
+}
+
+#[test]
+fn a_wrong_command_line_exits_64_and_a_missing_file_78() {
+    let run = |words: &[&str]| run_with(words.iter().map(OsString::from), &mut Vec::new());
+    assert_eq!(run(&["foedus-server", "--confg", "x"]), 64);
+    assert_eq!(run(&["foedus-server"]), 64);
+    assert_eq!(
+        run(&["foedus-server", "--config", "x", "--set", "quorum"]),
+        64
+    );
+    assert_eq!(
+        run(&["foedus-server", "--config", "/nowhere/server.toml"]),
+        78
+    );
+    assert_eq!(run(&["foedus-server", "--help"]), 0);
+}

@@ -1,0 +1,309 @@
+//! The configuration as it is typed: one struct per section of the TOML file, with its defaults.
+//!
+//! Nothing here has been checked beyond its type; [`Config`](super::Config) is the checked form and the only one that
+//! the rest of the server sees. `server.example.toml` beside the manifest is this file for people, and a test holds the
+//! two together.
+
+use std::net::{Ipv6Addr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use jiff::fmt::serde::unsigned_duration::friendly::compact::required as duration;
+use serde::{Deserialize, Serialize};
+
+use super::size::ByteSize;
+
+/// The UDP port that a server listens on unless told otherwise.
+pub const DEFAULT_PORT: u16 = 4433;
+
+/// The whole file.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct RawConfig {
+    /// The address and UDP port to listen on.
+    #[serde(default = "default_listen")]
+    pub listen: SocketAddr,
+    /// Who this server is. Required.
+    pub identity: RawIdentity,
+    /// What is to be run. Required.
+    pub run: RawRun,
+    /// How participants train.
+    #[serde(default)]
+    pub training: RawTraining,
+    /// Who takes part, and how long is waited for whom.
+    #[serde(default)]
+    pub cohort: RawCohort,
+    /// Anchoring against forgetting.
+    #[serde(default)]
+    pub ewc: RawEwc,
+    /// What is accepted at most.
+    #[serde(default)]
+    pub limits: RawLimits,
+    /// What is logged, and how.
+    #[serde(default)]
+    pub log: RawLog,
+}
+
+/// `[identity]`: the PEM files that make this process the federation's server. All are paths, never contents.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct RawIdentity {
+    /// The server's certificate chain. Required.
+    pub certificate: PathBuf,
+    /// The server's private key. Required.
+    pub key: PathBuf,
+    /// The certificate of the federation's authority. Required.
+    pub authority: PathBuf,
+    /// The authority's revocation list.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revocations: Option<PathBuf>,
+}
+
+/// `[run]`: one training job.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct RawRun {
+    /// The run's name. Required.
+    pub name: String,
+    /// The PEFT folder, with `foedus.json`, that the run starts from. Required.
+    pub start: PathBuf,
+    /// The folder under which the run's own folder is made.
+    #[serde(default = "default_out")]
+    pub out: PathBuf,
+    /// How many rounds.
+    #[serde(default = "default_rounds")]
+    pub rounds: u32,
+    /// The seed of everything that participants draw.
+    #[serde(default)]
+    pub seed: u64,
+    /// The fingerprint that the base model must have; the start folder's if not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub base: Option<String>,
+}
+
+impl RawRun {
+    /// Makes the section with nothing but its required keys.
+    pub(super) fn default_for(name: &str, start: PathBuf) -> Self {
+        Self {
+            name: name.to_owned(),
+            start,
+            out: default_out(),
+            rounds: default_rounds(),
+            seed: 0,
+            base: None,
+        }
+    }
+}
+
+fn default_listen() -> SocketAddr {
+    SocketAddr::from((Ipv6Addr::UNSPECIFIED, DEFAULT_PORT))
+}
+
+fn default_out() -> PathBuf {
+    PathBuf::from("runs")
+}
+
+fn default_rounds() -> u32 {
+    3
+}
+
+/// How the learning rate runs over the whole run.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RawSchedule {
+    /// The same rate throughout.
+    Constant,
+    /// Falls in a straight line to zero.
+    Linear,
+    /// Falls along half a cosine to zero.
+    Cosine,
+}
+
+/// `[training]`: what every participant does in a round. Part of the signed plan.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RawTraining {
+    /// Optimizer steps in a round.
+    pub local_steps: u32,
+    /// Examples in one micro-batch.
+    pub batch_examples: u32,
+    /// Micro-batches in one optimizer step.
+    pub accumulation: u32,
+    /// Longest example in tokens.
+    pub max_tokens: u32,
+    /// Peak learning rate.
+    pub learning_rate: f64,
+    /// Steps of linear warm-up at the start of the run.
+    pub warmup_steps: u32,
+    /// Course of the rate after the warm-up, over all rounds together.
+    pub schedule: RawSchedule,
+    /// Decoupled weight decay.
+    pub weight_decay: f64,
+    /// Largest norm of one step's mean gradient.
+    pub clip_norm: f64,
+}
+
+impl Default for RawTraining {
+    fn default() -> Self {
+        Self {
+            local_steps: 20,
+            batch_examples: 4,
+            accumulation: 1,
+            max_tokens: 512,
+            learning_rate: 2e-4,
+            warmup_steps: 0,
+            schedule: RawSchedule::Linear,
+            weight_decay: 0.0,
+            clip_norm: 1.0,
+        }
+    }
+}
+
+/// Who may take part.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(
+    untagged,
+    expecting = "expected the word \"any\" or a list of participant names"
+)]
+pub enum RawParticipants {
+    /// These names only.
+    Listed(Vec<String>),
+    /// The word `any`: everybody who holds a participant's certificate of the federation.
+    Word(AnyWord),
+}
+
+/// The one word that stands for everybody.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum AnyWord {
+    /// `any`.
+    Any,
+}
+
+/// `[cohort]`: who takes part in a round, and how long is waited.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RawCohort {
+    /// `"any"` or a list of names.
+    pub participants: RawParticipants,
+    /// How many must deliver for a round to count.
+    pub quorum: u32,
+    /// How long a round waits for everybody; then the quorum is enough.
+    #[serde(with = "duration")]
+    pub soft_deadline: Duration,
+    /// How long a round waits at all; without a quorum the run fails then.
+    #[serde(with = "duration")]
+    pub hard_deadline: Duration,
+    /// How long a participant may show no progress before it is given up.
+    #[serde(with = "duration")]
+    pub stall_limit: Duration,
+    /// How long the run waits for the whole cohort to join; then a quorum starts it.
+    #[serde(with = "duration")]
+    pub join_deadline: Duration,
+}
+
+impl Default for RawCohort {
+    fn default() -> Self {
+        Self {
+            participants: RawParticipants::Word(AnyWord::Any),
+            quorum: 2,
+            soft_deadline: Duration::from_secs(30 * 60),
+            hard_deadline: Duration::from_secs(2 * 3600),
+            stall_limit: Duration::from_secs(5 * 60),
+            join_deadline: Duration::from_secs(10 * 60),
+        }
+    }
+}
+
+/// Which side takes the EWC step.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RawPlace {
+    /// After each optimizer step of each participant.
+    Client,
+    /// Once a round, on the merged adapter.
+    Server,
+}
+
+/// `[ewc]`: pulls the merged model toward what the base model knew.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RawEwc {
+    /// Whether any of this is used.
+    pub enabled: bool,
+    /// Strength, in nats of general-text divergence per token.
+    pub lambda: f64,
+    /// Which side takes the step.
+    pub place: RawPlace,
+    /// The anchor made by `foedus-client fisher`; required when enabled.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub anchor: Option<PathBuf>,
+}
+
+impl Default for RawEwc {
+    fn default() -> Self {
+        Self {
+            enabled: false,
+            lambda: 0.3,
+            place: RawPlace::Client,
+            anchor: None,
+        }
+    }
+}
+
+/// `[limits]`: what the server accepts at most.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RawLimits {
+    /// Largest Euclidean norm of an update.
+    pub update_norm_max: f64,
+    /// Largest weight (training examples used) that an update may claim.
+    pub weight_max: u64,
+    /// Most participants in the run.
+    pub participants_max: u32,
+    /// Largest adapter that the server will hold.
+    pub adapter_max: ByteSize,
+    /// Updates received at a time, over all participants; the others wait. It bounds the server's memory.
+    pub uploads_at_once: u32,
+}
+
+impl Default for RawLimits {
+    fn default() -> Self {
+        Self {
+            update_norm_max: 100.0,
+            weight_max: 100_000,
+            participants_max: 64,
+            adapter_max: ByteSize::mebibytes(1024),
+            uploads_at_once: 8,
+        }
+    }
+}
+
+/// The form of log lines.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line, for collectors.
+    Json,
+}
+
+/// `[log]`: what is written to standard error.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RawLog {
+    /// A level (`error`, `warn`, `info`, `debug`, `trace`) or a filter such as `info,protocol=debug`.
+    pub level: String,
+    /// The form of the lines.
+    pub format: LogFormat,
+}
+
+impl Default for RawLog {
+    fn default() -> Self {
+        Self {
+            level: "info".to_owned(),
+            format: LogFormat::Text,
+        }
+    }
+}

@@ -1,0 +1,162 @@
+use super::*;
+
+const REQUIRED: &str = "[identity]\ncertificate = \"certs/server.crt\"\nkey = \"certs/server.key\"\n\
+    authority = \"certs/ca.crt\"\n[run]\nname = \"spring-2027\"\nstart = \"start\"\n";
+
+fn read(text: &str, settings: &[&str]) -> Result<Config, ConfigError> {
+    let settings: Vec<Setting> = settings
+        .iter()
+        .map(|given| given.parse().unwrap())
+        .collect();
+    let (raw, source) = parse(Path::new("server.toml"), text.to_owned(), &settings)?;
+    Config::from_raw(raw, Path::new("/etc/foedus")).map_err(|error| source.locate(&error))
+}
+
+fn refusal(text: &str, settings: &[&str]) -> String {
+    read(text, settings).unwrap_err().to_string()
+}
+
+#[test]
+fn the_example_is_the_defaults_and_the_required_keys() {
+    let example = include_str!("../../server.example.toml");
+    let (example, _) = parse(Path::new("example"), example.to_owned(), &[]).unwrap();
+    let (required, _) = parse(Path::new("required"), REQUIRED.to_owned(), &[]).unwrap();
+    assert_eq!(example, required);
+}
+
+#[test]
+fn the_example_shows_every_key() {
+    let example = include_str!("../../server.example.toml");
+    let uncommented: String = example
+        .lines()
+        .map(|line| {
+            let shown = line.strip_prefix("# ").filter(|rest| {
+                ["revocations =", "base =", "anchor ="]
+                    .iter()
+                    .any(|key| rest.starts_with(key))
+            });
+            format!("{}\n", shown.unwrap_or(line))
+        })
+        .collect();
+    let (raw, _) = parse(Path::new("example"), uncommented.clone(), &[]).unwrap();
+    let written: toml::Table = toml::from_str(&toml::to_string(&raw).unwrap()).unwrap();
+    let shown: toml::Table = toml::from_str(&uncommented).unwrap();
+    let keys = |table: &toml::Table| -> Vec<String> {
+        let sections = table.iter().map(|(name, value)| match value.as_table() {
+            Some(section) => section.keys().map(|key| format!("{name}.{key}")).collect(),
+            None => vec![name.clone()],
+        });
+        sections.flat_map(|keys: Vec<String>| keys).collect()
+    };
+    assert_eq!(keys(&shown), keys(&written));
+}
+
+#[test]
+fn a_programmatic_configuration_has_the_same_defaults() {
+    let file = read(REQUIRED, &[]).unwrap();
+    assert_eq!(file.training, training(RawTraining::default()));
+    assert_eq!(file.cohort, open_cohort(&RawCohort::default()));
+    assert_eq!(file.limits, limits(&RawLimits::default()));
+    assert_eq!(file.run.folder(), Path::new("/etc/foedus/runs/spring-2027"));
+}
+
+#[test]
+fn an_unknown_key_is_named_with_its_line_and_column() {
+    let text = format!("{REQUIRED}[cohort]\n  quorm = 3\n");
+    let said = refusal(&text, &[]);
+    assert!(
+        said.starts_with("server.toml:9:3: unknown field `quorm`, expected one of"),
+        "{said}"
+    );
+    assert!(said.ends_with("correct or remove the key"), "{said}");
+}
+
+#[test]
+fn a_value_of_the_wrong_type_is_named_with_its_line_and_column() {
+    let text = format!("{REQUIRED}[cohort]\nquorum = \"three\"\n");
+    let said = refusal(&text, &[]);
+    assert!(
+        said.starts_with("server.toml:9:10: invalid type: string"),
+        "{said}"
+    );
+    let said = refusal(
+        &format!("{REQUIRED}[cohort]\nparticipants = \"all\"\n"),
+        &[],
+    );
+    assert!(
+        said.contains("server.toml:9:16") && said.contains("\"any\" or a list"),
+        "{said}"
+    );
+    let said = refusal(&format!("{REQUIRED}[limits]\nadapter_max = \"1GB\"\n"), &[]);
+    assert!(
+        said.contains("server.toml:9:15") && said.contains("KiB, MiB or GiB"),
+        "{said}"
+    );
+    let said = refusal(&format!("{REQUIRED}[cohort]\nstall_limit = 30\n"), &[]);
+    assert!(said.contains("server.toml:9:15"), "{said}");
+}
+
+#[test]
+fn text_that_is_no_toml_is_named_with_its_line_and_column() {
+    let said = refusal("listen = \"[::]:1\"\nrun = [\n", &[]);
+    assert!(
+        said.starts_with("server.toml:2:") || said.starts_with("server.toml:3:"),
+        "{said}"
+    );
+}
+
+#[test]
+fn a_missing_required_key_is_named() {
+    let said = refusal(&REQUIRED.replace("name = \"spring-2027\"\n", ""), &[]);
+    assert!(
+        said.contains("missing field `name`") && said.contains("server.example.toml"),
+        "{said}"
+    );
+}
+
+#[test]
+fn a_value_that_breaks_a_rule_is_named_with_its_line_and_column() {
+    let said = refusal(&REQUIRED.replace("spring-2027", "Spring 2027"), &[]);
+    assert!(
+        said.starts_with("server.toml:6:8: run.name: \"Spring 2027\" cannot"),
+        "{said}"
+    );
+    let said = refusal(&format!("{REQUIRED}[ewc]\nenabled = true\n"), &[]);
+    assert!(
+        said.starts_with("server.toml: ewc.anchor: missing"),
+        "{said}"
+    );
+    let said = refusal(&format!("{REQUIRED}[cohort]\nparticipants = []\n"), &[]);
+    assert!(
+        said.starts_with("server.toml:9:16: cohort.participants: the list is empty"),
+        "{said}"
+    );
+}
+
+#[test]
+fn settings_win_over_the_file() {
+    let settings = [
+        "cohort.quorum=5",
+        "cohort.stall_limit=9s",
+        "run.out=\"/srv/runs\"",
+        "listen=127.0.0.1:0",
+    ];
+    let config = read(&format!("{REQUIRED}[cohort]\nquorum = 3\n"), &settings).unwrap();
+    assert_eq!(config.cohort.quorum, 5);
+    assert_eq!(config.cohort.stall_limit, std::time::Duration::from_secs(9));
+    assert_eq!(config.run.out, Path::new("/srv/runs"));
+    assert_eq!(config.listen.port(), 0);
+}
+
+#[test]
+fn a_bad_setting_is_blamed_on_the_command_line() {
+    let said = refusal(REQUIRED, &["cohort.quorm=5"]);
+    assert!(
+        said.starts_with("--set cohort.quorm=5: unknown field `quorm`"),
+        "{said}"
+    );
+    let said = refusal(REQUIRED, &["run.name=\"No Name\""]);
+    assert!(said.starts_with("server.toml: --set run.name:"), "{said}");
+    assert!("cohort.quorum".parse::<Setting>().is_err());
+    assert!(".quorum=1".parse::<Setting>().is_err());
+}

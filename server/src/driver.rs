@@ -1,0 +1,413 @@
+//! The one owner of the coordinator: a loop over a closed set of events that performs its actions.
+//!
+//! Sessions and the folding thread send events; nothing else touches the run's state. Every event is handed over with
+//! the time at which it is handled, then all actions are performed, then the loop sleeps until the coordinator's next
+//! deadline. What the events mean is decided in `protocol::coordinator`, what is in an update in [`crate::fold`].
+
+mod perform;
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::pin::pin;
+use std::time::Instant;
+
+use bytes::Bytes;
+use protocol::close::{CloseCode, RefusalReason};
+use protocol::coordinator::{Coordinator, Outcome};
+use protocol::message::{ToServer, TransferHeader};
+use protocol::quic::{Closed, HandshakeError, Link, Listener};
+use protocol::{ConnectionId, Misuse, ParticipantName, Round, Text};
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+
+use crate::error::ServerError;
+use crate::fold::{Job, Merged, Refused};
+use crate::narrate::Narrator;
+use crate::observer::RunEvent;
+use crate::record::RoundRecord;
+use crate::round::Traffic;
+use crate::session::{self, Outbox, Outgoing, Shared, Upload};
+
+/// Everything that can happen to a run.
+#[derive(Debug)]
+pub(crate) enum Event {
+    /// A peer came as far as the handshake.
+    Arrived(Result<Link, HandshakeError>),
+    /// A connection is gone.
+    Disconnected {
+        connection: ConnectionId,
+        how: Closed,
+    },
+    /// A message arrived.
+    Message {
+        connection: ConnectionId,
+        message: ToServer,
+    },
+    /// Something arrived that is no message.
+    Malformed {
+        connection: ConnectionId,
+        what: String,
+    },
+    /// Bytes of an update arrived.
+    Moved {
+        connection: ConnectionId,
+        received: u64,
+        total: u64,
+    },
+    /// Bytes went out, or a participant waits for room on our side.
+    Waiting { connection: ConnectionId },
+    /// A transfer began that nobody asked for; it was turned away.
+    Unasked {
+        connection: ConnectionId,
+        header: TransferHeader,
+    },
+    /// An update arrived whole.
+    Received {
+        connection: ConnectionId,
+        header: TransferHeader,
+        upload: Upload,
+    },
+    /// An update arrived, and not as announced.
+    Spoiled {
+        connection: ConnectionId,
+        header: TransferHeader,
+        reason: RefusalReason,
+        what: String,
+    },
+    /// An update was folded in, or not.
+    Folded {
+        participant: ParticipantName,
+        round: Round,
+        verdict: Result<(), Refused>,
+    },
+    /// A round's adapter is on disk, or cannot be.
+    Merged(Result<Box<Merged>, ServerError>),
+    /// The coordinator's deadline has come.
+    Deadline,
+    /// The operator wants the server to stop.
+    Shutdown,
+    /// A part of the server ended that must not.
+    Broken(&'static str),
+}
+
+/// What a run starts with.
+pub(crate) struct Parts {
+    pub(crate) coordinator: Coordinator,
+    pub(crate) listener: Listener,
+    pub(crate) events: mpsc::Receiver<Event>,
+    pub(crate) shared: Shared,
+    pub(crate) jobs: mpsc::UnboundedSender<Job>,
+    pub(crate) global: Bytes,
+    pub(crate) anchor: Bytes,
+    pub(crate) narrator: Narrator,
+}
+
+/// How a run ended, as the driver saw it.
+#[derive(Debug)]
+pub(crate) struct Ended {
+    pub(crate) outcome: Outcome,
+    pub(crate) records: Vec<RoundRecord>,
+    pub(crate) traffic: Traffic,
+    /// Our own failure, if that is why.
+    pub(crate) broken: Option<ServerError>,
+}
+
+/// The state of the loop.
+pub(crate) struct Driver {
+    coordinator: Coordinator,
+    shared: Shared,
+    jobs: mpsc::UnboundedSender<Job>,
+    narrator: Narrator,
+    peers: BTreeMap<ConnectionId, Peer>,
+    sessions: JoinSet<()>,
+    connections: u64,
+    /// The bytes of the adapter that the open round starts from.
+    global: Bytes,
+    anchor: Bytes,
+    /// Since the last round's record.
+    round_traffic: Traffic,
+    traffic: Traffic,
+    /// What was found in updates that the coordinator is about to report as refused.
+    findings: BTreeMap<ParticipantName, String>,
+    records: Vec<RoundRecord>,
+    broken: Option<ServerError>,
+    outcome: Option<Outcome>,
+}
+
+/// One live connection.
+struct Peer {
+    name: ParticipantName,
+    outbox: Outbox,
+}
+
+/// Drives a run to its end.
+pub(crate) async fn drive(parts: Parts, shutdown: impl Future<Output = ()>) -> Ended {
+    let Parts {
+        coordinator,
+        mut listener,
+        mut events,
+        shared,
+        jobs,
+        global,
+        anchor,
+        narrator,
+    } = parts;
+    let mut driver = Driver {
+        coordinator,
+        shared,
+        jobs,
+        narrator,
+        peers: BTreeMap::new(),
+        sessions: JoinSet::new(),
+        connections: 0,
+        global,
+        anchor,
+        round_traffic: Traffic::default(),
+        traffic: Traffic::default(),
+        findings: BTreeMap::new(),
+        records: Vec::new(),
+        broken: None,
+        outcome: None,
+    };
+    let mut shutdown = pin!(shutdown);
+    let mut is_stopping = false;
+    let outcome = loop {
+        driver.perform_all();
+        if let Some(outcome) = driver.outcome.take() {
+            break outcome;
+        }
+        let deadline = driver.coordinator.poll_timeout();
+        let event = tokio::select! {
+            arrival = listener.accept() => arrival.map_or(Event::Broken("the listener ended"), Event::Arrived),
+            event = events.recv() => event.unwrap_or(Event::Broken("the event queue ended")),
+            () = sleep_until(deadline) => Event::Deadline,
+            () = &mut shutdown, if !is_stopping => Event::Shutdown,
+            // Sessions end one by one; their end is an event of its own.
+            Some(_) = driver.sessions.join_next(), if !driver.sessions.is_empty() => continue,
+        };
+        is_stopping |= matches!(event, Event::Shutdown);
+        driver.handle(event);
+    };
+    driver.end(listener, events, outcome).await
+}
+
+async fn sleep_until(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
+        None => std::future::pending().await,
+    }
+}
+
+impl Driver {
+    fn handle(&mut self, event: Event) {
+        let now = Instant::now();
+        match event {
+            Event::Arrived(Ok(link)) => self.connect(link, now),
+            Event::Arrived(Err(error)) => self.reject(&error),
+            Event::Disconnected { connection, how } => self.disconnect(connection, &how, now),
+            Event::Message {
+                connection,
+                message,
+            } => self.coordinator.handle_message(connection, message, now),
+            Event::Malformed { connection, what } => {
+                if let Some(peer) = self.peers.get(&connection) {
+                    tracing::warn!(participant = %peer.name, what, "malformed bytes");
+                }
+                self.coordinator.handle_malformed(connection, now);
+            }
+            Event::Moved {
+                connection,
+                received,
+                total,
+            } => {
+                self.coordinator.handle_transfer_progress(connection, now);
+                if let Some(peer) = self.peers.get(&connection) {
+                    let participant = peer.name.clone();
+                    self.narrator.tell(&RunEvent::Receiving {
+                        participant,
+                        received,
+                        total,
+                    });
+                }
+            }
+            Event::Waiting { connection } => {
+                self.coordinator.handle_transfer_progress(connection, now)
+            }
+            Event::Unasked { connection, header } => {
+                let what = "the transfer was not asked for".to_owned();
+                self.spoil(connection, &header, RefusalReason::WrongTransfer, what, now);
+            }
+            Event::Received {
+                connection,
+                header,
+                upload,
+            } => self.receive(connection, &header, upload, now),
+            Event::Spoiled {
+                connection,
+                header,
+                reason,
+                what,
+            } => {
+                self.spoil(connection, &header, reason, what, now);
+            }
+            Event::Folded {
+                participant,
+                round,
+                verdict,
+            } => self.answer(&participant, round, verdict, now),
+            Event::Merged(Ok(merged)) => self.merged(*merged, now),
+            Event::Merged(Err(error)) => self.give_up(error),
+            Event::Deadline => self.coordinator.handle_timeout(now),
+            Event::Shutdown => self.coordinator.stop(),
+            Event::Broken(what) => self.give_up(ServerError::Internal {
+                what: what.to_owned(),
+            }),
+        }
+    }
+
+    fn connect(&mut self, link: Link, now: Instant) {
+        let identity = link.connection.peer();
+        let Ok(name) = identity.name().parse::<ParticipantName>() else {
+            // Both alphabets are the same; a name that is none of ours has no place in the run.
+            return link.connection.close(CloseCode::NotInCohort);
+        };
+        self.narrator
+            .warn_of_expiry(identity, link.connection.peer_certificate().expires);
+        self.connections += 1;
+        let connection = ConnectionId(self.connections);
+        let outbox = session::start(&mut self.sessions, connection, link, self.shared.clone());
+        self.peers.insert(
+            connection,
+            Peer {
+                name: name.clone(),
+                outbox,
+            },
+        );
+        self.coordinator.handle_connected(connection, name, now);
+    }
+
+    fn reject(&self, error: &HandshakeError) {
+        let peer = error.refused().map_or_else(
+            || "unknown".to_owned(),
+            |peer| match &peer.claimed {
+                Some(identity) => format!("{identity} at {}", peer.remote),
+                None => peer.remote.to_string(),
+            },
+        );
+        self.narrator.tell(&RunEvent::HandshakeRejected {
+            peer,
+            label: error.label(),
+            reason: error.to_string(),
+        });
+    }
+
+    fn disconnect(&mut self, connection: ConnectionId, how: &Closed, now: Instant) {
+        let Some(peer) = self.peers.remove(&connection) else {
+            return;
+        };
+        self.narrator.tell(&RunEvent::Disconnected {
+            participant: peer.name,
+            how: how.to_string(),
+        });
+        self.coordinator.handle_disconnected(connection, now);
+    }
+
+    fn receive(
+        &mut self,
+        connection: ConnectionId,
+        header: &TransferHeader,
+        upload: Upload,
+        now: Instant,
+    ) {
+        self.round_traffic.up += header.bytes;
+        self.traffic.up += header.bytes;
+        let Some(admission) = self
+            .coordinator
+            .handle_update_received(connection, header, now)
+        else {
+            return;
+        };
+        if self.jobs.send(Job::Fold { admission, upload }).is_err() {
+            self.give_up(ServerError::Internal {
+                what: "the folding thread ended".to_owned(),
+            });
+        }
+    }
+
+    /// Refuses an update that did not come as announced.
+    fn spoil(
+        &mut self,
+        connection: ConnectionId,
+        header: &TransferHeader,
+        reason: RefusalReason,
+        what: String,
+        now: Instant,
+    ) {
+        if let Some(peer) = self.peers.get(&connection) {
+            self.findings.insert(peer.name.clone(), what);
+        }
+        if let Some(admission) = self
+            .coordinator
+            .handle_update_received(connection, header, now)
+        {
+            let refused =
+                self.coordinator
+                    .handle_update_refused(&admission.participant, reason, now);
+            self.must(refused);
+        }
+    }
+
+    fn answer(
+        &mut self,
+        participant: &ParticipantName,
+        round: Round,
+        verdict: Result<(), Refused>,
+        now: Instant,
+    ) {
+        let answered = match verdict {
+            Ok(()) => self.coordinator.handle_update_accepted(participant, now),
+            Err(Refused { reason, detail }) => {
+                tracing::debug!(%participant, %round, detail, "update refused by admission");
+                self.findings.insert(participant.clone(), detail);
+                self.coordinator
+                    .handle_update_refused(participant, reason, now)
+            }
+        };
+        self.must(answered);
+    }
+
+    fn merged(&mut self, merged: Merged, now: Instant) {
+        let Merged {
+            content,
+            bytes,
+            record,
+        } = merged;
+        self.global = bytes;
+        self.narrator.tell(&RunEvent::RoundFinished(record.clone()));
+        self.records.push(record);
+        let went_on = self.coordinator.round_aggregated(content, now);
+        self.must(went_on);
+    }
+
+    /// Takes note that the coordinator was used wrongly: a fault of this file.
+    fn must(&mut self, result: Result<(), Misuse>) {
+        if let Err(misuse) = result {
+            self.give_up(ServerError::Internal {
+                what: misuse.to_string(),
+            });
+        }
+    }
+
+    fn give_up(&mut self, error: ServerError) {
+        // Participants learn that it is our fault and nothing about our insides.
+        self.coordinator
+            .give_up(Text::new("the server cannot go on; its log says why"));
+        self.broken.get_or_insert(error);
+    }
+
+    fn put(&self, connection: ConnectionId, outgoing: Outgoing) {
+        if let Some(peer) = self.peers.get(&connection) {
+            peer.outbox.put(outgoing);
+        }
+    }
+}

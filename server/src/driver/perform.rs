@@ -1,0 +1,180 @@
+//! The coordinator's actions, performed; and the end of the loop.
+
+use std::time::Duration;
+
+use protocol::close::{CloseCode, RunFailure};
+use protocol::coordinator::{Action, Outcome, Report};
+use protocol::message::TransferKind;
+use protocol::quic::Listener;
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+
+use super::{Driver, Ended, Event};
+use crate::error::ServerError;
+use crate::fold::Job;
+use crate::observer::RunEvent;
+use crate::session::Outgoing;
+
+/// How long peers have to take notice of the end.
+const GOODBYE: Duration = Duration::from_secs(5);
+
+impl Driver {
+    /// Performs what the coordinator wants done now.
+    pub(super) fn perform_all(&mut self) {
+        while let Some(action) = self.coordinator.poll_action() {
+            self.perform(action);
+        }
+    }
+
+    fn perform(&mut self, action: Action) {
+        match action {
+            Action::Send {
+                connection,
+                message,
+            } => {
+                self.put(connection, Outgoing::Message(Box::new(message)));
+            }
+            Action::SendTransfer { connection, header } => {
+                let bytes = match header.kind {
+                    TransferKind::Anchor => self.anchor.clone(),
+                    TransferKind::GlobalAdapter
+                    | TransferKind::FinalAdapter
+                    | TransferKind::Update => self.global.clone(),
+                };
+                // Counted when handed over, so that equal runs report equal bytes whatever the network does.
+                self.round_traffic.down += header.bytes;
+                self.traffic.down += header.bytes;
+                self.put(connection, Outgoing::Transfer { header, bytes });
+            }
+            Action::Close {
+                connection,
+                code,
+                violation,
+            } => {
+                if let Some(peer) = self.peers.get(&connection) {
+                    let participant = peer.name.clone();
+                    let violation = violation.map(|violation| violation.to_string());
+                    self.narrator.tell(&RunEvent::Closed {
+                        participant,
+                        code,
+                        violation,
+                    });
+                }
+                self.put(connection, Outgoing::Close(code));
+            }
+            Action::Aggregate { summary } => {
+                let traffic = std::mem::take(&mut self.round_traffic);
+                if self.jobs.send(Job::Merge { summary, traffic }).is_err() {
+                    self.give_up(ServerError::Internal {
+                        what: "the folding thread ended".to_owned(),
+                    });
+                }
+            }
+            Action::Report(report) => self.report(report),
+            Action::End(outcome) => self.outcome = Some(outcome),
+        }
+    }
+
+    fn report(&mut self, report: Report) {
+        let event = match report {
+            Report::Joined {
+                participant,
+                software,
+            } => RunEvent::Joined {
+                participant,
+                software: software.to_string(),
+            },
+            // Told when the transport reports it, with its reason.
+            Report::Disconnected { .. } => return,
+            Report::Declined {
+                participant,
+                reason,
+            } => RunEvent::Declined {
+                participant,
+                reason: reason.to_string(),
+            },
+            Report::Left {
+                participant,
+                reason,
+            } => RunEvent::Left {
+                participant,
+                reason: reason.to_string(),
+            },
+            Report::Stalled { participant } => RunEvent::Stalled { participant },
+            Report::RoundOpened { round, asked } => RunEvent::RoundOpened { round, asked },
+            Report::Progress {
+                participant,
+                round,
+                step,
+                steps,
+            } => RunEvent::Progress {
+                participant,
+                round,
+                step,
+                steps,
+            },
+            Report::Accepted { participant, round } => RunEvent::Accepted { participant, round },
+            Report::Refused {
+                participant,
+                round,
+                reason,
+            } => {
+                let detail = self.findings.remove(&participant);
+                RunEvent::Refused {
+                    participant,
+                    round,
+                    reason,
+                    detail,
+                }
+            }
+            Report::QuorumMissing {
+                round,
+                accepted,
+                quorum,
+            } => RunEvent::QuorumMissing {
+                round,
+                accepted,
+                quorum,
+            },
+        };
+        self.narrator.tell(&event);
+    }
+
+    /// Lets every session say goodbye and closes the socket.
+    pub(super) async fn end(
+        mut self,
+        listener: Listener,
+        mut events: mpsc::Receiver<Event>,
+        outcome: Outcome,
+    ) -> Ended {
+        let code = match &outcome {
+            Outcome::Finished { .. } => CloseCode::Finished,
+            Outcome::Failed {
+                reason: RunFailure::Stopped,
+                ..
+            } => CloseCode::ServerStopping,
+            Outcome::Failed { .. } => CloseCode::RunFailed,
+        };
+        // No session has anything to tell any more, and none may wait for us to listen.
+        events.close();
+        let farewell = async { while self.sessions.join_next().await.is_some() {} };
+        if timeout(GOODBYE, farewell).await.is_err() {
+            tracing::debug!("some participants did not take notice of the end");
+        }
+        self.peers.clear();
+        // A peer that does not acknowledge is cut off with the socket.
+        let _ = timeout(GOODBYE, listener.close(code)).await;
+        let Self {
+            records,
+            traffic,
+            broken,
+            ..
+        } = self;
+        Ended {
+            outcome,
+            records,
+            traffic,
+            broken,
+        }
+    }
+}

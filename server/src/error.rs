@@ -1,0 +1,132 @@
+//! Why a server does not start, or a run does not end with an adapter; and the exit code for each.
+
+use std::path::{Path, PathBuf};
+
+use aggregation::strategy::fedavg::AggregateError;
+use protocol::close::RunFailure;
+use protocol::plan::PlanError;
+use protocol::quic::{ListenError, MaterialError, Rejection};
+
+use crate::config::ValueError;
+use crate::start::StartError;
+
+/// A server that could not do its run.
+#[derive(Debug, thiserror::Error)]
+pub enum ServerError {
+    /// The certificates or the key cannot be used.
+    #[error("[identity]: {0}")]
+    Identity(#[from] MaterialError),
+    /// Our own certificate would be refused by every participant.
+    #[error("[identity]: participants would refuse our own certificate: {0}")]
+    Certificate(Rejection),
+    /// The start folder or the anchor cannot be used.
+    #[error(transparent)]
+    Start(#[from] StartError),
+    /// The run plan makes no sense.
+    #[error("the run plan makes no sense: {0}")]
+    Plan(#[from] PlanError),
+    /// The limits leave no room for an exact sum.
+    #[error("[limits]: {0}")]
+    Limits(AggregateError),
+    /// The run's folder has rounds already, or another server has it.
+    #[error(
+        "{} has the rounds of a run already, or another server writes to it; choose another run.name or move the folder away", folder.display()
+    )]
+    RunExists {
+        /// The run's folder.
+        folder: PathBuf,
+    },
+    /// The socket cannot be opened.
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+    /// A result cannot be written.
+    #[error("cannot write {}: {source}", path.display())]
+    Write {
+        /// The file or folder.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The run ended without its adapter.
+    #[error("the run ended after {rounds_done} of {rounds} rounds: {detail}")]
+    Unfinished {
+        /// Why.
+        reason: RunFailure,
+        /// Why, with numbers.
+        detail: String,
+        /// Rounds that were completed and written.
+        rounds_done: u32,
+        /// Rounds planned.
+        rounds: u32,
+    },
+    /// The updates could not be merged, or a part of the server ended that must not.
+    #[error("the server cannot go on: {what}")]
+    Internal {
+        /// What happened.
+        what: String,
+    },
+}
+
+impl ServerError {
+    /// Gives the exit code of the program: 78 configuration, 75 try again, 1 the rest.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Identity(_)
+            | Self::Certificate(_)
+            | Self::Start(_)
+            | Self::Plan(_)
+            | Self::Limits(_)
+            | Self::RunExists { .. }
+            | Self::Listen(ListenError::Role { .. }) => exit::CONFIGURATION,
+            Self::Unfinished { reason, .. } if reason.is_temporary() => exit::TRY_AGAIN,
+            Self::Listen(ListenError::Socket { .. })
+            | Self::Write { .. }
+            | Self::Unfinished { .. }
+            | Self::Internal { .. } => exit::FAILURE,
+        }
+    }
+
+    /// Gives the finding as one about a key of the configuration file, if it is about one.
+    pub fn about_key(&self) -> Option<ValueError> {
+        match self {
+            Self::Plan(error) => {
+                let key = match error.field {
+                    "rounds" => "run.rounds",
+                    "training.local_steps times rounds" => "training.local_steps",
+                    field if field.starts_with("lora.") || field.starts_with("base.") => {
+                        "run.start"
+                    }
+                    "adapter_bytes" => "run.start",
+                    field => field,
+                };
+                Some(ValueError::new(
+                    key,
+                    format!("{}: it {}", error.found, error.rule),
+                ))
+            }
+            Self::Start(error) => Some(ValueError::new(error.key(), error.to_string())),
+            Self::Limits(error) => Some(ValueError::new("limits", error.to_string())),
+            Self::RunExists { .. } => Some(ValueError::new("run.name", self.to_string())),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn write(path: &Path) -> impl FnOnce(std::io::Error) -> Self + '_ {
+        move |source| Self::Write {
+            path: path.to_owned(),
+            source,
+        }
+    }
+}
+
+/// The exit codes of the program (sysexits.h), and plain failure.
+pub mod exit {
+    /// The command line makes no sense.
+    pub const USAGE: u8 = 64;
+    /// The configuration makes no sense.
+    pub const CONFIGURATION: u8 = 78;
+    /// The run is unfinished; trying again can succeed.
+    pub const TRY_AGAIN: u8 = 75;
+    /// Everything else.
+    pub const FAILURE: u8 = 1;
+}

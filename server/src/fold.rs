@@ -1,0 +1,189 @@
+//! The one place where updates become numbers: checked and folded as they arrive, then dropped.
+//!
+//! Runs on a thread of its own beside the driver, so that the event loop never waits for arithmetic or for the disk.
+//! Jobs are done in the order in which they were given; the sum does not depend on it. Memory: the global adapter, the
+//! sum (two adapters), and the updates that the session limit lets in.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use aggregation::Adapter;
+use aggregation::admission::{self, AdmissionRules};
+use aggregation::strategy::fedavg::{AggregateError, FedAvg};
+use aggregation::strategy::fixed_point::FixedPoint;
+use bytes::Bytes;
+use protocol::ParticipantName;
+use protocol::close::RefusalReason;
+use protocol::coordinator::{Admission, RoundSummary};
+use protocol::message::Content;
+use tokio::sync::mpsc;
+
+use crate::driver::Event;
+use crate::error::ServerError;
+use crate::record::{RoundRecord, RunFolder};
+use crate::round::{Merger, Traffic};
+use crate::session::Upload;
+
+/// Something for the folding thread to do.
+#[derive(Debug)]
+pub(crate) enum Job {
+    /// Check an update and add it to the round's sum.
+    Fold {
+        /// What the coordinator said about it.
+        admission: Admission,
+        /// Its bytes.
+        upload: Upload,
+    },
+    /// Form the next global adapter and write it.
+    Merge {
+        /// What the round came to.
+        summary: RoundSummary,
+        /// Bytes moved for it.
+        traffic: Traffic,
+    },
+}
+
+/// Why an update was not folded in.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Refused {
+    pub(crate) reason: RefusalReason,
+    /// What was found, for our log and record.
+    pub(crate) detail: String,
+}
+
+/// The next global adapter, written and ready to be sent.
+#[derive(Debug)]
+pub(crate) struct Merged {
+    pub(crate) content: Content,
+    pub(crate) bytes: Bytes,
+    pub(crate) record: RoundRecord,
+}
+
+/// The state of the folding thread.
+#[derive(Debug)]
+pub(crate) struct Folder {
+    pub(crate) rules: AdmissionRules,
+    pub(crate) fixed: FixedPoint,
+    pub(crate) global: Adapter,
+    pub(crate) merger: Merger,
+    pub(crate) files: RunFolder,
+    /// Rounds of the run; the last one's adapter is also the run's.
+    pub(crate) rounds: u32,
+}
+
+/// A round's sum and what was refused.
+struct Sum {
+    fedavg: FedAvg,
+    refused: BTreeMap<ParticipantName, Refused>,
+}
+
+impl Folder {
+    /// Does jobs until there are no more, and gives itself back with the last global adapter.
+    pub(crate) fn work(
+        mut self,
+        mut jobs: mpsc::UnboundedReceiver<Job>,
+        events: &mpsc::Sender<Event>,
+    ) -> Self {
+        let _alarm = Alarm(events);
+        let mut sum = self.empty_sum();
+        while let Some(job) = jobs.blocking_recv() {
+            let event = match job {
+                Job::Fold { admission, upload } => self.fold(&mut sum, admission, upload),
+                Job::Merge { summary, traffic } => {
+                    let full = std::mem::replace(&mut sum, self.empty_sum());
+                    Event::Merged(self.merge(&full, &summary, traffic).map(Box::new))
+                }
+            };
+            // The driver is gone when its run was abandoned: then nobody wants the answer.
+            if events.blocking_send(event).is_err() {
+                break;
+            }
+        }
+        self
+    }
+
+    fn empty_sum(&self) -> Sum {
+        let fedavg = FedAvg::new(Arc::clone(self.global.layout()), self.fixed);
+        Sum {
+            fedavg,
+            refused: BTreeMap::new(),
+        }
+    }
+
+    fn fold(&self, sum: &mut Sum, admission: Admission, upload: Upload) -> Event {
+        let weight = admission.weight;
+        let verdict = admission::admit(self.global.layout(), &upload.bytes, weight, &self.rules)
+            .map_err(|refusal| Refused {
+                reason: reason(&refusal),
+                detail: refusal.to_string(),
+            })
+            .and_then(|update| {
+                // The bytes go before the sum is touched: one adapter less at the peak.
+                drop(upload);
+                let over = |error: AggregateError| Refused {
+                    reason: RefusalReason::Internal,
+                    detail: error.to_string(),
+                };
+                sum.fedavg.fold(&update, weight).map_err(over)
+            });
+        if let Err(refused) = &verdict {
+            sum.refused
+                .insert(admission.participant.clone(), refused.clone());
+        }
+        Event::Folded {
+            participant: admission.participant,
+            round: admission.round,
+            verdict,
+        }
+    }
+
+    fn merge(
+        &mut self,
+        sum: &Sum,
+        summary: &RoundSummary,
+        traffic: Traffic,
+    ) -> Result<Merged, ServerError> {
+        let formed = self.merger.form(&self.global, &sum.fedavg, summary.round)?;
+        let bytes = Bytes::from(formed.adapter.to_le_bytes());
+        let content = Content::of(&bytes);
+        self.files.write_round(summary.round.0, &formed.adapter)?;
+        if summary.round.0 == self.rounds {
+            // On disk before any participant hears that the run is over.
+            self.files.write_final(&formed.adapter)?;
+        }
+        let seconds = summary.opened_at.elapsed().as_secs_f64();
+        let record = formed.record(summary, &sum.refused, traffic, seconds, content);
+        self.files.append(&record)?;
+        self.global = formed.adapter;
+        Ok(Merged {
+            content,
+            bytes,
+            record,
+        })
+    }
+}
+
+/// Tells the driver if the thread panics: nobody else would answer what it was given.
+struct Alarm<'a>(&'a mpsc::Sender<Event>);
+
+impl Drop for Alarm<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            // Without a driver there is nobody to tell.
+            let _ = self
+                .0
+                .blocking_send(Event::Broken("the folding thread panicked"));
+        }
+    }
+}
+
+/// The wire's reason for a refusal.
+fn reason(refusal: &admission::Refusal) -> RefusalReason {
+    match refusal {
+        admission::Refusal::WrongSize { .. } => RefusalReason::WrongSize,
+        admission::Refusal::ZeroWeight => RefusalReason::ZeroWeight,
+        admission::Refusal::OverWeight { .. } => RefusalReason::OverWeight,
+        admission::Refusal::NotFinite { .. } => RefusalReason::NotFinite,
+        admission::Refusal::OverNorm { .. } => RefusalReason::OverNorm,
+    }
+}

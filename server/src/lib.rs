@@ -1,0 +1,40 @@
+//! foedus-server: runs a federation's training jobs, merges updates, and shows nobody anybody's text.
+//!
+//! The server is `protocol` and `aggregation` with sockets and a disk around them. It links no tensor library and never
+//! sees data: what reaches it are adapter updates, weights and losses.
+//!
+//! - [`config`]: the TOML file, typed and then checked.
+//! - [`start`]: the start folder, the anchor, and the signed run plan.
+//! - [`mod@run`]: the library entry, [`run()`] and [`Server`]; what tests and the simulator call.
+//! - `driver`: the one owner of the protocol's coordinator, a loop over a closed set of events.
+//! - `session`: one connection; only moves bytes.
+//! - `fold`, `round`: updates checked and folded as they arrive, the next global adapter formed and anchored.
+//! - [`record`]: what a run leaves on disk.
+//! - [`observer`]: what a run tells; `narrate` is the same as log lines.
+//! - [`cli`], [`telemetry`]: the program `foedus-server`. Only these install a log or choose an exit code.
+
+pub mod config;
+pub mod error;
+pub mod start;
+
+pub mod run;
+
+mod driver;
+mod fold;
+mod round;
+mod session;
+
+mod narrate;
+pub mod observer;
+pub mod record;
+
+pub mod cli;
+pub mod telemetry;
+
+pub use cli::main;
+pub use config::{Config, EwcSettings, IdentitySource, RunSettings};
+pub use error::ServerError;
+pub use observer::{Observer, RunEvent, RunOutcome};
+pub use record::RoundRecord;
+pub use run::{Server, run};
+pub use start::Prepared;

@@ -1,0 +1,216 @@
+//! A run in words: each event as a log line, then to the observer.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use protocol::RunId;
+use protocol::identity::Identity;
+
+use crate::observer::{Observer, RunEvent};
+use crate::record::RoundRecord;
+
+/// How long before its end a certificate is warned of.
+const EXPIRY_WARNING: Duration = Duration::from_secs(30 * 24 * 3600);
+
+/// Tells the log and the observer.
+pub(crate) struct Narrator {
+    pub(crate) run: RunId,
+    pub(crate) observer: Arc<dyn Observer>,
+}
+
+impl Narrator {
+    /// Tells of an event.
+    pub(crate) fn tell(&self, event: &RunEvent) {
+        log(&self.run, event);
+        self.observer.observe(event);
+    }
+
+    /// Warns if a certificate ends soon.
+    pub(crate) fn warn_of_expiry(&self, identity: &Identity, expires: SystemTime) {
+        warn_of_expiry(identity, expires, SystemTime::now());
+    }
+}
+
+/// Warns if a certificate ends within 30 days of `now`.
+pub(crate) fn warn_of_expiry(identity: &Identity, expires: SystemTime, now: SystemTime) {
+    if let Some(days) = days_left(expires, now) {
+        tracing::warn!(%identity, days, "certificate expires soon; renew it with foedus-certs request and sign");
+    }
+}
+
+/// The whole days that are left, if they are few.
+fn days_left(expires: SystemTime, now: SystemTime) -> Option<u64> {
+    let left = expires.duration_since(now).unwrap_or_default();
+    if left < EXPIRY_WARNING {
+        Some(left.as_secs() / (24 * 3600))
+    } else {
+        None
+    }
+}
+
+fn log(run: &RunId, event: &RunEvent) {
+    match event {
+        RunEvent::Listening { .. }
+        | RunEvent::RoundOpened { .. }
+        | RunEvent::QuorumMissing { .. }
+        | RunEvent::RoundFinished(_)
+        | RunEvent::Finished { .. } => log_run(run, event),
+        RunEvent::HandshakeRejected { .. }
+        | RunEvent::Closed { .. }
+        | RunEvent::Joined { .. }
+        | RunEvent::Disconnected { .. }
+        | RunEvent::Declined { .. }
+        | RunEvent::Left { .. }
+        | RunEvent::Stalled { .. } => log_peer(run, event),
+        RunEvent::Progress { .. }
+        | RunEvent::Receiving { .. }
+        | RunEvent::Accepted { .. }
+        | RunEvent::Refused { .. } => log_update(run, event),
+    }
+}
+
+/// What concerns everybody.
+fn log_run(run: &RunId, event: &RunEvent) {
+    match event {
+        RunEvent::Listening {
+            address,
+            plan,
+            rounds,
+            ..
+        } => {
+            tracing::info!(%run, %address, %plan, rounds, "listening");
+        }
+        RunEvent::RoundOpened { round, asked } => {
+            let asked: Vec<&str> = asked.iter().map(|name| name.as_str()).collect();
+            tracing::info!(%run, %round, asked = asked.join(" "), "round opened");
+        }
+        RunEvent::QuorumMissing {
+            round,
+            accepted,
+            quorum,
+        } => {
+            let says = "soft deadline passed without a quorum; waiting on";
+            tracing::warn!(%run, %round, accepted, quorum, "{says}");
+        }
+        RunEvent::RoundFinished(record) => {
+            let RoundRecord {
+                round,
+                seconds,
+                update_norm,
+                inexactness,
+                ..
+            } = record;
+            tracing::info!(
+                %run, round, seconds, accepted = record.participants.len(),
+                refused = record.refused.len(), missing = record.missing.len(), update_norm,
+                inexactness, adapter = record.adapter_sha256, "round finished"
+            );
+        }
+        RunEvent::Finished { rounds, adapter } => {
+            tracing::info!(%run, rounds, %adapter, "run finished");
+        }
+        _ => {}
+    }
+}
+
+/// Who comes and goes.
+fn log_peer(run: &RunId, event: &RunEvent) {
+    match event {
+        RunEvent::HandshakeRejected {
+            peer,
+            label,
+            reason,
+        } => {
+            tracing::warn!(%run, peer, label, reason, "handshake rejected");
+        }
+        RunEvent::Closed {
+            participant,
+            code,
+            violation: Some(violation),
+        } => {
+            tracing::warn!(%run, %participant, code = code.label(), violation, "cut off");
+        }
+        RunEvent::Closed {
+            participant,
+            code,
+            violation: None,
+        } => {
+            tracing::info!(%run, %participant, code = code.label(), "connection closed by us");
+        }
+        RunEvent::Joined {
+            participant,
+            software,
+        } => {
+            tracing::info!(%run, %participant, software, "joined");
+        }
+        RunEvent::Disconnected { participant, how } => {
+            tracing::info!(%run, %participant, how, "disconnected");
+        }
+        RunEvent::Declined {
+            participant,
+            reason,
+        } => {
+            tracing::warn!(%run, %participant, reason, "declined the run plan");
+        }
+        RunEvent::Left {
+            participant,
+            reason,
+        } => {
+            tracing::warn!(%run, %participant, reason, "left the run");
+        }
+        RunEvent::Stalled { participant } => {
+            let says = "no progress within cohort.stall_limit; given up for this round";
+            tracing::warn!(%run, %participant, "{says}");
+        }
+        _ => {}
+    }
+}
+
+/// What becomes of updates.
+fn log_update(run: &RunId, event: &RunEvent) {
+    match event {
+        RunEvent::Progress {
+            participant,
+            round,
+            step,
+            steps,
+        } => {
+            tracing::debug!(%run, %participant, %round, step, steps, "training");
+        }
+        RunEvent::Receiving {
+            participant,
+            received,
+            total,
+        } => {
+            tracing::trace!(%run, %participant, received, total, "receiving");
+        }
+        RunEvent::Accepted { participant, round } => {
+            tracing::info!(%run, %participant, %round, "update accepted");
+        }
+        RunEvent::Refused {
+            participant,
+            round,
+            reason,
+            detail,
+        } => {
+            let label = reason.label();
+            let detail = detail.as_deref().unwrap_or_else(|| reason.sentence());
+            tracing::warn!(%run, %participant, %round, reason = label, detail, "update refused");
+        }
+        _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_certificate_is_warned_of_from_thirty_days_before_its_end() {
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000);
+        let day = Duration::from_secs(24 * 3600);
+        assert_eq!(days_left(now + 31 * day, now), None);
+        assert_eq!(days_left(now + 29 * day, now), Some(29));
+        assert_eq!(days_left(now - day, now), Some(0));
+    }
+}

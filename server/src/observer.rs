@@ -1,0 +1,181 @@
+//! What a run tells whoever started it: events as they happen, and the outcome.
+//!
+//! Tests, the simulator and the progress bar listen here; nothing in the run depends on who listens. The same events
+//! are written to the log, in `narrate`.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use aggregation::Adapter;
+use protocol::close::{CloseCode, RefusalReason};
+use protocol::{Digest, ParticipantName, Round, RunId};
+
+use crate::record::RoundRecord;
+
+/// Listens to a run.
+///
+/// Called from the task that drives the run: an observer that takes long delays everybody.
+pub trait Observer: Send + Sync {
+    /// Takes note of an event.
+    fn observe(&self, event: &RunEvent);
+}
+
+impl<F: Fn(&RunEvent) + Send + Sync> Observer for F {
+    fn observe(&self, event: &RunEvent) {
+        self(event);
+    }
+}
+
+/// Something that happened in a run.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum RunEvent {
+    /// The server listens, and participants may connect.
+    Listening {
+        /// Where, with the real port.
+        address: SocketAddr,
+        /// The run.
+        run: RunId,
+        /// The digest of its plan.
+        plan: Digest,
+        /// Rounds planned.
+        rounds: u32,
+    },
+    /// A peer was not let in.
+    HandshakeRejected {
+        /// Who its certificate claims to be, and where it is.
+        peer: String,
+        /// A constant name of the reason.
+        label: &'static str,
+        /// The whole sentence.
+        reason: String,
+    },
+    /// An authenticated participant was turned away or cut off.
+    Closed {
+        /// Who.
+        participant: ParticipantName,
+        /// With which code.
+        code: CloseCode,
+        /// The rule that it broke, if any.
+        violation: Option<String>,
+    },
+    /// A participant agreed to the plan.
+    Joined {
+        /// Who.
+        participant: ParticipantName,
+        /// Its program and version.
+        software: String,
+    },
+    /// A participant's connection is gone.
+    Disconnected {
+        /// Who.
+        participant: ParticipantName,
+        /// How, as far as the transport knows.
+        how: String,
+    },
+    /// A participant refused the plan.
+    Declined {
+        /// Who.
+        participant: ParticipantName,
+        /// Why, in its words.
+        reason: String,
+    },
+    /// A participant left the run.
+    Left {
+        /// Who.
+        participant: ParticipantName,
+        /// Why, in its words.
+        reason: String,
+    },
+    /// A participant made no progress for the stall limit.
+    Stalled {
+        /// Who.
+        participant: ParticipantName,
+    },
+    /// A round was opened.
+    RoundOpened {
+        /// The round.
+        round: Round,
+        /// Who was asked.
+        asked: Vec<ParticipantName>,
+    },
+    /// A participant trained on.
+    Progress {
+        /// Who.
+        participant: ParticipantName,
+        /// In which round.
+        round: Round,
+        /// Steps done.
+        step: u32,
+        /// Steps to do.
+        steps: u32,
+    },
+    /// Bytes of an update arrived.
+    Receiving {
+        /// Whose.
+        participant: ParticipantName,
+        /// Bytes so far.
+        received: u64,
+        /// Bytes in all.
+        total: u64,
+    },
+    /// An update counts.
+    Accepted {
+        /// Whose.
+        participant: ParticipantName,
+        /// In which round.
+        round: Round,
+    },
+    /// An update was refused; the round goes on.
+    Refused {
+        /// Whose.
+        participant: ParticipantName,
+        /// For which round.
+        round: Round,
+        /// Why.
+        reason: RefusalReason,
+        /// What exactly was found, if the update was looked into.
+        detail: Option<String>,
+    },
+    /// The soft deadline passed without a quorum: the round waits on.
+    QuorumMissing {
+        /// The round.
+        round: Round,
+        /// Updates counted.
+        accepted: u32,
+        /// Updates needed.
+        quorum: u32,
+    },
+    /// A round is complete and on disk.
+    RoundFinished(RoundRecord),
+    /// The run is complete.
+    Finished {
+        /// Rounds done.
+        rounds: u32,
+        /// SHA-256 of the final adapter's values.
+        adapter: Digest,
+    },
+}
+
+/// A run that was completed.
+#[derive(Clone, Debug)]
+pub struct RunOutcome {
+    /// The run.
+    pub run: RunId,
+    /// The digest of its plan.
+    pub plan: Digest,
+    /// One record a round, as in `rounds.jsonl`.
+    pub records: Vec<RoundRecord>,
+    /// The final adapter.
+    pub adapter: Adapter,
+    /// SHA-256 of its values as little-endian f32.
+    pub adapter_sha256: Digest,
+    /// The PEFT folder it was written to.
+    pub adapter_folder: PathBuf,
+    /// Bulk bytes received, refused ones included.
+    pub bytes_up: u64,
+    /// Bulk bytes sent, the final adapter included.
+    pub bytes_down: u64,
+    /// From the start of serving to the end of the run.
+    pub seconds: f64,
+}

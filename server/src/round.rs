@@ -1,0 +1,153 @@
+//! From a round's sum to the next global adapter, and to the line that tells of it.
+//!
+//! `next = global + mean update`, then the server's EWC step if the plan has one. What was lost by averaging the factors
+//! apart is measured on the mean, before that step.
+
+mod pull;
+
+use std::collections::BTreeMap;
+
+use aggregation::Adapter;
+use aggregation::ewc;
+use aggregation::strategy::fedavg::FedAvg;
+use protocol::close::RefusalReason;
+use protocol::coordinator::RoundSummary;
+use protocol::message::Content;
+use protocol::plan::{CheckedPlan, EwcPlace};
+use protocol::{ParticipantName, Round};
+
+use crate::error::ServerError;
+use crate::fold::Refused;
+use crate::record::{CountedUpdate, EwcRecord, RefusedUpdate, RoundRecord};
+use crate::start::LoadedAnchor;
+use pull::Pull;
+
+/// Bulk bytes moved for a round.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(crate) struct Traffic {
+    /// Received by the server.
+    pub(crate) up: u64,
+    /// Sent by the server.
+    pub(crate) down: u64,
+}
+
+/// Forms global adapters by a plan.
+#[derive(Debug)]
+pub(crate) struct Merger {
+    plan: CheckedPlan,
+    anchor: Option<LoadedAnchor>,
+}
+
+/// The next global adapter with what is reported about it.
+#[derive(Debug)]
+pub(crate) struct Formed {
+    pub(crate) adapter: Adapter,
+    update_norm: f64,
+    inexactness: f64,
+    ewc: Option<EwcRecord>,
+}
+
+impl Merger {
+    pub(crate) fn new(plan: CheckedPlan, anchor: Option<LoadedAnchor>) -> Self {
+        Self { plan, anchor }
+    }
+
+    /// Forms the adapter that follows `global`.
+    pub(crate) fn form(
+        &self,
+        global: &Adapter,
+        sum: &FedAvg,
+        round: Round,
+    ) -> Result<Formed, ServerError> {
+        let impossible = |what: String| ServerError::Internal {
+            what: format!("round {round}: {what}"),
+        };
+        let mean = sum.mean().map_err(|error| impossible(error.to_string()))?;
+        let inexactness = sum.inexactness(global);
+        let mut adapter = global.clone();
+        adapter
+            .add(&mean)
+            .map_err(|error| impossible(error.to_string()))?;
+        let ewc = self.anchored(&mut adapter, round);
+        Ok(Formed {
+            adapter,
+            update_norm: mean.norm(),
+            inexactness,
+            ewc,
+        })
+    }
+
+    /// Takes the server's step toward the anchor, or only measures the distance if that is the clients' business.
+    fn anchored(&self, adapter: &mut Adapter, round: Round) -> Option<EwcRecord> {
+        let plan = self.plan.ewc.as_ref()?;
+        let anchor = self.anchor.as_ref()?;
+        let penalty_before = ewc::penalty(adapter, &anchor.bound, plan.lambda);
+        let place = match plan.place {
+            EwcPlace::Client => "client",
+            EwcPlace::Server => {
+                let pull = Pull::new(&self.plan, plan.lambda, anchor, adapter, round);
+                ewc::proximal_step(adapter, &anchor.bound, None, &|module, factor| {
+                    pull.strength(module, factor)
+                });
+                "server"
+            }
+        };
+        let penalty = ewc::penalty(adapter, &anchor.bound, plan.lambda);
+        Some(EwcRecord {
+            place: place.to_owned(),
+            lambda: plan.lambda,
+            penalty_before,
+            penalty,
+        })
+    }
+}
+
+impl Formed {
+    /// Makes the line of `rounds.jsonl`.
+    pub(crate) fn record(
+        &self,
+        summary: &RoundSummary,
+        details: &BTreeMap<ParticipantName, Refused>,
+        traffic: Traffic,
+        seconds: f64,
+        content: Content,
+    ) -> RoundRecord {
+        let participants = summary.accepted.iter().map(|update| CountedUpdate {
+            name: update.participant.to_string(),
+            weight: update.weight,
+            bytes: update.bytes,
+            train_loss: update.metrics.train_loss,
+        });
+        let refused = summary
+            .refused
+            .iter()
+            .map(|(name, reason)| refused(name, *reason, details.get(name)));
+        RoundRecord {
+            round: summary.round.0,
+            seconds,
+            participants: participants.collect(),
+            refused: refused.collect(),
+            missing: summary.missing.iter().map(ToString::to_string).collect(),
+            update_norm: self.update_norm,
+            inexactness: self.inexactness,
+            bytes_up: traffic.up,
+            bytes_down: traffic.down,
+            adapter_sha256: content.sha256.to_string(),
+            ewc: self.ewc.clone(),
+        }
+    }
+}
+
+fn refused(
+    name: &ParticipantName,
+    reason: RefusalReason,
+    found: Option<&Refused>,
+) -> RefusedUpdate {
+    RefusedUpdate {
+        name: name.to_string(),
+        reason: reason.label().to_owned(),
+        detail: found
+            .filter(|found| found.reason == reason)
+            .map(|found| found.detail.clone()),
+    }
+}

@@ -1,0 +1,263 @@
+//! One server: bound to a socket, then run to the end of its one run.
+//!
+//! Needs a tokio runtime around it and nothing else: no global state, so that tests and the simulator can have several
+//! servers in one process.
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Instant, SystemTime};
+
+use bytes::Bytes;
+use protocol::coordinator::{Coordinator, Outcome, Setup};
+use protocol::message::Content;
+use protocol::plan::CheckedPlan;
+use protocol::quic::{self, Limits, Listener};
+use protocol::{Digest, Text};
+use tokio::sync::{Semaphore, mpsc};
+use tokio::task::JoinHandle;
+
+use crate::config::Config;
+use crate::driver::{self, Ended, Event, Parts};
+use crate::error::ServerError;
+use crate::fold::{Folder, Job};
+use crate::narrate::{Narrator, warn_of_expiry};
+use crate::observer::{Observer, RunEvent, RunOutcome};
+use crate::record::RunFolder;
+use crate::round::Merger;
+use crate::session::Shared;
+use crate::start::Prepared;
+
+/// Events that may wait for the driver; beyond them, sessions wait and the network with them.
+const EVENTS_MAX: usize = 256;
+/// Connections beyond the run's participants: those that reconnect, and strangers about to be turned away.
+const SPARE_CONNECTIONS: usize = 64;
+
+/// A server that listens and has not begun to serve.
+#[derive(Debug)]
+pub struct Server {
+    prepared: Prepared,
+    listener: Listener,
+}
+
+/// Binds and runs a server; the run ends with its last round, on `shutdown`, or when it cannot go on.
+///
+/// The address is reported by [`RunEvent::Listening`]. With `shutdown` participants are told, what is complete is on
+/// disk, and the result is [`ServerError::Unfinished`].
+///
+/// # Errors
+/// [`ServerError`]; [`ServerError::exit_code`] says what a program makes of it.
+pub async fn run(
+    config: Config,
+    observer: Arc<dyn Observer>,
+    shutdown: impl Future<Output = ()> + Send,
+) -> Result<RunOutcome, ServerError> {
+    Server::bind(config)?.run(observer, shutdown).await
+}
+
+impl Server {
+    /// Loads and checks everything, and opens the socket. Needs a tokio runtime around it.
+    ///
+    /// # Errors
+    /// [`ServerError`] says which file, key or address is wrong.
+    pub fn bind(config: Config) -> Result<Self, ServerError> {
+        Self::listen(Prepared::load(config)?)
+    }
+
+    /// Opens the socket for a run that is prepared. Needs a tokio runtime around it.
+    ///
+    /// # Errors
+    /// [`ServerError::Listen`].
+    pub fn listen(prepared: Prepared) -> Result<Self, ServerError> {
+        let participants =
+            usize::try_from(prepared.plan.limits.participants_max).unwrap_or(usize::MAX);
+        let limits = Limits {
+            connections: participants.saturating_add(SPARE_CONNECTIONS),
+            ..Limits::default()
+        };
+        let listener = quic::listen(prepared.config.listen, &prepared.tls, &limits)?;
+        Ok(Self { prepared, listener })
+    }
+
+    /// Gives the address listened on, with the real port.
+    pub fn address(&self) -> SocketAddr {
+        self.listener.local_address()
+    }
+
+    /// Gives the checked run plan.
+    pub fn plan(&self) -> &CheckedPlan {
+        &self.prepared.plan
+    }
+
+    /// Serves the run to its end; see [`run`].
+    ///
+    /// # Errors
+    /// [`ServerError`].
+    pub async fn run(
+        self,
+        observer: Arc<dyn Observer>,
+        shutdown: impl Future<Output = ()> + Send,
+    ) -> Result<RunOutcome, ServerError> {
+        let Self { prepared, listener } = self;
+        let started = Instant::now();
+        let address = listener.local_address();
+        let narrator = Narrator {
+            run: prepared.plan.run.clone(),
+            observer,
+        };
+        warn_of_dates(&prepared);
+        let (events, incoming) = mpsc::channel(EVENTS_MAX);
+        let work = Work::start(&prepared, events.clone())?;
+        let global = Bytes::from(prepared.adapter.to_le_bytes());
+        let anchor = prepared
+            .anchor
+            .as_ref()
+            .map_or_else(Bytes::new, |anchor| anchor.bytes.clone());
+        let coordinator = coordinator(&prepared, &global, &anchor)?;
+        let (run, plan, rounds) = (
+            narrator.run.clone(),
+            prepared.plan.digest(),
+            prepared.plan.rounds,
+        );
+        narrator.tell(&RunEvent::Listening {
+            address,
+            run,
+            plan,
+            rounds,
+        });
+        let shared = Shared {
+            events,
+            slots: Arc::new(Semaphore::new(
+                prepared.config.uploads_at_once.max(1) as usize
+            )),
+            update_bytes: prepared.plan.adapter_bytes,
+        };
+        let parts = Parts {
+            coordinator,
+            listener,
+            events: incoming,
+            shared,
+            jobs: work.jobs.clone(),
+            global,
+            anchor,
+            narrator: Narrator {
+                run: narrator.run.clone(),
+                observer: Arc::clone(&narrator.observer),
+            },
+        };
+        let ended = driver::drive(parts, shutdown).await;
+        let folder = work.finish().await?;
+        conclude(&prepared, ended, folder, &narrator, started)
+    }
+}
+
+/// The folding thread.
+struct Work {
+    jobs: mpsc::UnboundedSender<Job>,
+    thread: JoinHandle<Folder>,
+}
+
+impl Work {
+    fn start(prepared: &Prepared, events: mpsc::Sender<Event>) -> Result<Self, ServerError> {
+        let path = prepared.config.run.folder();
+        let files = RunFolder::create(&path, &prepared.sidecar, prepared.dropout)?;
+        let folder = Folder {
+            rules: prepared.rules(),
+            fixed: prepared.fixed,
+            global: prepared.adapter.clone(),
+            merger: Merger::new(prepared.plan.clone(), prepared.anchor.clone()),
+            files,
+            rounds: prepared.plan.rounds,
+        };
+        let (jobs, queue) = mpsc::unbounded_channel();
+        let thread = tokio::task::spawn_blocking(move || folder.work(queue, &events));
+        Ok(Self { jobs, thread })
+    }
+
+    /// Lets the thread finish what it is at.
+    async fn finish(self) -> Result<Folder, ServerError> {
+        drop(self.jobs);
+        self.thread.await.map_err(|error| ServerError::Internal {
+            what: format!("the folding thread ended: {error}"),
+        })
+    }
+}
+
+fn warn_of_dates(prepared: &Prepared) {
+    let tls = &prepared.tls;
+    warn_of_expiry(tls.identity(), tls.expires(), SystemTime::now());
+    if !tls.checks_revocation() {
+        tracing::warn!(
+            "no revocation list: revoked participants are let in; set identity.revocations"
+        );
+    }
+    if tls
+        .revocations_due()
+        .is_some_and(|due| due < SystemTime::now())
+    {
+        tracing::warn!(
+            "the revocation list is out of date; get a newer one from the federation's authority"
+        );
+    }
+}
+
+fn coordinator(
+    prepared: &Prepared,
+    global: &Bytes,
+    anchor: &Bytes,
+) -> Result<Coordinator, ServerError> {
+    let setup = Setup {
+        plan: prepared.plan.clone(),
+        signed: prepared.signed.clone(),
+        adapter: Content::of(global),
+        anchor: prepared.anchor.is_some().then(|| Content::of(anchor)),
+        software: Text::new(concat!("foedus-server ", env!("CARGO_PKG_VERSION"))),
+    };
+    Coordinator::new(setup, Instant::now()).map_err(|error| ServerError::Internal {
+        what: error.to_string(),
+    })
+}
+
+fn conclude(
+    prepared: &Prepared,
+    ended: Ended,
+    folder: Folder,
+    narrator: &Narrator,
+    started: Instant,
+) -> Result<RunOutcome, ServerError> {
+    let Ended {
+        outcome,
+        records,
+        traffic,
+        broken,
+    } = ended;
+    if let Some(error) = broken {
+        return Err(error);
+    }
+    match outcome {
+        Outcome::Failed { reason, detail } => Err(ServerError::Unfinished {
+            reason,
+            detail: detail.to_string(),
+            rounds_done: u32::try_from(records.len()).unwrap_or(u32::MAX),
+            rounds: prepared.plan.rounds,
+        }),
+        Outcome::Finished { rounds, .. } => {
+            let adapter_sha256 = Digest(folder.global.sha256());
+            narrator.tell(&RunEvent::Finished {
+                rounds,
+                adapter: adapter_sha256,
+            });
+            Ok(RunOutcome {
+                run: narrator.run.clone(),
+                plan: prepared.plan.digest(),
+                records,
+                adapter: folder.global,
+                adapter_sha256,
+                adapter_folder: prepared.config.run.folder().join("adapter"),
+                bytes_up: traffic.up,
+                bytes_down: traffic.down,
+                seconds: started.elapsed().as_secs_f64(),
+            })
+        }
+    }
+}

@@ -1,0 +1,319 @@
+//! One connection: moves bytes between the network and the driver, and decides nothing.
+//!
+//! Three tasks a connection: one reads the control stream, one receives updates, one writes what the driver hands over.
+//! All end with the connection. What must not grow is bounded here: messages in wait to be written, updates received at
+//! a time over all participants, and the time a peer may refuse to read.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use protocol::close::{CloseCode, RefusalReason};
+use protocol::message::{ToClient, ToServer, TransferHeader, TransferKind};
+use protocol::quic::{
+    Closed, Connection, ControlFault, ControlReceiver, ControlSender, IncomingTransfer, Link,
+    TransferFault,
+};
+use protocol::{ConnectionId, TransferId};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+
+use crate::driver::Event;
+
+/// Messages and transfers that may wait for one peer. A peer that reads gets by with a handful.
+const OUTBOX_MAX: usize = 64;
+/// How long the transport may take to hand one message to a peer that does not read.
+const SEND_LIMIT: Duration = Duration::from_secs(20);
+/// How long a peer has to read why the run failed before its connection is closed.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+/// How often bytes moved are reported: often enough for any sensible stall limit.
+const MOVED_INTERVAL: Duration = Duration::from_millis(100);
+/// How often a participant that waits for room on our side is reported as moving.
+const WAITING_INTERVAL: Duration = Duration::from_secs(1);
+
+/// The bytes of an update, and the place they take up while they are in memory.
+#[derive(Debug)]
+pub(crate) struct Upload {
+    pub(crate) bytes: Vec<u8>,
+    _slot: OwnedSemaphorePermit,
+}
+
+/// Something to be written to a peer.
+#[derive(Debug)]
+pub(crate) enum Outgoing {
+    Message(Box<ToClient>),
+    Transfer {
+        header: TransferHeader,
+        bytes: Bytes,
+    },
+    Close(CloseCode),
+}
+
+/// What all sessions of a server share.
+#[derive(Clone, Debug)]
+pub(crate) struct Shared {
+    pub(crate) events: mpsc::Sender<Event>,
+    /// Updates that may be in memory at a time.
+    pub(crate) slots: Arc<Semaphore>,
+    pub(crate) update_bytes: u64,
+}
+
+/// The driver's end of a session.
+#[derive(Debug)]
+pub(crate) struct Outbox {
+    queue: mpsc::Sender<Outgoing>,
+    asked: Asked,
+    connection: Connection,
+}
+
+/// The transfer that the coordinator has asked for, until it begins.
+type Asked = Arc<Mutex<Option<TransferId>>>;
+
+impl Outbox {
+    /// Queues something for the peer. One that lets its queue fill up is cut off.
+    pub(crate) fn put(&self, outgoing: Outgoing) {
+        if let Outgoing::Message(message) = &outgoing
+            && let ToClient::Deliver { transfer, .. } = message.as_ref()
+        {
+            *self.asked.lock().unwrap_or_else(PoisonError::into_inner) = Some(*transfer);
+        }
+        if let Err(mpsc::error::TrySendError::Full(_)) = self.queue.try_send(outgoing) {
+            self.connection.close(CloseCode::Stalled);
+        }
+    }
+}
+
+/// Starts the tasks of a connection. The session's end is reported as [`Event::Disconnected`].
+pub(crate) fn start(
+    tasks: &mut JoinSet<()>,
+    id: ConnectionId,
+    link: Link,
+    shared: Shared,
+) -> Outbox {
+    let (queue, outgoing) = mpsc::channel(OUTBOX_MAX);
+    let asked = Asked::default();
+    let connection = link.connection.clone();
+    let session = Session {
+        id,
+        connection: connection.clone(),
+        shared,
+        asked: Arc::clone(&asked),
+    };
+    tasks.spawn(session.run(link, outgoing));
+    Outbox {
+        queue,
+        asked,
+        connection,
+    }
+}
+
+#[derive(Clone)]
+struct Session {
+    id: ConnectionId,
+    connection: Connection,
+    shared: Shared,
+    asked: Asked,
+}
+
+impl Session {
+    async fn run(self, link: Link, outgoing: mpsc::Receiver<Outgoing>) {
+        let mut readers = JoinSet::new();
+        readers.spawn(self.clone().read(link.receiver));
+        readers.spawn(self.clone().receive_updates());
+        self.write(link.sender, outgoing).await;
+        drop(readers);
+        let how = self.connection.close_reason().unwrap_or(Closed::Here);
+        self.tell(Event::Disconnected {
+            connection: self.id,
+            how,
+        })
+        .await;
+    }
+
+    /// Hands an event to the driver. It is gone only when the whole run was dropped.
+    async fn tell(&self, event: Event) {
+        let _ = self.shared.events.send(event).await;
+    }
+
+    async fn read(self, mut receiver: ControlReceiver) {
+        let connection = self.id;
+        loop {
+            match receiver.recv::<ToServer>().await {
+                Ok(Some(message)) => {
+                    self.tell(Event::Message {
+                        connection,
+                        message,
+                    })
+                    .await
+                }
+                // A peer that has nothing more to say may still listen.
+                Ok(None) => return,
+                Err(error) => match error.fault {
+                    ControlFault::Closed(_) => return,
+                    fault => {
+                        let what = fault.to_string();
+                        return self.tell(Event::Malformed { connection, what }).await;
+                    }
+                },
+            }
+        }
+    }
+
+    async fn receive_updates(self) {
+        let connection = self.id;
+        loop {
+            match self.connection.accept_transfer().await {
+                Ok(incoming) => self.receive_update(incoming).await,
+                Err(error) => match error.fault {
+                    TransferFault::Closed(_) => return,
+                    fault => {
+                        let what = fault.to_string();
+                        return self.tell(Event::Malformed { connection, what }).await;
+                    }
+                },
+            }
+        }
+    }
+
+    /// Receives one update, if it was asked for; its bytes are not read otherwise.
+    async fn receive_update(&self, incoming: IncomingTransfer) {
+        let (connection, header) = (self.id, *incoming.header());
+        if !self.is_asked(&header) {
+            incoming.refuse(CloseCode::BadTransfer);
+            return self.tell(Event::Unasked { connection, header }).await;
+        }
+        let Some(slot) = self.slot().await else {
+            return;
+        };
+        let events = self.shared.events.clone();
+        let mut told_at: Option<Instant> = None;
+        let progress = move |received| {
+            if told_at.is_none_or(|told| told.elapsed() >= MOVED_INTERVAL) {
+                told_at = Some(Instant::now());
+                // If the driver is behind, one report less does no harm: the next one follows.
+                let _ = events.try_send(Event::Moved {
+                    connection,
+                    received,
+                    total: header.bytes,
+                });
+            }
+        };
+        let event = match incoming.receive(self.shared.update_bytes, progress).await {
+            Ok(bytes) => {
+                let upload = Upload { bytes, _slot: slot };
+                Event::Received {
+                    connection,
+                    header,
+                    upload,
+                }
+            }
+            Err(error) => match spoiled(&error.fault) {
+                Some(reason) => Event::Spoiled {
+                    connection,
+                    header,
+                    reason,
+                    what: error.fault.to_string(),
+                },
+                None => return,
+            },
+        };
+        self.tell(event).await;
+    }
+
+    /// Whether this is the transfer that was asked for, and not an earlier one again.
+    fn is_asked(&self, header: &TransferHeader) -> bool {
+        let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        header.kind == TransferKind::Update && asked.take_if(|asked| *asked == header.id).is_some()
+    }
+
+    /// Waits for room in memory. That is our own slowness: the participant does not stall meanwhile.
+    async fn slot(&self) -> Option<OwnedSemaphorePermit> {
+        let room = Arc::clone(&self.shared.slots).acquire_owned();
+        tokio::pin!(room);
+        loop {
+            match timeout(WAITING_INTERVAL, &mut room).await {
+                Ok(slot) => return slot.ok(),
+                Err(_) => {
+                    self.tell(Event::Waiting {
+                        connection: self.id,
+                    })
+                    .await
+                }
+            }
+        }
+    }
+
+    async fn write(&self, mut sender: ControlSender, mut outgoing: mpsc::Receiver<Outgoing>) {
+        let mut transfers = JoinSet::new();
+        loop {
+            let next = tokio::select! {
+                next = outgoing.recv() => next,
+                _ = self.connection.closed() => return,
+                Some(_) = transfers.join_next(), if !transfers.is_empty() => continue,
+            };
+            match next {
+                Some(Outgoing::Message(message)) => {
+                    match timeout(SEND_LIMIT, sender.send(message.as_ref())).await {
+                        Ok(Ok(())) => {}
+                        Ok(Err(_)) => return self.connection.close(CloseCode::Internal),
+                        Err(_) => return self.connection.close(CloseCode::Stalled),
+                    }
+                }
+                Some(Outgoing::Transfer { header, bytes }) => {
+                    transfers.spawn(self.clone().send_transfer(header, bytes));
+                }
+                Some(Outgoing::Close(code)) => return self.close(sender, code).await,
+                None => return self.connection.close(CloseCode::ServerStopping),
+            }
+        }
+    }
+
+    async fn send_transfer(self, header: TransferHeader, bytes: Bytes) {
+        let connection = self.id;
+        let events = self.shared.events.clone();
+        let mut told_at: Option<Instant> = None;
+        let progress = move |_| {
+            if told_at.is_none_or(|told| told.elapsed() >= MOVED_INTERVAL) {
+                told_at = Some(Instant::now());
+                let _ = events.try_send(Event::Waiting { connection });
+            }
+        };
+        match self
+            .connection
+            .send_transfer(&header, bytes, progress)
+            .await
+        {
+            Ok(()) => self.tell(Event::Waiting { connection }).await,
+            Err(error) => {
+                tracing::debug!(participant = self.connection.peer().name(), %error, "transfer not sent");
+            }
+        }
+    }
+
+    /// Closes the connection. Closing drops what is still on its way, so why a run failed gets time to arrive.
+    async fn close(&self, sender: ControlSender, code: CloseCode) {
+        if code == CloseCode::RunFailed {
+            sender.finish();
+            // Either way the connection is closed next.
+            let _ = timeout(LAST_WORDS, self.connection.closed()).await;
+        }
+        self.connection.close(code);
+    }
+}
+
+/// The refusal for a transfer that did not come whole; none if the connection is gone and may come back.
+fn spoiled(fault: &TransferFault) -> Option<RefusalReason> {
+    match fault {
+        TransferFault::Closed(_) => None,
+        TransferFault::WrongDigest => Some(RefusalReason::WrongDigest),
+        TransferFault::TooLarge { .. }
+        | TransferFault::TooLong { .. }
+        | TransferFault::TooShort { .. } => Some(RefusalReason::WrongSize),
+        TransferFault::Announcement { .. }
+        | TransferFault::Header { .. }
+        | TransferFault::Offset { .. }
+        | TransferFault::Refused(_)
+        | TransferFault::Abandoned => Some(RefusalReason::WrongTransfer),
+    }
+}
