@@ -1,0 +1,85 @@
+//! `foedus-client adapter new` and `adapter show`.
+
+use std::sync::Arc;
+
+use aggregation::{Adapter, peft::Sidecar};
+
+use super::{
+    arguments::{AdapterCommand, NewArguments, ShowArguments},
+    failure::Failure,
+    open,
+};
+use crate::adapter_folder::{self, AdapterFolder, hex};
+
+/// Runs one of the two.
+pub(super) fn adapter(command: &AdapterCommand) -> Result<(), Failure> {
+    match command {
+        AdapterCommand::New(arguments) => new(arguments),
+        AdapterCommand::Show(arguments) => show(arguments),
+    }
+}
+
+/// Makes a fresh adapter.
+#[expect(clippy::print_stdout, reason = "what was made is the command's answer")]
+fn new(arguments: &NewArguments) -> Result<(), Failure> {
+    let base = open::files(&arguments.model)?;
+    let lora = arguments.lora.config();
+    let layout = base.adapter_layout(&lora).map_err(anyhow::Error::from)?;
+    let adapter = Adapter::initial(Arc::new(layout), arguments.seed);
+    let sidecar = Sidecar {
+        base_fingerprint: base.fingerprint,
+        base_name: base.name,
+    };
+    adapter_folder::write(&arguments.out, &adapter, lora.dropout, &sidecar)
+        .map_err(anyhow::Error::from)?;
+    println!(
+        "fresh adapter of {} modules, {} parameters, rank {}, for {} written to {}",
+        adapter.layout().modules().len(),
+        adapter.layout().parameters(),
+        adapter.layout().rank(),
+        sidecar.base_name,
+        arguments.out.display()
+    );
+    Ok(())
+}
+
+/// Shows an adapter.
+#[expect(clippy::print_stdout, reason = "what is shown is the command's answer")]
+fn show(arguments: &ShowArguments) -> Result<(), Failure> {
+    let read = AdapterFolder::read(&arguments.folder).map_err(anyhow::Error::from)?;
+    let layout = read.adapter.layout();
+    let base = read.sidecar.as_ref();
+    let facts = [
+        ("base", base.map(|known| known.base_name.clone()).into()),
+        (
+            "base_fingerprint",
+            base.map(|known| hex(&known.base_fingerprint)).into(),
+        ),
+        ("rank", layout.rank().into()),
+        ("alpha", layout.alpha().into()),
+        ("rslora", layout.rslora().into()),
+        ("dropout", read.config.dropout.into()),
+        ("target_modules", read.config.target_modules.clone().into()),
+        ("modules", layout.modules().len().into()),
+        ("parameters", layout.parameters().into()),
+        ("norm", read.adapter.norm().into()),
+        ("product_norm", read.adapter.product_norm().into()),
+        ("layout_digest", hex(&layout.digest()).into()),
+        ("sha256", hex(&read.adapter.sha256()).into()),
+    ];
+    if arguments.json {
+        let facts = facts
+            .into_iter()
+            .map(|(key, value): (&str, serde_json::Value)| (key.to_owned(), value));
+        println!("{}", serde_json::Value::Object(facts.collect()));
+        return Ok(());
+    }
+    for (key, value) in facts {
+        let value: serde_json::Value = value;
+        let text = value
+            .as_str()
+            .map_or_else(|| value.to_string(), str::to_owned);
+        println!("{key:<17} {text}");
+    }
+    Ok(())
+}

@@ -1,0 +1,279 @@
+//! The arguments of every subcommand, with the help that explains them.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+use finetune::{device::DeviceChoice, lora::Projection, schedule::Schedule};
+
+use crate::telemetry::LogFormat;
+
+/// Fine-tunes a language model together with other institutions, without showing them your text.
+///
+/// `foedus-client run` takes part in a federated run: it connects to a foedus-server, checks the server's signed plan, trains a LoRA
+/// adapter on this site's text, and sends the change of the adapter, never the text. The other commands work alone, without any
+/// network: they make and inspect adapters, train, evaluate and try out models.
+#[derive(Debug, Parser)]
+#[command(name = "foedus-client", version, after_help = EXIT_CODES)]
+pub(super) struct Arguments {
+    #[command(flatten)]
+    pub(super) log: LogArguments,
+    #[command(subcommand)]
+    pub(super) command: Command,
+}
+
+const EXIT_CODES: &str = "Exit codes: 0 done; 64 wrong usage; 78 wrong configuration; 75 a temporary obstacle, try again later \
+(server away, quorum not met); 1 anything else.";
+
+#[derive(Debug, Args)]
+pub(super) struct LogArguments {
+    /// Form of the log on stderr: "text" or "json"
+    #[arg(long, global = true, value_name = "FORMAT")]
+    pub(super) log_format: Option<LogFormat>,
+    /// What is logged, in the syntax of RUST_LOG (which wins if set), for example "info" or "client=debug"
+    #[arg(long, global = true, value_name = "FILTER")]
+    pub(super) log: Option<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    Run(RunArguments),
+    Train(Box<TrainArguments>),
+    Evaluate(EvaluateArguments),
+    Generate(GenerateArguments),
+    Fisher(FisherArguments),
+    #[command(subcommand)]
+    Adapter(AdapterCommand),
+}
+
+/// Takes part in a federated run
+///
+/// Ends when the run is over and writes the final adapter (PEFT format). Ctrl-C or SIGTERM leaves the run in good order.
+/// A complete configuration file with every key explained is client.example.toml.
+#[derive(Debug, Args)]
+pub(super) struct RunArguments {
+    /// Configuration file (TOML)
+    #[arg(long, value_name = "FILE")]
+    pub(super) config: PathBuf,
+    /// Only check the configuration and the files that it names; connect to nobody
+    #[arg(long)]
+    pub(super) check: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ModelArguments {
+    /// Base model: a Hugging Face folder (config.json, tokenizer.json, *.safetensors) or a GGUF file
+    #[arg(long, value_name = "PATH")]
+    pub(super) model: PathBuf,
+    /// Where to compute: auto, cpu or cuda:N
+    #[arg(long, default_value = "auto", value_name = "DEVICE")]
+    pub(super) device: DeviceChoice,
+}
+
+/// Shape and start of an adapter.
+#[derive(Debug, Args)]
+pub(super) struct LoraArguments {
+    /// Rank of the factors A and B
+    #[arg(long, default_value_t = 16)]
+    pub(super) rank: usize,
+    /// Numerator of the scale alpha / rank
+    #[arg(long, default_value_t = 32.0)]
+    pub(super) alpha: f64,
+    /// Scale by alpha / sqrt(rank) instead (rsLoRA)
+    #[arg(long)]
+    pub(super) rslora: bool,
+    /// Share of the adapter's inputs dropped while training
+    #[arg(long, default_value_t = 0.1)]
+    pub(super) dropout: f64,
+    /// Projections to adapt: q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, down_proj
+    #[arg(
+        long,
+        value_delimiter = ',',
+        default_value = "q_proj,v_proj",
+        value_name = "NAMES"
+    )]
+    pub(super) target_modules: Vec<Projection>,
+}
+
+/// Trains an adapter alone, on this machine only
+///
+/// The baseline for everything federated: the same recipe, data order and optimizer, without the others.
+#[derive(Debug, Args)]
+pub(super) struct TrainArguments {
+    #[command(flatten)]
+    pub(super) model: ModelArguments,
+    /// Training text: one JSON record a line ({"text"}, {"prompt","completion"} or {"messages"})
+    #[arg(long, value_name = "FILE")]
+    pub(super) data: PathBuf,
+    /// Held-out text; evaluated before and after
+    #[arg(long, value_name = "FILE")]
+    pub(super) eval: Option<PathBuf>,
+    /// Folder that the adapter is written to (PEFT format)
+    #[arg(long, value_name = "DIR")]
+    pub(super) out: PathBuf,
+    /// Adapter to start from, instead of a fresh one; its rank, scale and modules then hold
+    #[arg(long, value_name = "DIR")]
+    pub(super) start: Option<PathBuf>,
+    #[command(flatten)]
+    pub(super) lora: LoraArguments,
+    #[command(flatten)]
+    pub(super) recipe: RecipeArguments,
+    /// Anchor (from `foedus-client fisher`) that pulls the adapter back to what the base knew
+    #[arg(long, value_name = "FILE", requires = "lambda")]
+    pub(super) anchor: Option<PathBuf>,
+    /// Strength of the anchor; 0.1 to 3 is the useful range
+    #[arg(long, requires = "anchor")]
+    pub(super) lambda: Option<f64>,
+    /// Print the result as one line of JSON
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+/// The hyper-parameters of a training.
+#[derive(Debug, Args)]
+pub(super) struct RecipeArguments {
+    /// Optimizer steps [default: three times through the data]
+    #[arg(long)]
+    pub(super) steps: Option<u64>,
+    /// Peak learning rate
+    #[arg(long, default_value_t = 2e-4)]
+    pub(super) learning_rate: f64,
+    /// Course of the learning rate after the warm-up: constant, linear or cosine
+    #[arg(long, default_value = "linear")]
+    pub(super) schedule: Schedule,
+    /// Steps of linear warm-up
+    #[arg(long, default_value_t = 0)]
+    pub(super) warmup_steps: u64,
+    /// Examples in one forward and backward pass
+    #[arg(long, default_value_t = 4)]
+    pub(super) batch_examples: usize,
+    /// Passes in one optimizer step
+    #[arg(long, default_value_t = 1)]
+    pub(super) accumulation: usize,
+    /// Longest example in tokens; longer ones are cut
+    #[arg(long, default_value_t = 512)]
+    pub(super) max_tokens: usize,
+    /// Largest norm of the gradient
+    #[arg(long, default_value_t = 1.0)]
+    pub(super) clip_norm: f64,
+    /// Decoupled weight decay
+    #[arg(long, default_value_t = 0.0)]
+    pub(super) weight_decay: f64,
+    /// Seed of everything random: fresh factors, data order, dropout
+    #[arg(long, default_value_t = 0)]
+    pub(super) seed: u64,
+}
+
+/// Measures a model on held-out text: mean loss and perplexity over the response tokens
+#[derive(Debug, Args)]
+pub(super) struct EvaluateArguments {
+    #[command(flatten)]
+    pub(super) model: ModelArguments,
+    /// Adapter on top of the base (PEFT format)
+    #[arg(long, value_name = "DIR")]
+    pub(super) adapter: Option<PathBuf>,
+    /// Held-out text: one JSON record a line, or a .txt file with a blank line between passages
+    #[arg(long, value_name = "FILE")]
+    pub(super) data: PathBuf,
+    /// Longest example in tokens; longer ones are cut
+    #[arg(long, default_value_t = 512)]
+    pub(super) max_tokens: usize,
+    /// Print the result as one line of JSON
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+/// Lets a model answer a prompt
+///
+/// The prompt is put through the model's chat template, if it has one, as the user's turn; --raw continues it as plain text.
+#[derive(Debug, Args)]
+pub(super) struct GenerateArguments {
+    #[command(flatten)]
+    pub(super) model: ModelArguments,
+    /// Adapter on top of the base (PEFT format)
+    #[arg(long, value_name = "DIR")]
+    pub(super) adapter: Option<PathBuf>,
+    /// What to answer
+    #[arg(long, value_name = "TEXT")]
+    pub(super) prompt: String,
+    /// Continue the prompt as it stands, without a chat template
+    #[arg(long)]
+    pub(super) raw: bool,
+    /// Tokens to generate at most
+    #[arg(long, default_value_t = 128)]
+    pub(super) max_new_tokens: usize,
+    /// Randomness: 0 always takes the likeliest token
+    #[arg(long, default_value_t = 0.0)]
+    pub(super) temperature: f64,
+    /// Draw from the likeliest tokens that together have this probability
+    #[arg(long, default_value_t = 1.0)]
+    pub(super) top_p: f64,
+    /// Seed of the draws
+    #[arg(long, default_value_t = 0)]
+    pub(super) seed: u64,
+}
+
+/// Computes the anchor that keeps a model from forgetting
+///
+/// The factored Fisher information of the base model on general, public text: how much each weight matters to what the base already
+/// knows. The server's run plan names the file's SHA-256.
+#[derive(Debug, Args)]
+pub(super) struct FisherArguments {
+    #[command(flatten)]
+    pub(super) model: ModelArguments,
+    /// General text: one JSON record a line, or a .txt file with a blank line between passages
+    #[arg(long, value_name = "FILE")]
+    pub(super) data: PathBuf,
+    /// File that the anchor is written to (safetensors)
+    #[arg(long, value_name = "FILE")]
+    pub(super) out: PathBuf,
+    /// Projections that adapters will change
+    #[arg(
+        long,
+        value_delimiter = ',',
+        default_value = "q_proj,v_proj",
+        value_name = "NAMES"
+    )]
+    pub(super) target_modules: Vec<Projection>,
+    /// Longest passage in tokens; longer ones are cut
+    #[arg(long, default_value_t = 512)]
+    pub(super) max_tokens: usize,
+    /// Seed of the sampled labels
+    #[arg(long, default_value_t = 0)]
+    pub(super) seed: u64,
+}
+
+/// Makes and inspects adapters
+#[derive(Debug, Subcommand)]
+pub(super) enum AdapterCommand {
+    New(NewArguments),
+    Show(ShowArguments),
+}
+
+/// Makes the fresh adapter that a run starts from
+///
+/// B is zero, so the model with it is still the base. The folder is what foedus-server's key `start` names; its layout, rank and scale
+/// become the run's. The weights of the model are not loaded.
+#[derive(Debug, Args)]
+pub(super) struct NewArguments {
+    /// Base model: a Hugging Face folder or a GGUF file
+    #[arg(long, value_name = "PATH")]
+    pub(super) model: PathBuf,
+    #[command(flatten)]
+    pub(super) lora: LoraArguments,
+    /// Seed of the factors A
+    #[arg(long, default_value_t = 0)]
+    pub(super) seed: u64,
+    /// Folder to write
+    #[arg(long, value_name = "DIR")]
+    pub(super) out: PathBuf,
+}
+
+/// Shows what an adapter's folder holds
+#[derive(Debug, Args)]
+pub(super) struct ShowArguments {
+    /// The folder (PEFT format)
+    pub(super) folder: PathBuf,
+    /// Print it as one line of JSON
+    #[arg(long)]
+    pub(super) json: bool,
+}

@@ -1,0 +1,77 @@
+//! An error on its way to the exit code.
+
+use std::process::ExitCode;
+
+use crate::{config::ConfigError, error::ClientError};
+
+/// Wrong usage (EX_USAGE of sysexits).
+pub(super) const USAGE: u8 = 64;
+/// A temporary obstacle (EX_TEMPFAIL).
+const TRY_AGAIN: u8 = 75;
+/// Wrong configuration (EX_CONFIG).
+const CONFIGURATION: u8 = 78;
+
+/// What went wrong, and the exit code that says whose turn it is.
+#[derive(Debug)]
+pub(super) struct Failure {
+    code: u8,
+    error: anyhow::Error,
+}
+
+impl Failure {
+    /// The command line asks for something that makes no sense.
+    pub(super) fn usage(what: impl Into<String>) -> Self {
+        Self {
+            code: USAGE,
+            error: anyhow::Error::msg(what.into()),
+        }
+    }
+
+    /// Gives the exit code.
+    #[cfg(test)]
+    pub(super) fn code(&self) -> u8 {
+        self.code
+    }
+
+    /// Prints the error with its causes, once, and gives the exit code.
+    pub(super) fn report(&self) -> ExitCode {
+        eprintln!("foedus-client: {:#}", self.error);
+        ExitCode::from(self.code)
+    }
+}
+
+impl std::fmt::Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:#}", self.error)
+    }
+}
+
+impl From<ConfigError> for Failure {
+    fn from(error: ConfigError) -> Self {
+        Self {
+            code: CONFIGURATION,
+            error: error.into(),
+        }
+    }
+}
+
+impl From<ClientError> for Failure {
+    fn from(error: ClientError) -> Self {
+        let code = match &error {
+            ClientError::Tls(_) | ClientError::NoParticipant { .. } => CONFIGURATION,
+            error if error.is_temporary() => TRY_AGAIN,
+            _ => 1,
+        };
+        Self {
+            code,
+            error: error.into(),
+        }
+    }
+}
+
+/// Everything without a code of its own.
+impl From<anyhow::Error> for Failure {
+    fn from(error: anyhow::Error) -> Self {
+        Self { code: 1, error }
+    }
+}

@@ -1,0 +1,40 @@
+//! `foedus-client fisher`.
+
+use anyhow::Context as _;
+use finetune::lora::LoraConfig;
+
+use super::{arguments::FisherArguments, failure::Failure, open, progress::Progress};
+use crate::adapter_folder;
+
+/// Computes the anchor, writes it and prints its digest.
+#[expect(clippy::print_stdout, reason = "the digest is the command's answer")]
+pub(super) fn fisher(arguments: &FisherArguments) -> Result<(), Failure> {
+    let base = open::base(&arguments.model)?;
+    let dataset = open::dataset(&arguments.data, &base.tokenizer, arguments.max_tokens)?;
+    open::parent_of(&arguments.out)?;
+    let target_modules = arguments.target_modules.clone();
+    let lora = LoraConfig {
+        target_modules,
+        ..LoraConfig::default()
+    };
+    let mut progress = Progress::begin("fisher", dataset.examples.len() as u64);
+    let seed = arguments.seed;
+    let anchor = finetune::fisher::fisher(&base, &lora, &dataset, seed, &mut |report| {
+        let state = format!("{} tokens", report.tokens);
+        progress.show(report.done as u64, report.examples as u64, &state);
+    });
+    progress.end();
+    let anchor = anchor.map_err(anyhow::Error::from)?;
+    let out = &arguments.out;
+    std::fs::write(out, anchor.to_bytes())
+        .with_context(|| format!("cannot write {}", out.display()))?;
+    println!(
+        "anchor of {} modules from {} examples and {} tokens written to {}",
+        anchor.modules.len(),
+        anchor.examples,
+        anchor.tokens,
+        out.display()
+    );
+    println!("sha256 {}", adapter_folder::hex(&anchor.sha256()));
+    Ok(())
+}

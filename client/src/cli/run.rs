@@ -1,0 +1,183 @@
+//! `foedus-client run`: the configuration file, signals and the display around `federate`.
+
+use std::{
+    path::Path,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use aggregation::peft::Sidecar;
+use anyhow::Context as _;
+use finetune::base::BaseModel;
+use protocol::{identity::Role, quic::TlsMaterial};
+
+use super::{
+    arguments::{LogArguments, RunArguments},
+    failure::Failure,
+    open,
+    progress::RunBar,
+};
+use crate::{
+    Config, DeviceTurn, Event, Outcome, Settings, Shutdown, ShutdownSwitch, TrainingText,
+    adapter_folder, config::Bytes, error::ClientError, federate, telemetry,
+};
+
+/// Certificates are to be renewed from this long before they expire.
+const EXPIRY_WARNING: Duration = Duration::from_secs(30 * 24 * 3600);
+
+/// Takes part in a run, or only checks the configuration.
+#[expect(clippy::print_stdout, reason = "the outcome is the command's answer")]
+pub(super) fn run(arguments: &RunArguments, log: &LogArguments) -> Result<(), Failure> {
+    let config = Config::read(&arguments.config)?;
+    config.check_files(&arguments.config)?;
+    let tls = config.tls.load().map_err(ClientError::from)?;
+    if tls.identity().role() != Role::Participant {
+        let identity = tls.identity().clone();
+        return Err(ClientError::NoParticipant { identity }.into());
+    }
+    if arguments.check {
+        println!(
+            "{}: ok, this site is {}",
+            arguments.config.display(),
+            tls.identity()
+        );
+        return Ok(());
+    }
+    let bar = RunBar::new();
+    let filter = log.log.as_deref().unwrap_or(&config.log.filter);
+    let format = log.log_format.unwrap_or(config.log.format);
+    telemetry::install(format, filter, bar.clone()).map_err(Failure::usage)?;
+    warn_of_expiry(&tls);
+    let base = open::base_on(&config.model, config.device)?;
+    let runtime = tokio::runtime::Runtime::new().context("cannot start the async runtime")?;
+    let outcome = runtime.block_on(take_part(&config, tls, base.clone(), bar.clone()));
+    bar.end();
+    let outcome = outcome?;
+    save(&config.out, &outcome, &base)?;
+    println!(
+        "run {} is over after {} rounds: {} sent, {} received, adapter written to {}",
+        outcome.plan.run,
+        outcome.plan.rounds,
+        Bytes(outcome.bytes_up),
+        Bytes(outcome.bytes_down),
+        config.out.display()
+    );
+    Ok(())
+}
+
+async fn take_part(
+    config: &Config,
+    tls: TlsMaterial,
+    base: Arc<BaseModel>,
+    bar: RunBar,
+) -> Result<Outcome, Failure> {
+    let mut settings = Settings::new(&config.server, tls);
+    settings.share_train_loss = config.share.train_loss;
+    settings.patience = config.patience;
+    settings.transfer_bytes_max = config.transfer_max.0;
+    let text = TrainingText::File(config.data.clone());
+    let observer = Arc::new(move |event: &Event| show(event, &bar));
+    let (switch, shutdown) = Shutdown::channel();
+    let signals = tokio::spawn(listen(switch));
+    let outcome = federate(settings, base, text, DeviceTurn::new(), observer, shutdown).await;
+    signals.abort();
+    Ok(outcome?)
+}
+
+/// Turns SIGINT and SIGTERM into one request to stop.
+async fn listen(switch: ShutdownSwitch) {
+    use tokio::signal::unix::{SignalKind, signal};
+
+    let (Ok(mut interrupt), Ok(mut terminate)) = (
+        signal(SignalKind::interrupt()),
+        signal(SignalKind::terminate()),
+    ) else {
+        tracing::warn!("signals cannot be handled: a stop will not be announced to the server");
+        return;
+    };
+    tokio::select! {
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+    }
+    tracing::info!("stopping after the current step; the server is told");
+    switch.request();
+    // The second signal ends the process at once: whoever sends it has waited long enough.
+    tokio::select! {
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+    }
+    std::process::exit(1);
+}
+
+/// Writes an event to the log and to the bar.
+fn show(event: &Event, bar: &RunBar) {
+    match event {
+        Event::Connecting { server } => tracing::info!(%server, "connecting"),
+        Event::Connected { server } => tracing::info!(%server, "connected"),
+        Event::Disconnected { reason } => tracing::warn!(%reason, "disconnected"),
+        Event::Reconnecting { attempt } => {
+            tracing::info!(attempt, "connecting again after a pause")
+        }
+        Event::Plan { plan } => {
+            let (run, rounds, steps) = (&plan.run, plan.rounds, plan.training.local_steps);
+            tracing::info!(%run, rounds, steps, base = %plan.base.name, "agreed to the run plan");
+        }
+        Event::Waiting { round } => tracing::info!(%round, "global adapter received"),
+        Event::Step { round, report } => {
+            let loss = format!("{:.4}", report.loss);
+            // A bar shows every step; a log file only needs to show that it goes on.
+            if bar.is_drawn() {
+                tracing::debug!(%round, step = report.done, of = report.asked, loss, "step");
+            } else {
+                tracing::info!(%round, step = report.done, of = report.asked, loss, "step");
+            }
+            let label = format!("round {round}");
+            bar.show(label, report.done, report.asked, format!("loss {loss}"));
+        }
+        Event::Trained { done } => {
+            let loss = format!("{:.4}", done.train_loss);
+            let norm = format!("{:.4}", done.update_norm);
+            tracing::info!(round = %done.round, weight = done.weight, loss, norm, "trained");
+        }
+        Event::Uploading { round, sent, bytes } => {
+            bar.show(
+                format!("round {round}: sending"),
+                *sent,
+                *bytes,
+                Bytes(*bytes).to_string(),
+            );
+            tracing::trace!(%round, sent, bytes, "sending the update");
+        }
+        Event::Accepted { round } => tracing::info!(%round, "update accepted"),
+        Event::Refused { round, reason } => {
+            tracing::warn!(%round, reason = reason.label(), "update refused: {reason}");
+        }
+        Event::Finished { rounds } => tracing::info!(rounds, "the run is over"),
+    }
+}
+
+fn save(out: &Path, outcome: &Outcome, base: &BaseModel) -> Result<(), Failure> {
+    let sidecar = Sidecar {
+        base_fingerprint: base.fingerprint,
+        base_name: base.name.clone(),
+    };
+    let written = adapter_folder::write(out, &outcome.adapter, outcome.plan.lora.dropout, &sidecar);
+    Ok(written.map_err(anyhow::Error::from)?)
+}
+
+fn warn_of_expiry(tls: &TlsMaterial) {
+    let left = tls
+        .expires()
+        .duration_since(SystemTime::now())
+        .unwrap_or_default();
+    if left < EXPIRY_WARNING {
+        let days = left.as_secs() / (24 * 3600);
+        tracing::warn!(
+            days,
+            "this site's certificate expires soon: have a new one signed"
+        );
+    }
+    if !tls.checks_revocation() {
+        tracing::warn!("no revocation list is configured: a revoked server would not be noticed");
+    }
+}

@@ -1,0 +1,97 @@
+//! The command line: what is accepted, what is refused, and which exit code an error leads to.
+
+use clap::{CommandFactory as _, Parser as _, error::ErrorKind};
+use protocol::close::{CloseCode, RunFailure};
+
+use super::{
+    arguments::{Arguments, Command},
+    failure::Failure,
+};
+use crate::error::ClientError;
+
+fn parse(line: &str) -> Result<Arguments, clap::Error> {
+    Arguments::try_parse_from(line.split_whitespace())
+}
+
+#[test]
+fn definition_of_the_arguments_is_consistent() {
+    Arguments::command().debug_assert();
+}
+
+#[test]
+fn commands_of_the_documentation_are_accepted() {
+    let lines = [
+        "foedus-client run --config client.toml --check",
+        "foedus-client train --model m --data d.jsonl --eval e.jsonl --out o --json",
+        "foedus-client train --model m --data d.jsonl --out o --anchor a.safetensors --lambda 0.3",
+        "foedus-client evaluate --model m --adapter a --data d.jsonl --json",
+        "foedus-client generate --model m --prompt hello --temperature 0.8 --top-p 0.9 --seed 3",
+        "foedus-client fisher --model m --data general.jsonl --out anchor.safetensors",
+        "foedus-client adapter new --model m --rank 16 --alpha 32 --target-modules q_proj,v_proj --seed 1 --out start/",
+        "foedus-client adapter show start --json",
+        "foedus-client --log-format json --log debug evaluate --model m --data d.jsonl",
+    ];
+    for line in lines {
+        parse(line).unwrap_or_else(|refused| panic!("{line}: {refused}"));
+    }
+}
+
+#[test]
+fn target_modules_are_a_list_and_strangers_are_named() {
+    let line = "foedus-client fisher --model m --data d --out o --target-modules";
+    let parsed = parse(&format!("{line} q_proj,down_proj")).unwrap();
+    let Command::Fisher(arguments) = parsed.command else {
+        panic!("another command")
+    };
+    let names: Vec<String> = arguments
+        .target_modules
+        .iter()
+        .map(ToString::to_string)
+        .collect();
+    assert_eq!(names, ["q_proj", "down_proj"]);
+    let refused = parse(&format!("{line} lm_head")).unwrap_err().to_string();
+    assert!(refused.contains("lm_head"), "{refused}");
+}
+
+#[test]
+fn anchor_without_a_strength_is_refused() {
+    let line = "foedus-client train --model m --data d --out o --anchor a";
+    assert_eq!(
+        parse(line).unwrap_err().kind(),
+        ErrorKind::MissingRequiredArgument
+    );
+}
+
+#[test]
+fn help_teaches_every_command_and_the_exit_codes() {
+    let help = Arguments::command().render_long_help().to_string();
+    for expected in [
+        "run", "train", "evaluate", "generate", "fisher", "adapter", "78",
+    ] {
+        assert!(help.contains(expected), "{expected} is missing in\n{help}");
+    }
+}
+
+#[test]
+fn exit_code_says_whose_turn_it_is() {
+    let away = ClientError::ServerAway {
+        server: "s:1".to_owned(),
+        last: "silence".to_owned(),
+    };
+    let failed = ClientError::RunFailed {
+        reason: RunFailure::QuorumNotMet,
+        detail: "1 of 2 updates".into(),
+    };
+    assert_eq!(Failure::from(away).code(), 75);
+    assert_eq!(Failure::from(failed).code(), 75);
+    assert_eq!(
+        Failure::from(ClientError::Closed {
+            code: CloseCode::NotInCohort
+        })
+        .code(),
+        1
+    );
+    assert_eq!(Failure::usage("no").code(), 64);
+    let missing = crate::Config::read(std::path::Path::new("/nowhere/client.toml")).unwrap_err();
+    assert_eq!(Failure::from(missing).code(), 78);
+}

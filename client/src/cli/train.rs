@@ -1,0 +1,175 @@
+//! `foedus-client train`: the same trainer as in a federated run, alone.
+
+use std::{ops::ControlFlow, sync::Arc};
+
+use aggregation::{Adapter, ewc::Anchor, peft::Sidecar};
+use anyhow::Context as _;
+use finetune::{
+    base::BaseModel,
+    data::Dataset,
+    model::LossSum,
+    recipe::Recipe,
+    train::{AnchorPull, StepReport, Trained, Trainer},
+};
+
+use super::{
+    arguments::{LoraArguments, TrainArguments},
+    evaluate::{keys, measure, sentence},
+    failure::Failure,
+    open,
+    progress::Progress,
+};
+use crate::adapter_folder;
+
+/// Trains, saves the adapter and prints the result.
+#[expect(clippy::print_stdout, reason = "the result is the command's answer")]
+pub(super) fn train(arguments: &TrainArguments) -> Result<(), Failure> {
+    let base = open::base(&arguments.model)?;
+    let max_tokens = arguments.recipe.max_tokens;
+    let dataset = open::dataset(&arguments.data, &base.tokenizer, max_tokens)?;
+    let held_out = arguments.eval.as_deref();
+    let held_out = held_out
+        .map(|file| open::dataset(file, &base.tokenizer, max_tokens))
+        .transpose()?;
+    let start = start(arguments, &base)?;
+    let before = held_out
+        .as_deref()
+        .map(|data| measure("before", &base, Some(&start), data));
+    let before = before.transpose()?;
+    let (trained, seconds_rows) = steps(arguments, &base, &dataset, &start)?;
+    let after = held_out
+        .as_deref()
+        .map(|data| measure("after", &base, Some(&trained.adapter), data));
+    let after = after.transpose()?;
+    let sidecar = Sidecar {
+        base_fingerprint: base.fingerprint,
+        base_name: base.name.clone(),
+    };
+    adapter_folder::write(
+        &arguments.out,
+        &trained.adapter,
+        arguments.lora.dropout,
+        &sidecar,
+    )
+    .map_err(anyhow::Error::from)?;
+    let speed = seconds_rows.1 as f64 / seconds_rows.0.max(f64::MIN_POSITIVE);
+    if arguments.json {
+        println!("{}", line(&trained, after.as_ref(), speed));
+        return Ok(());
+    }
+    println!(
+        "trained {} steps on {} examples at {speed:.0} tokens/s, mean loss {:.4}",
+        trained.steps, trained.examples_used, trained.mean_loss
+    );
+    for (when, loss) in [("before", before), ("after", after)] {
+        if let Some(loss) = loss {
+            println!("{when}: {}", sentence(&loss));
+        }
+    }
+    println!("adapter written to {}", arguments.out.display());
+    Ok(())
+}
+
+/// Gives the result as one line of JSON.
+fn line(trained: &Trained, after: Option<&LossSum>, tokens_per_second: f64) -> serde_json::Value {
+    let mut object = after.map(keys).unwrap_or_default();
+    let digest = adapter_folder::hex(&trained.adapter.sha256());
+    object.insert("adapter_sha256".to_owned(), digest.into());
+    object.insert("steps".to_owned(), trained.steps.into());
+    object.insert("tokens_per_second".to_owned(), tokens_per_second.into());
+    object.insert("train_loss".to_owned(), trained.mean_loss.into());
+    object.into()
+}
+
+/// Gives the adapter to start from: the one named, or a fresh one.
+fn start(arguments: &TrainArguments, base: &BaseModel) -> Result<Adapter, Failure> {
+    if let Some(folder) = &arguments.start {
+        return Ok(open::adapter(folder, base)?.adapter);
+    }
+    let layout = base
+        .adapter_layout(&arguments.lora.config())
+        .map_err(anyhow::Error::from)?;
+    Ok(Adapter::initial(Arc::new(layout), arguments.recipe.seed))
+}
+
+/// Takes the steps with progress on stderr; gives the seconds and the tokens read beside the outcome.
+fn steps(
+    arguments: &TrainArguments,
+    base: &Arc<BaseModel>,
+    dataset: &Arc<Dataset>,
+    start: &Adapter,
+) -> Result<(Trained, (f64, u64)), Failure> {
+    let recipe = recipe(arguments, dataset.examples.len());
+    let total = recipe.total_steps;
+    let pull = pull(arguments, base, start)?;
+    let seed = arguments.recipe.seed;
+    let trainer = Trainer::new(Arc::clone(base), Arc::clone(dataset), recipe, seed, pull);
+    let mut trainer = trainer.map_err(anyhow::Error::from)?;
+    let mut progress = Progress::begin("training", total);
+    let mut rows = 0;
+    let trained = trainer.run(start, 0, total, &mut |report: &StepReport| {
+        rows += report.rows;
+        let speed = rows as f64 / progress.seconds().max(f64::MIN_POSITIVE);
+        let state = format!("loss {:.4}, {speed:.0} tokens/s", report.loss);
+        progress.show(report.done, report.asked, &state);
+        ControlFlow::Continue(())
+    });
+    let seconds = progress.seconds();
+    progress.end();
+    Ok((trained.map_err(anyhow::Error::from)?, (seconds, rows)))
+}
+
+fn recipe(arguments: &TrainArguments, examples: usize) -> Recipe {
+    let given = &arguments.recipe;
+    let step_examples = given
+        .batch_examples
+        .saturating_mul(given.accumulation)
+        .max(1);
+    let three_epochs = (3 * examples).div_ceil(step_examples).max(1) as u64;
+    Recipe {
+        learning_rate: given.learning_rate,
+        schedule: given.schedule,
+        warmup_steps: given.warmup_steps,
+        total_steps: given.steps.unwrap_or(three_epochs),
+        batch_examples: given.batch_examples,
+        accumulation: given.accumulation,
+        max_tokens: given.max_tokens,
+        clip_norm: Some(given.clip_norm),
+        weight_decay: given.weight_decay,
+        dropout: arguments.lora.dropout,
+        ..Recipe::default()
+    }
+}
+
+fn pull(
+    arguments: &TrainArguments,
+    base: &BaseModel,
+    start: &Adapter,
+) -> Result<Option<AnchorPull>, Failure> {
+    let (Some(file), Some(lambda)) = (&arguments.anchor, arguments.lambda) else {
+        return Ok(None);
+    };
+    if !lambda.is_finite() || lambda < 0.0 {
+        return Err(Failure::usage("--lambda must be at least 0"));
+    }
+    let bytes = std::fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
+    let unusable = || format!("{} cannot be used as anchor", file.display());
+    let anchor = Anchor::from_bytes(&bytes).with_context(unusable)?;
+    let anchor = anchor
+        .bind(start.layout(), &base.fingerprint)
+        .with_context(unusable)?;
+    Ok(Some(AnchorPull { anchor, lambda }))
+}
+
+impl LoraArguments {
+    /// Gives the engine's configuration.
+    pub(super) fn config(&self) -> finetune::lora::LoraConfig {
+        finetune::lora::LoraConfig {
+            rank: self.rank,
+            alpha: self.alpha,
+            dropout: self.dropout,
+            rslora: self.rslora,
+            target_modules: self.target_modules.clone(),
+        }
+    }
+}

@@ -1,0 +1,313 @@
+//! The client's configuration file.
+//!
+//! Two stages: `RawConfig` is the TOML as typed, [`Config`] is checked and has its paths resolved; nothing downstream
+//! checks again. What all participants must agree on (rank, learning rate, steps) is not here: it comes in the server's
+//! signed run plan. Secrets are paths. `client.example.toml` shows every key with its default.
+
+mod quantity;
+
+#[cfg(test)]
+mod tests;
+
+use std::path::{Path, PathBuf};
+
+use finetune::device::DeviceChoice;
+use protocol::{participant::Patience, quic::TlsFiles};
+use serde::Deserialize;
+
+pub use self::quantity::Bytes;
+use self::quantity::WrittenDuration;
+use crate::telemetry::LogFormat;
+
+/// The configuration as typed.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawConfig {
+    server: String,
+    model: PathBuf,
+    data: PathBuf,
+    #[serde(default = "default_out")]
+    out: PathBuf,
+    #[serde(default)]
+    device: Option<String>,
+    tls: RawTls,
+    #[serde(default)]
+    share: Share,
+    #[serde(default)]
+    connection: RawConnection,
+    #[serde(default)]
+    log: Log,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawTls {
+    certificate: PathBuf,
+    key: PathBuf,
+    authority: PathBuf,
+    #[serde(default)]
+    revocations: Option<PathBuf>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct RawConnection {
+    first_pause: WrittenDuration,
+    longest_pause: WrittenDuration,
+    give_up_after: WrittenDuration,
+    transfer_max: Bytes,
+}
+
+impl Default for RawConnection {
+    fn default() -> Self {
+        let Patience {
+            first_pause,
+            longest_pause,
+            give_up_after,
+        } = Patience::default();
+        Self {
+            first_pause: WrittenDuration(first_pause),
+            longest_pause: WrittenDuration(longest_pause),
+            give_up_after: WrittenDuration(give_up_after),
+            transfer_max: TRANSFER_MAX,
+        }
+    }
+}
+
+/// Which numbers may leave the site beside the update and its weight.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Share {
+    /// The mean training loss of each round. Default false.
+    pub train_loss: bool,
+}
+
+/// How the program logs.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Log {
+    /// Text for people or JSON for machines. Default text.
+    pub format: LogFormat,
+    /// What is logged, in the syntax of `RUST_LOG`. Default "info".
+    pub filter: String,
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self {
+            format: LogFormat::Text,
+            filter: "info".to_owned(),
+        }
+    }
+}
+
+/// The checked configuration.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    /// The server as "host:port".
+    pub server: String,
+    /// The base model: a Hugging Face folder or a GGUF file.
+    pub model: PathBuf,
+    /// The site's training text, one JSON record a line.
+    pub data: PathBuf,
+    /// The folder that the run's final adapter is written to.
+    pub out: PathBuf,
+    /// The device to train on.
+    pub device: DeviceChoice,
+    /// Certificate, key, authority and revocation list.
+    pub tls: TlsFiles,
+    /// What may leave the site.
+    pub share: Share,
+    /// How long to wait for a server that is away.
+    pub patience: Patience,
+    /// The largest transfer that is taken in.
+    pub transfer_max: Bytes,
+    /// Logging.
+    pub log: Log,
+}
+
+/// A configuration that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("cannot read the configuration {}: {source}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// The operating system's reason.
+        source: std::io::Error,
+    },
+    /// The file is not TOML, or a key is unknown, missing or of the wrong kind.
+    #[error("{} {what}", path.display())]
+    Syntax {
+        /// The file.
+        path: PathBuf,
+        /// Line, column and reason.
+        what: String,
+    },
+    /// A value has the right kind and makes no sense.
+    #[error("{}: {key} is {found}: {rule}", path.display())]
+    Value {
+        /// The file.
+        path: PathBuf,
+        /// The key with its section.
+        key: &'static str,
+        /// Its value.
+        found: String,
+        /// What it must be.
+        rule: String,
+    },
+    /// A file that the configuration names is not there.
+    #[error("{}: {key} names {}, which is not there", path.display(), found.display())]
+    Missing {
+        /// The configuration file.
+        path: PathBuf,
+        /// The key with its section.
+        key: &'static str,
+        /// The missing file.
+        found: PathBuf,
+    },
+}
+
+impl Config {
+    /// Reads and checks a configuration file. Relative paths in it are relative to its folder.
+    ///
+    /// # Errors
+    /// [`ConfigError`] with the file, and line and column or key.
+    pub fn read(path: &Path) -> Result<Self, ConfigError> {
+        let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read {
+            path: path.to_owned(),
+            source,
+        })?;
+        Self::parse(&text, path)
+    }
+
+    /// Checks the text of a configuration file that was read from `path`.
+    ///
+    /// # Errors
+    /// As [`Config::read`].
+    pub fn parse(text: &str, path: &Path) -> Result<Self, ConfigError> {
+        let raw: RawConfig = toml::from_str(text).map_err(|error| ConfigError::Syntax {
+            path: path.to_owned(),
+            what: place(text, &error),
+        })?;
+        Self::check(raw, path)
+    }
+
+    /// Checks that the files which the configuration names are there.
+    ///
+    /// # Errors
+    /// [`ConfigError::Missing`] names the first that is not.
+    pub fn check_files(&self, path: &Path) -> Result<(), ConfigError> {
+        let tls = &self.tls;
+        let mut named = vec![
+            ("model", &self.model),
+            ("data", &self.data),
+            ("tls.certificate", &tls.certificate),
+            ("tls.key", &tls.key),
+            ("tls.authority", &tls.authority),
+        ];
+        named.extend(
+            tls.revocations
+                .as_ref()
+                .map(|file| ("tls.revocations", file)),
+        );
+        for (key, file) in named {
+            if !file.exists() {
+                let (path, found) = (path.to_owned(), file.clone());
+                return Err(ConfigError::Missing { path, key, found });
+            }
+        }
+        Ok(())
+    }
+
+    fn check(raw: RawConfig, path: &Path) -> Result<Self, ConfigError> {
+        let folder = path.parent().unwrap_or_else(|| Path::new(""));
+        let refuse = |key, found: String, rule: String| {
+            Err(ConfigError::Value {
+                path: path.to_owned(),
+                key,
+                found,
+                rule,
+            })
+        };
+        if !is_address(&raw.server) {
+            let rule = "write it as \"host:port\", such as \"foedus.example.org:7443\"".to_owned();
+            return refuse("server", format!("{:?}", raw.server), rule);
+        }
+        let choice = raw.device.unwrap_or_else(|| "auto".to_owned());
+        let device = match choice.parse::<DeviceChoice>() {
+            Ok(device) => device,
+            Err(reason) => return refuse("device", format!("{choice:?}"), reason.to_string()),
+        };
+        let patience = Patience {
+            first_pause: raw.connection.first_pause.0,
+            longest_pause: raw.connection.longest_pause.0,
+            give_up_after: raw.connection.give_up_after.0,
+        };
+        if patience.first_pause.is_zero() || patience.longest_pause < patience.first_pause {
+            let rule = "must be above zero and at most connection.longest_pause".to_owned();
+            return refuse(
+                "connection.first_pause",
+                format!("{:?}", patience.first_pause),
+                rule,
+            );
+        }
+        if let Err(reason) = raw.log.filter.parse::<tracing_subscriber::EnvFilter>() {
+            return refuse(
+                "log.filter",
+                format!("{:?}", raw.log.filter),
+                reason.to_string(),
+            );
+        }
+        Ok(Self {
+            server: raw.server,
+            model: folder.join(raw.model),
+            data: folder.join(raw.data),
+            out: folder.join(raw.out),
+            device,
+            tls: TlsFiles {
+                certificate: folder.join(raw.tls.certificate),
+                key: folder.join(raw.tls.key),
+                authority: folder.join(raw.tls.authority),
+                revocations: raw.tls.revocations.map(|file| folder.join(file)),
+            },
+            share: raw.share,
+            patience,
+            transfer_max: raw.connection.transfer_max,
+            log: raw.log,
+        })
+    }
+}
+
+/// The largest transfer that is taken in unless the configuration says otherwise: an adapter of 512 million values.
+pub const TRANSFER_MAX: Bytes = Bytes(2 << 30);
+
+fn default_out() -> PathBuf {
+    PathBuf::from("adapter")
+}
+
+/// Whether the text is a host, a colon and a port. Whether the host exists is found out when connecting.
+fn is_address(text: &str) -> bool {
+    text.rsplit_once(':').is_some_and(|(host, port)| {
+        !host.is_empty()
+            && !host.contains(char::is_whitespace)
+            && port.parse::<u16>().is_ok_and(|port| port > 0)
+    })
+}
+
+/// Writes an error of the TOML parser as "line 3, column 5: reason".
+fn place(text: &str, error: &toml::de::Error) -> String {
+    let reason = error.message().trim_end().replace('\n', "; ");
+    let Some(span) = error.span() else {
+        return reason;
+    };
+    let before = text.get(..span.start).unwrap_or(text);
+    let line = before.matches('\n').count() + 1;
+    let column = before
+        .rsplit('\n')
+        .next()
+        .map_or(0, |last| last.chars().count())
+        + 1;
+    format!("line {line}, column {column}: {reason}")
+}

@@ -1,0 +1,155 @@
+//! The configuration: the example file, defaults, and errors with their place.
+
+use std::time::Duration;
+
+use super::*;
+
+const EXAMPLE: &str = include_str!("../../client.example.toml");
+
+const REQUIRED: &str = r#"
+server = "foedus.example.org:7443"
+model = "models/SmolLM2-135M-Instruct"
+data = "data/train.jsonl"
+
+[tls]
+certificate = "tls/participant.pem"
+key = "tls/participant.key"
+authority = "tls/authority.pem"
+revocations = "tls/revocations.pem"
+"#;
+
+fn parse(text: &str) -> Result<Config, ConfigError> {
+    Config::parse(text, Path::new("/etc/foedus/client.toml"))
+}
+
+#[test]
+fn example_file_is_the_required_keys_and_every_default() {
+    assert_eq!(parse(EXAMPLE).unwrap(), parse(REQUIRED).unwrap());
+}
+
+#[test]
+fn example_file_shows_every_key() {
+    let shown: toml::Table = EXAMPLE.parse().unwrap();
+    let keys = |section: &str| -> Vec<String> {
+        shown[section].as_table().unwrap().keys().cloned().collect()
+    };
+    assert_eq!(keys("share"), ["train_loss"]);
+    let connection = [
+        "first_pause",
+        "give_up_after",
+        "longest_pause",
+        "transfer_max",
+    ];
+    let mut found = keys("connection");
+    found.sort();
+    assert_eq!(found, connection);
+    let mut top: Vec<&str> = shown.keys().map(String::as_str).collect();
+    top.sort_unstable();
+    let expected = [
+        "connection",
+        "data",
+        "device",
+        "log",
+        "model",
+        "out",
+        "server",
+        "share",
+        "tls",
+    ];
+    assert_eq!(top, expected);
+}
+
+#[test]
+fn defaults_are_those_of_the_documentation() {
+    let config = parse(REQUIRED).unwrap();
+    assert_eq!(config.device, DeviceChoice::Auto);
+    assert!(!config.share.train_loss);
+    assert_eq!(config.patience, Patience::default());
+    assert_eq!(config.patience.give_up_after, Duration::from_secs(600));
+    assert_eq!(config.transfer_max, Bytes(2 << 30));
+    assert_eq!(config.log, Log::default());
+}
+
+#[test]
+fn relative_paths_belong_to_the_file_and_absolute_ones_stay() {
+    let config = parse(&REQUIRED.replace("data/train", "/secure/train")).unwrap();
+    assert_eq!(config.data, Path::new("/secure/train.jsonl"));
+    assert_eq!(config.out, Path::new("/etc/foedus/adapter"));
+    assert_eq!(config.tls.key, Path::new("/etc/foedus/tls/participant.key"));
+}
+
+#[test]
+fn unknown_key_is_named_with_line_and_column() {
+    let text = format!("{REQUIRED}\n[share]\ntrain_los = true\n");
+    let line = text
+        .lines()
+        .position(|line| line.starts_with("train_los"))
+        .unwrap()
+        + 1;
+    let refused = parse(&text).unwrap_err().to_string();
+    assert!(
+        refused.starts_with("/etc/foedus/client.toml line "),
+        "{refused}"
+    );
+    assert!(
+        refused.contains(&format!("line {line}, column 1:")),
+        "{refused}"
+    );
+    assert!(refused.contains("train_los"), "{refused}");
+}
+
+#[test]
+fn value_of_the_wrong_kind_is_named_with_line_and_column() {
+    let text = format!("{REQUIRED}\n[connection]\nfirst_pause = 30\n");
+    let refused = parse(&text).unwrap_err().to_string();
+    assert!(refused.contains("column 15"), "{refused}");
+    let text = format!("{REQUIRED}\n[connection]\nfirst_pause = \"soon\"\n");
+    let refused = parse(&text).unwrap_err().to_string();
+    assert!(
+        refused.contains("\"soon\" is no duration: write it like \"30s\""),
+        "{refused}"
+    );
+    assert!(refused.contains("line 13, column 15"), "{refused}");
+}
+
+#[test]
+fn missing_key_is_named() {
+    let refused = parse(&REQUIRED.replace("model = ", "# model = "))
+        .unwrap_err()
+        .to_string();
+    assert!(refused.contains("missing field `model`"), "{refused}");
+}
+
+#[test]
+fn senseless_values_are_named_with_their_rule() {
+    let cases = [
+        (
+            REQUIRED.replace(":7443", ""),
+            "server is \"foedus.example.org\": write it as",
+        ),
+        (format!("device = \"tpu\"\n{REQUIRED}"), "device is \"tpu\""),
+        (
+            format!("{REQUIRED}\n[connection]\nfirst_pause = \"2min\"\n"),
+            "connection.first_pause is 120s: must be",
+        ),
+        (
+            format!("{REQUIRED}\n[log]\nfilter = \"foo=loud\"\n"),
+            "log.filter is \"foo=loud\"",
+        ),
+    ];
+    for (text, expected) in cases {
+        let refused = parse(&text).unwrap_err().to_string();
+        assert!(refused.contains(expected), "{refused}");
+    }
+}
+
+#[test]
+fn missing_file_is_named_with_its_key() {
+    let path = Path::new("/nowhere/client.toml");
+    let refused = Config::parse(REQUIRED, path)
+        .unwrap()
+        .check_files(path)
+        .unwrap_err();
+    let expected = "model names /nowhere/models/SmolLM2-135M-Instruct, which is not there";
+    assert!(refused.to_string().contains(expected), "{refused}");
+}

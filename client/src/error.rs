@@ -1,0 +1,125 @@
+//! How a federated run can end without an adapter.
+
+use aggregation::{AdapterError, ewc::AnchorError};
+use finetune::{data::DataError, train::TrainError};
+use protocol::{
+    Misuse, Text, Violation,
+    close::{CloseCode, RunFailure},
+    identity::Identity,
+    quic::{HandshakeError, MaterialError},
+};
+
+use crate::terms::Objection;
+
+/// A federated run that ended without an adapter, and whose turn it is.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// Our certificate, key or authority cannot be used.
+    #[error(transparent)]
+    Tls(#[from] MaterialError),
+    /// The configured certificate is not a participant's.
+    #[error("[tls]: the certificate is that of {identity}; a client needs a participant's")]
+    NoParticipant {
+        /// Whose it is.
+        identity: Identity,
+    },
+    /// The server and we do not accept each other; waiting does not help.
+    #[error(transparent)]
+    Handshake(#[from] HandshakeError),
+    /// The server could not be reached for too long.
+    #[error("the server {server} cannot be reached: {last}; try again later")]
+    ServerAway {
+        /// The server as "host:port".
+        server: String,
+        /// What the last attempt ended with.
+        last: String,
+    },
+    /// The server closed the connection for good.
+    #[error("the server ended our part in the run: {code}")]
+    Closed {
+        /// Its reason.
+        code: CloseCode,
+    },
+    /// The server ended the run without an adapter.
+    #[error("the run failed: {reason} ({detail})")]
+    RunFailed {
+        /// Its reason.
+        reason: RunFailure,
+        /// The same with its numbers.
+        detail: Text,
+    },
+    /// The server broke the protocol; its plan's signature counts as that too.
+    #[error(transparent)]
+    Violation(#[from] Violation),
+    /// We declined the run plan.
+    #[error("the run plan was declined: {0}")]
+    Declined(#[from] Objection),
+    /// The training text cannot be used, so the plan was declined.
+    #[error("the run plan was declined because the training text cannot be used: {0}")]
+    Data(#[from] DataError),
+    /// An example is longer than the plan allows.
+    #[error(
+        "the run plan was declined because {source_name} has an example of {found} tokens, but the plan allows {limit}"
+    )]
+    LongExample {
+        /// Where the data set came from.
+        source_name: String,
+        /// Tokens of its longest example.
+        found: usize,
+        /// The plan's limit.
+        limit: usize,
+    },
+    /// The training failed, so we left the run.
+    #[error("training failed, so this site left the run: {0}")]
+    Training(#[from] TrainError),
+    /// What the server sent as an adapter is none.
+    #[error("the server's adapter for {when} cannot be used: {source}")]
+    Adapter {
+        /// Which one.
+        when: String,
+        /// Why.
+        source: AdapterError,
+    },
+    /// What the server sent as the anchor is none.
+    #[error("the server's anchor cannot be used: {0}")]
+    Anchor(#[from] AnchorError),
+    /// We were asked to stop, and left the run.
+    #[error("stopped on request before the run was over")]
+    Stopped,
+    /// A fault of this program.
+    #[error("a fault of this program: {what}")]
+    Internal {
+        /// What happened.
+        what: String,
+    },
+}
+
+impl ClientError {
+    /// Whether the same attempt may succeed later without anybody changing anything here.
+    pub fn is_temporary(&self) -> bool {
+        match self {
+            Self::ServerAway { .. } | Self::Stopped => true,
+            Self::Handshake(error) => error.is_temporary(),
+            Self::Closed { code } => code.is_temporary(),
+            Self::RunFailed { reason, .. } => reason.is_temporary(),
+            Self::Tls(_)
+            | Self::NoParticipant { .. }
+            | Self::Violation(_)
+            | Self::Declined(_)
+            | Self::Data(_)
+            | Self::LongExample { .. }
+            | Self::Training(_)
+            | Self::Adapter { .. }
+            | Self::Anchor(_)
+            | Self::Internal { .. } => false,
+        }
+    }
+}
+
+impl From<Misuse> for ClientError {
+    fn from(misuse: Misuse) -> Self {
+        Self::Internal {
+            what: misuse.to_string(),
+        }
+    }
+}

@@ -1,0 +1,88 @@
+//! Takes part in a federated run: the one owner of the participant's state machine.
+//!
+//! `protocol::participant` decides; this loop feeds it what happened and does what it asks, through sessions that only move
+//! bytes and a training on a blocking thread, so that the connection stays alive while the device works. It ends with the
+//! final adapter or with whose turn it is. It never ends the process, installs no log and knows no configuration file, so
+//! that the simulator runs many in one process.
+
+mod agreement;
+mod driver;
+mod happening;
+mod session;
+mod training;
+
+#[cfg(test)]
+mod tests;
+
+use std::{sync::Arc, time::Instant};
+
+use aggregation::Adapter;
+use finetune::base::BaseModel;
+use protocol::plan::RunPlan;
+use tokio::sync::mpsc::unbounded_channel;
+
+use self::driver::Driver;
+use crate::{
+    error::ClientError,
+    observer::{Observer, RoundDone},
+    settings::{DeviceTurn, Settings, TrainingText},
+    shutdown::Shutdown,
+};
+
+/// A run that ended with an adapter.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// The plan that was agreed to.
+    pub plan: RunPlan,
+    /// The final adapter.
+    pub adapter: Adapter,
+    /// The rounds that this participant trained in.
+    pub rounds: Vec<RoundDone>,
+    /// Bytes of updates sent.
+    pub bytes_up: u64,
+    /// Bytes of adapters and anchors received.
+    pub bytes_down: u64,
+}
+
+/// Takes part in the run that the server plans, until it is over.
+///
+/// The base model and the device may be shared with others: training holds `turn` for as long as a round's steps take.
+/// Nothing leaves but the update, its weight, the steps done and what `settings` allows.
+///
+/// # Errors
+/// [`ClientError`] says whose turn it is; [`ClientError::is_temporary`] whether waiting may help.
+pub async fn federate(
+    settings: Settings,
+    base: Arc<BaseModel>,
+    text: TrainingText,
+    turn: DeviceTurn,
+    observer: Arc<dyn Observer>,
+    mut shutdown: Shutdown,
+) -> Result<Outcome, ClientError> {
+    let (sender, mut happenings) = unbounded_channel();
+    let mut driver = Driver::new(settings, base, text, turn, observer, sender)?;
+    let mut asked_to_stop = false;
+    loop {
+        if let Some(outcome) = driver.act()? {
+            let ended = driver.end(outcome);
+            driver.rest().await;
+            return ended;
+        }
+        tokio::select! {
+            Some(happening) = happenings.recv() => driver.handle(happening)?,
+            () = until(driver.timeout()) => driver.time_out(),
+            () = shutdown.requested(), if !asked_to_stop => {
+                asked_to_stop = true;
+                driver.stop();
+            }
+        }
+    }
+}
+
+/// Waits for the instant, or for ever if there is none.
+async fn until(instant: Option<Instant>) {
+    match instant {
+        Some(instant) => tokio::time::sleep_until(instant.into()).await,
+        None => std::future::pending().await,
+    }
+}

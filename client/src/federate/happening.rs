@@ -1,0 +1,69 @@
+//! Everything that the driver can hear of while it waits.
+
+use finetune::data::Dataset;
+use protocol::{
+    Round,
+    message::{ToClient, TransferHeader},
+    plan::CheckedPlan,
+    quic::{Closed, Link},
+};
+
+use super::training::TrainingEnd;
+use crate::{error::ClientError, terms::Terms};
+
+/// One thing that happened.
+pub(super) enum Happening {
+    /// A connection is open, or could not be opened.
+    Dialed {
+        /// The attempt.
+        attempt: Attempt,
+        /// The link or the reason.
+        outcome: Result<Link, DialError>,
+    },
+    /// A message arrived.
+    Message(Attempt, ToClient),
+    /// What arrived is no message, or a transfer is broken.
+    Malformed(Attempt, String),
+    /// The connection is gone.
+    Gone(Attempt, Closed),
+    /// Bulk bytes arrived whole.
+    Received(Attempt, Box<TransferHeader>, Vec<u8>),
+    /// The update's bytes were delivered.
+    Delivered(u64),
+    /// The plan was compared with what this site has.
+    PlanChecked(Box<Result<Agreed, ClientError>>),
+    /// Steps were done.
+    Stepped(Round, u32),
+    /// A training has ended.
+    Trained(Box<TrainingEnd>),
+    /// A thread of ours ended without a result.
+    Lost(String),
+}
+
+/// Numbers the attempts to connect, so that what an old connection still says is not taken for the new one's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Attempt(pub(super) u64);
+
+/// Why no connection came about.
+pub(super) enum DialError {
+    /// The server's name has no address now.
+    Address(String),
+    /// The handshake failed.
+    Handshake(protocol::quic::HandshakeError),
+}
+
+impl std::fmt::Display for DialError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Address(what) => f.write_str(what),
+            Self::Handshake(error) => error.fmt(f),
+        }
+    }
+}
+
+/// A plan that we can agree to, with what it takes.
+pub(super) struct Agreed {
+    pub(super) plan: CheckedPlan,
+    pub(super) terms: Terms,
+    pub(super) dataset: std::sync::Arc<Dataset>,
+}

@@ -1,0 +1,368 @@
+//! Whole runs in one process: the real server, real mutual TLS over loopback, tiny random models.
+
+use std::{
+    collections::BTreeMap,
+    path::Path,
+    sync::{Arc, Mutex, OnceLock},
+    time::Duration,
+};
+
+use aggregation::{Adapter, ewc::BoundAnchor, peft::Sidecar};
+use certs::throwaway::{Federation, Material};
+use finetune::{
+    data::{Dataset, Record},
+    device::{self, DeviceChoice},
+    lora::LoraConfig,
+    tiny,
+    train::{AnchorPull, Trainer},
+};
+use protocol::{
+    Round,
+    close::RunFailure,
+    participant::Patience,
+    plan::{EwcPlace, Participants, TrainingPlan},
+    quic::TlsMaterial,
+};
+use server::{EwcSettings, RunOutcome, Server, ServerError};
+use tempfile::TempDir;
+
+use super::*;
+use crate::{Event, Unobserved, adapter_folder, recipe_of};
+
+const SEED: u64 = 7;
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The folder of a tiny model and the model itself, made once.
+fn base() -> Arc<BaseModel> {
+    static BASE: OnceLock<Arc<BaseModel>> = OnceLock::new();
+    Arc::clone(BASE.get_or_init(|| make_base(11)))
+}
+
+fn make_base(seed: u64) -> Arc<BaseModel> {
+    let folder = tempfile::tempdir().unwrap();
+    tiny::write(folder.path(), &tiny::shape(), seed).unwrap();
+    let device = device::open(DeviceChoice::Cpu).unwrap();
+    Arc::new(BaseModel::open(folder.path(), &device).unwrap())
+}
+
+fn text(words: &[&str]) -> Arc<Dataset> {
+    let records = words
+        .iter()
+        .map(|word| Record::Text((*word).to_owned()))
+        .collect();
+    let source = Path::new("memory.jsonl");
+    Arc::new(Dataset::from_records(source, records, &base().tokenizer, 64).unwrap())
+}
+
+const WORDS: [&str; 5] = ["the ward", "a ledger", "pulse 72", "credit", "two and two"];
+
+/// A federation of two, with everything that a test may want to change.
+struct World {
+    certificates: Federation,
+    folder: TempDir,
+    participants: u32,
+    ewc: Option<EwcSettings>,
+    base: Arc<BaseModel>,
+    shared: bool,
+    observer: Arc<dyn Observer>,
+    shutdown: Shutdown,
+}
+
+type Ended = (
+    Result<RunOutcome, ServerError>,
+    Vec<Result<Outcome, ClientError>>,
+);
+
+impl World {
+    fn new() -> Self {
+        let world = Self {
+            certificates: Federation::create("treaty", &["north", "south"]).unwrap(),
+            folder: tempfile::tempdir().unwrap(),
+            participants: 2,
+            ewc: None,
+            base: base(),
+            shared: false,
+            observer: Arc::new(Unobserved),
+            shutdown: Shutdown::never(),
+        };
+        let base = base();
+        let sidecar = Sidecar {
+            base_fingerprint: base.fingerprint,
+            base_name: base.name.clone(),
+        };
+        let start = world.folder.path().join("start");
+        adapter_folder::write(&start, &start_adapter(), LORA_DROPOUT, &sidecar).unwrap();
+        world
+    }
+
+    /// Runs the server and the named participants with their texts, all to their ends.
+    async fn run(&self, texts: &[(&str, Arc<Dataset>)]) -> Ended {
+        let server = Server::bind(self.server()).unwrap();
+        let address = server.address().to_string();
+        let turn = DeviceTurn::new();
+        let clients = texts.iter().map(|(name, text)| {
+            let material = self.certificates.participant(name).unwrap();
+            let mut settings = Settings::new(&address, tls(material));
+            settings.share_train_loss = self.shared;
+            let text = TrainingText::Ready(Arc::clone(text));
+            let (base, turn) = (Arc::clone(&self.base), turn.clone());
+            let (observer, shutdown) = (Arc::clone(&self.observer), self.shutdown.clone());
+            tokio::spawn(federate(settings, base, text, turn, observer, shutdown))
+        });
+        let clients: Vec<_> = clients.collect();
+        let observer = Arc::new(|_: &server::RunEvent| {});
+        let served = server.run(observer, std::future::pending()).await;
+        let mut ends = Vec::new();
+        for client in clients {
+            ends.push(client.await.unwrap());
+        }
+        (served, ends)
+    }
+
+    fn server(&self) -> server::Config {
+        let material = tls(self.certificates.server());
+        let start = self.folder.path().join("start");
+        let mut config = server::Config::new(material, "trial".parse().unwrap(), start);
+        config.run.out = self.folder.path().join("runs");
+        config.run.rounds = 2;
+        config.run.seed = SEED;
+        config.training = TrainingPlan {
+            local_steps: 3,
+            batch_examples: 2,
+            max_tokens: 64,
+            learning_rate: 5e-3,
+            ..config.training
+        };
+        // Named, so that the run does not wait for others when one of them leaves.
+        let names = &["north", "south"][..self.participants as usize];
+        config.cohort.participants =
+            Participants::Named(names.iter().map(|name| name.parse().unwrap()).collect());
+        config.cohort.quorum = self.participants;
+        config.cohort.soft_deadline = PATIENCE;
+        config.cohort.hard_deadline = PATIENCE;
+        config.cohort.stall_limit = PATIENCE;
+        config.cohort.join_deadline = Duration::from_millis(100);
+        config.limits.participants_max = self.participants;
+        config.ewc.clone_from(&self.ewc);
+        config
+    }
+}
+
+const LORA_DROPOUT: f64 = 0.1;
+
+fn start_adapter() -> Adapter {
+    let layout = base().adapter_layout(&LoraConfig::default()).unwrap();
+    Adapter::initial(Arc::new(layout), SEED)
+}
+
+fn tls(material: &Material) -> TlsMaterial {
+    let Material {
+        certificate,
+        key,
+        authority,
+        revocations,
+        ..
+    } = material;
+    TlsMaterial::from_pem(certificate, key, authority, Some(revocations)).unwrap()
+}
+
+fn distance(one: &Adapter, other: &Adapter) -> f64 {
+    one.difference(other).unwrap().norm()
+}
+
+/// Trains alone by the plan of a run.
+fn alone(plan: &RunPlan, text: &Arc<Dataset>, pull: Option<AnchorPull>) -> Adapter {
+    let recipe = recipe_of(plan);
+    let steps = recipe.total_steps;
+    let mut trainer = Trainer::new(base(), Arc::clone(text), recipe, plan.seed, pull).unwrap();
+    let mut go_on = |_: &_| std::ops::ControlFlow::Continue(());
+    trainer
+        .run(&start_adapter(), 0, steps, &mut go_on)
+        .unwrap()
+        .adapter
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn federation_of_one_is_local_training() {
+    let mut world = World::new();
+    world.participants = 1;
+    let words = text(&WORDS);
+    let (served, ends) = world.run(&[("north", Arc::clone(&words))]).await;
+    let [Ok(outcome)] = &ends[..] else {
+        panic!("{ends:?}")
+    };
+    assert_eq!(outcome.adapter, served.unwrap().adapter);
+    let local = alone(&outcome.plan, &words, None);
+    let apart = distance(&outcome.adapter, &local);
+    assert!(apart < 1e-6 * local.norm(), "{apart}");
+    assert!(distance(&local, &start_adapter()) > 1e-2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_participants_with_equal_data_are_one() {
+    let world = World::new();
+    let (_, ends) = world
+        .run(&[("north", text(&WORDS)), ("south", text(&WORDS))])
+        .await;
+    let [Ok(north), Ok(south)] = &ends[..] else {
+        panic!("{ends:?}")
+    };
+    assert_eq!(north.adapter, south.adapter);
+    let apart = distance(&north.adapter, &alone(&north.plan, &text(&WORDS), None));
+    assert!(apart < 1e-6 * north.adapter.norm(), "{apart}");
+    let bytes = north.plan.adapter_bytes;
+    assert_eq!((north.bytes_up, north.bytes_down), (2 * bytes, 3 * bytes));
+    let rounds: Vec<_> = north
+        .rounds
+        .iter()
+        .map(|done| (done.round, done.weight))
+        .collect();
+    assert_eq!(rounds, [(Round(1), 5), (Round(2), 4)]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn training_loss_leaves_the_site_only_if_it_is_shared() {
+    for shared in [false, true] {
+        let mut world = World::new();
+        (world.participants, world.shared) = (1, shared);
+        let (served, _) = world.run(&[("north", text(&WORDS))]).await;
+        let records = served.unwrap().records;
+        let told = records
+            .iter()
+            .all(|round| round.participants[0].train_loss.is_some());
+        let untold = records
+            .iter()
+            .all(|round| round.participants[0].train_loss.is_none());
+        assert_eq!((told, untold), (shared, !shared));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn anchor_travels_to_the_participant_and_pulls() {
+    let mut world = World::new();
+    world.participants = 1;
+    let lora = LoraConfig::default();
+    let words = text(&WORDS);
+    let anchor = finetune::fisher::fisher(&base(), &lora, &words, 1, &mut |_| {}).unwrap();
+    let file = world.folder.path().join("anchor.safetensors");
+    std::fs::write(&file, anchor.to_bytes()).unwrap();
+    world.ewc = Some(EwcSettings {
+        lambda: 0.5,
+        place: EwcPlace::Client,
+        anchor: file,
+    });
+    let (_, ends) = world.run(&[("north", Arc::clone(&words))]).await;
+    let [Ok(outcome)] = &ends[..] else {
+        panic!("{ends:?}")
+    };
+    let layout = start_adapter().layout().clone();
+    let bound: BoundAnchor = anchor.bind(&layout, &base().fingerprint).unwrap();
+    let pulled = alone(
+        &outcome.plan,
+        &words,
+        Some(AnchorPull {
+            anchor: bound,
+            lambda: 0.5,
+        }),
+    );
+    let apart = distance(&outcome.adapter, &pulled);
+    assert!(apart < 1e-6 * pulled.norm(), "{apart}");
+    assert!(distance(&pulled, &alone(&outcome.plan, &words, None)) > 1e-4);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn other_base_model_is_declined_before_training() {
+    let mut world = World::new();
+    world.participants = 1;
+    world.base = make_base(12);
+    let heard = Arc::new(Mutex::new(BTreeMap::new()));
+    let told = Arc::clone(&heard);
+    world.observer = Arc::new(move |event: &Event| {
+        let kind = match event {
+            Event::Plan { .. } => "plan",
+            Event::Step { .. } => "step",
+            _ => return,
+        };
+        *told.lock().unwrap().entry(kind).or_insert(0) += 1;
+    });
+    let (served, ends) = world.run(&[("north", text(&WORDS))]).await;
+    let [Err(error @ ClientError::Declined(_))] = &ends[..] else {
+        panic!("{ends:?}")
+    };
+    assert!(error.to_string().contains("but this site has"), "{error}");
+    assert!(!error.is_temporary());
+    assert!(heard.lock().unwrap().is_empty());
+    assert!(served.is_err());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn request_to_stop_leaves_the_run_and_tells_the_server() {
+    let mut world = World::new();
+    world.participants = 1;
+    let (switch, shutdown) = Shutdown::channel();
+    world.shutdown = shutdown;
+    world.observer = Arc::new(move |event: &Event| {
+        if matches!(event, Event::Step { .. }) {
+            switch.request();
+        }
+    });
+    let (served, ends) = world.run(&[("north", text(&WORDS))]).await;
+    assert!(matches!(&ends[..], [Err(ClientError::Stopped)]), "{ends:?}");
+    // The server does not wait for the deadline: it was told.
+    let error = served.unwrap_err();
+    assert!(
+        matches!(&error, server::ServerError::Unfinished { reason, .. } if *reason == RunFailure::QuorumOutOfReach),
+        "{error:?}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn participant_of_another_authority_is_told_at_once() {
+    let world = World::new();
+    let server = Server::bind(world.server()).unwrap();
+    let strangers = Federation::create("treaty", &["north"]).unwrap();
+    let material = tls(strangers.participant("north").unwrap());
+    let settings = Settings::new(server.address().to_string(), material);
+    let serving =
+        tokio::spawn(server.run(Arc::new(|_: &server::RunEvent| {}), std::future::pending()));
+    let error = taking_part(settings).await.unwrap_err();
+    assert!(matches!(error, ClientError::Handshake(_)), "{error}");
+    assert!(!error.is_temporary());
+    serving.abort();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn server_that_stays_away_is_a_temporary_obstacle() {
+    let world = World::new();
+    let material = tls(world.certificates.participant("north").unwrap());
+    let mut settings = Settings::new("no-such-host.invalid:7443", material);
+    let pause = Duration::from_millis(1);
+    settings.patience = Patience {
+        first_pause: pause,
+        longest_pause: pause,
+        give_up_after: Duration::from_millis(50),
+    };
+    let error = taking_part(settings).await.unwrap_err();
+    assert!(matches!(error, ClientError::ServerAway { .. }), "{error}");
+    assert!(error.is_temporary());
+    assert!(
+        error
+            .to_string()
+            .contains("cannot resolve no-such-host.invalid"),
+        "{error}"
+    );
+}
+
+async fn taking_part(settings: Settings) -> Result<Outcome, ClientError> {
+    let text = TrainingText::Ready(text(&WORDS));
+    let observer = Arc::new(Unobserved);
+    federate(
+        settings,
+        base(),
+        text,
+        DeviceTurn::new(),
+        observer,
+        Shutdown::never(),
+    )
+    .await
+}

@@ -1,0 +1,177 @@
+//! One round's training: waits for the device, trains on a blocking thread, and hands the trainer back.
+
+use std::{
+    ops::ControlFlow,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use aggregation::Adapter;
+use bytes::Bytes;
+use finetune::train::{TrainError, Trainer};
+use protocol::{
+    Round,
+    message::{Content, TransferHeader},
+};
+use tokio::{sync::mpsc::UnboundedSender, task::JoinHandle};
+
+use super::happening::Happening;
+use crate::{
+    observer::{Event, Observer, RoundDone},
+    settings::DeviceTurn,
+};
+
+/// What a round asks for.
+#[derive(Debug)]
+pub(super) struct Task {
+    pub(super) round: Round,
+    pub(super) global: Adapter,
+    pub(super) first_step: u32,
+    pub(super) steps: u32,
+}
+
+impl Task {
+    pub(super) fn new(
+        header: &TransferHeader,
+        global: Adapter,
+        first_step: u32,
+        steps: u32,
+    ) -> Self {
+        Self {
+            round: header.round,
+            global,
+            first_step,
+            steps,
+        }
+    }
+}
+
+/// A training under way.
+#[derive(Debug)]
+pub(super) struct Training {
+    stop: Arc<AtomicBool>,
+    thread: JoinHandle<()>,
+}
+
+/// The end of a training: the trainer comes back for the next round.
+pub(super) struct TrainingEnd {
+    pub(super) round: Round,
+    pub(super) trainer: Trainer,
+    /// The update, or none if the training was stopped.
+    pub(super) outcome: Result<Option<Update>, TrainError>,
+}
+
+/// A finished update.
+pub(super) struct Update {
+    pub(super) content: Content,
+    pub(super) bytes: Bytes,
+    pub(super) done: RoundDone,
+}
+
+impl Training {
+    /// Begins a training as soon as it is its turn on the device.
+    pub(super) fn begin(
+        task: Task,
+        trainer: Trainer,
+        turn: DeviceTurn,
+        observer: Arc<dyn Observer>,
+        happenings: UnboundedSender<Happening>,
+    ) -> Self {
+        let (round, stop) = (task.round, Arc::new(AtomicBool::new(false)));
+        let stopped = Arc::clone(&stop);
+        observer.observe(&Event::Waiting { round });
+        let thread = tokio::spawn(async move {
+            let permit = turn.take().await;
+            let steps_told = happenings.clone();
+            let work = move || {
+                let end = train(task, trainer, &stopped, observer.as_ref(), &steps_told);
+                // The device is free before anybody hears that it is.
+                drop(permit);
+                end
+            };
+            let happening = match tokio::task::spawn_blocking(work).await {
+                Ok(end) => Happening::Trained(Box::new(end)),
+                Err(error) => Happening::Lost(format!("the training thread: {error}")),
+            };
+            // Without a receiver the run is over and nobody wants the update.
+            let _ = happenings.send(happening);
+        });
+        Self { stop, thread }
+    }
+
+    /// Asks the training to stop after its current step.
+    pub(super) fn stop(&self) {
+        self.stop.store(true, Ordering::Relaxed);
+    }
+
+    /// Waits until the thread is done with the device.
+    pub(super) async fn ended(self) {
+        self.stop();
+        // What it ended with was reported as a happening.
+        let _ = self.thread.await;
+    }
+}
+
+fn train(
+    task: Task,
+    mut trainer: Trainer,
+    stop: &AtomicBool,
+    observer: &dyn Observer,
+    happenings: &UnboundedSender<Happening>,
+) -> TrainingEnd {
+    let Task {
+        round,
+        global,
+        first_step,
+        steps,
+    } = task;
+    let mut observe = |report: &finetune::train::StepReport| {
+        observer.observe(&Event::Step {
+            round,
+            report: report.clone(),
+        });
+        let done = u32::try_from(report.done).unwrap_or(u32::MAX);
+        let is_heard = happenings.send(Happening::Stepped(round, done)).is_ok();
+        if is_heard && !stop.load(Ordering::Relaxed) {
+            ControlFlow::Continue(())
+        } else {
+            ControlFlow::Break(())
+        }
+    };
+    // A stop while waiting for the device means no step at all.
+    let asked = if stop.load(Ordering::Relaxed) {
+        0
+    } else {
+        u64::from(steps)
+    };
+    let trained = trainer.run(&global, u64::from(first_step), asked, &mut observe);
+    let outcome = trained.map(|trained| {
+        if trained.steps < u64::from(steps) {
+            return None;
+        }
+        let delta = trained
+            .adapter
+            .difference(&global)
+            .expect("both have the run's layout");
+        let bytes = Bytes::from(delta.to_le_bytes());
+        let done = RoundDone {
+            round,
+            weight: trained.examples_used,
+            train_loss: trained.mean_loss,
+            steps: trained.steps,
+            update_norm: delta.norm(),
+        };
+        Some(Update {
+            content: Content::of(&bytes),
+            bytes,
+            done,
+        })
+    });
+    TrainingEnd {
+        round,
+        trainer,
+        outcome,
+    }
+}

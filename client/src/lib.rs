@@ -1,0 +1,26 @@
+//! The site's side of Foedus: one institution's participant in a federated run, and the same engine without a federation.
+//!
+//! [`federate()`] takes part in a run with a shared base model and a shared device, and tells an [`Observer`] what happens; the
+//! program `foedus-client` and the simulator both call it. [`terms`] decides what is agreed to. The rest is the program: its
+//! configuration file, its log and its command line. Nothing but [`main`] talks to people, installs a log or handles signals.
+
+pub mod adapter_folder;
+pub mod config;
+pub mod error;
+pub mod observer;
+pub mod settings;
+pub mod shutdown;
+pub mod telemetry;
+pub mod terms;
+
+mod cli;
+mod federate;
+
+pub use cli::main;
+pub use config::{Config, ConfigError};
+pub use error::ClientError;
+pub use federate::{Outcome, federate};
+pub use observer::{Event, Observer, RoundDone, Unobserved};
+pub use settings::{DeviceTurn, Settings, TrainingText};
+pub use shutdown::{Shutdown, ShutdownSwitch};
+pub use terms::recipe_of;

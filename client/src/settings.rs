@@ -1,0 +1,93 @@
+//! What `federate` needs to know, whether it comes from a file or from the simulator.
+
+use std::{path::PathBuf, sync::Arc};
+
+use finetune::data::Dataset;
+use protocol::{
+    participant::Patience,
+    quic::{Limits, TlsMaterial},
+};
+use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore};
+
+/// One participant's side of a connection.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The server as "host:port".
+    pub server: String,
+    /// Our certificate and key, the authority and its revocation list.
+    pub tls: TlsMaterial,
+    /// Bounds of the transport.
+    pub limits: Limits,
+    /// Whether the mean training loss of each round may leave the site.
+    pub share_train_loss: bool,
+    /// How long to wait for a server that is away.
+    pub patience: Patience,
+    /// The largest transfer that is taken in, in bytes.
+    pub transfer_bytes_max: u64,
+    /// Program and version, as the server's log will name it.
+    pub software: String,
+}
+
+impl Settings {
+    /// Makes the settings with every default: nothing is shared beside the update and its weight.
+    pub fn new(server: impl Into<String>, tls: TlsMaterial) -> Self {
+        Self {
+            server: server.into(),
+            tls,
+            limits: Limits::default(),
+            share_train_loss: false,
+            patience: Patience::default(),
+            transfer_bytes_max: crate::config::TRANSFER_MAX.0,
+            software: concat!("foedus-client ", env!("CARGO_PKG_VERSION")).to_owned(),
+        }
+    }
+}
+
+/// Where the site's text comes from.
+#[derive(Clone, Debug)]
+pub enum TrainingText {
+    /// A JSONL file; it is tokenized once the plan has said how long an example may be.
+    File(PathBuf),
+    /// Examples that are tokenized already. The plan must allow their length.
+    Ready(Arc<Dataset>),
+}
+
+/// The right to use the device: participants that share one take turns.
+#[derive(Clone, Debug)]
+pub struct DeviceTurn(Arc<Semaphore>);
+
+impl Default for DeviceTurn {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl DeviceTurn {
+    /// Makes the turn of one device: one training at a time.
+    pub fn new() -> Self {
+        Self(Arc::new(Semaphore::new(1)))
+    }
+
+    /// Waits for the turn; it is over when the permit is dropped. First come, first served.
+    pub async fn take(&self) -> OwnedSemaphorePermit {
+        let permit: Result<_, AcquireError> = Arc::clone(&self.0).acquire_owned().await;
+        permit.expect("the semaphore is never closed")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn turns_are_taken_one_at_a_time() {
+        let turn = DeviceTurn::new();
+        let first = turn.take().await;
+        let waiting = turn.clone();
+        let second = tokio::spawn(async move { waiting.take().await });
+        tokio::task::yield_now().await;
+        assert!(!second.is_finished());
+        drop(first);
+        drop(second.await.unwrap());
+    }
+}

@@ -1,0 +1,145 @@
+//! Whether a run plan can be agreed to, and what it means in the words of the training engine.
+//!
+//! The first thing after the signature and before any training: another base model, a layout that does not follow from the
+//! plan's own LoRA section, or a recipe that cannot be trained with are declined here. What a site's own policy allows is a
+//! later gate and not this one.
+
+use std::sync::Arc;
+
+use aggregation::AdapterLayout;
+use finetune::{
+    LoadError,
+    base::BaseModel,
+    lora::{LoraConfig, Projection},
+    recipe::{Recipe, RecipeError},
+    schedule::Schedule,
+};
+use protocol::{
+    Digest,
+    plan::{RunPlan, Schedule as PlanSchedule},
+};
+
+/// What a checked plan asks of the training engine.
+#[derive(Clone, Debug)]
+pub struct Terms {
+    /// The adapter's layout on our base model.
+    pub layout: Arc<AdapterLayout>,
+    /// How to train.
+    pub recipe: Recipe,
+}
+
+/// Why a plan cannot be agreed to. The sentence may be sent to the server.
+#[derive(Debug, thiserror::Error)]
+pub enum Objection {
+    /// Our base model is another one.
+    #[error(
+        "the run is about base model {wanted_name} with fingerprint {wanted}, but this site has {found_name} with {found}"
+    )]
+    OtherBase {
+        /// The plan's name for its base.
+        wanted_name: String,
+        /// The plan's fingerprint.
+        wanted: Digest,
+        /// Our base model's name.
+        found_name: String,
+        /// Our base model's fingerprint.
+        found: Digest,
+    },
+    /// A projection that no Llama has.
+    #[error("the plan adapts {name:?}, which is no projection of a Llama model")]
+    UnknownProjection {
+        /// The plan's name for it.
+        name: String,
+    },
+    /// The layout cannot be made on our base model.
+    #[error("the plan's LoRA section does not fit the base model: {0}")]
+    Layout(#[from] LoadError),
+    /// The layout is another one than the plan says.
+    #[error(
+        "the plan's layout digest is {wanted}, but its LoRA section gives {found} on this base model"
+    )]
+    OtherLayout {
+        /// The plan's digest.
+        wanted: Digest,
+        /// What its LoRA section gives.
+        found: Digest,
+    },
+    /// The recipe cannot be trained with.
+    #[error("the plan's training section cannot be used: {0}")]
+    Recipe(#[from] RecipeError),
+}
+
+/// Gives the training recipe of a run plan: the same for a participant and for the baseline that trains alone.
+pub fn recipe_of(plan: &RunPlan) -> Recipe {
+    let training = &plan.training;
+    Recipe {
+        learning_rate: training.learning_rate,
+        schedule: match training.schedule {
+            PlanSchedule::Constant => Schedule::Constant,
+            PlanSchedule::Linear => Schedule::Linear,
+            PlanSchedule::Cosine => Schedule::Cosine,
+        },
+        warmup_steps: u64::from(training.warmup_steps),
+        total_steps: u64::from(plan.rounds) * u64::from(training.local_steps),
+        batch_examples: training.batch_examples as usize,
+        accumulation: training.accumulation as usize,
+        max_tokens: training.max_tokens as usize,
+        clip_norm: Some(training.clip_norm),
+        weight_decay: training.weight_decay,
+        dropout: plan.lora.dropout,
+        ..Recipe::default()
+    }
+}
+
+/// Gives the LoRA configuration of a run plan.
+///
+/// # Errors
+/// [`Objection::UnknownProjection`].
+pub fn lora_of(plan: &RunPlan) -> Result<LoraConfig, Objection> {
+    let lora = &plan.lora;
+    let projection = |name: &String| {
+        name.parse::<Projection>()
+            .map_err(|_| Objection::UnknownProjection { name: name.clone() })
+    };
+    Ok(LoraConfig {
+        rank: lora.rank as usize,
+        alpha: lora.alpha,
+        dropout: lora.dropout,
+        rslora: lora.rslora,
+        target_modules: lora
+            .target_modules
+            .iter()
+            .map(projection)
+            .collect::<Result<_, _>>()?,
+    })
+}
+
+/// Checks a plan against our base model.
+///
+/// # Errors
+/// The first [`Objection`].
+pub fn check(plan: &RunPlan, base: &BaseModel) -> Result<Terms, Objection> {
+    let found = Digest(base.fingerprint);
+    if plan.base.fingerprint != found {
+        return Err(Objection::OtherBase {
+            wanted_name: plan.base.name.clone(),
+            wanted: plan.base.fingerprint,
+            found_name: base.name.clone(),
+            found,
+        });
+    }
+    let layout = base.adapter_layout(&lora_of(plan)?)?;
+    let found = Digest(layout.digest());
+    if plan.layout_digest != found {
+        return Err(Objection::OtherLayout {
+            wanted: plan.layout_digest,
+            found,
+        });
+    }
+    let recipe = recipe_of(plan);
+    recipe.check()?;
+    Ok(Terms {
+        layout: Arc::new(layout),
+        recipe,
+    })
+}
