@@ -1,0 +1,282 @@
+//! An experiment: everything a simulation depends on, as a TOML file or as the built-in defaults.
+//!
+//! The defaults are the quickstart; `experiments/quickstart.toml` spells them out, and a test holds the
+//! two together. Options of the command line win over the file.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, ensure};
+use serde::{Deserialize, Serialize};
+
+/// A simulation as configured.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Experiment {
+    /// The seed of everything drawn: text, adapter, order of the data, dropout, Fisher labels.
+    pub seed: u64,
+    /// The base model: `smollm2`, `hf:ORG/NAME`, or a path to a folder or GGUF file.
+    pub model: String,
+    /// `auto`, `cpu` or `cuda:N`.
+    pub device: String,
+    /// A folder with one JSONL file per institution, instead of the generated text.
+    pub data: Option<PathBuf>,
+    /// A text file of general paragraphs, instead of the built-in ones.
+    pub general: Option<PathBuf>,
+    /// How much text.
+    pub text: TextSection,
+    /// The adapter.
+    pub adapter: AdapterSection,
+    /// How everybody trains.
+    pub training: TrainingSection,
+    /// The anchor.
+    pub ewc: EwcSection,
+}
+
+impl Default for Experiment {
+    fn default() -> Self {
+        Self {
+            seed: 7,
+            model: "smollm2".to_owned(),
+            device: "auto".to_owned(),
+            data: None,
+            general: None,
+            text: TextSection::default(),
+            adapter: AdapterSection::default(),
+            training: TrainingSection::default(),
+            ewc: EwcSection::default(),
+        }
+    }
+}
+
+/// How much text is used.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TextSection {
+    /// Training records per institution, where the text is generated.
+    pub train_records: usize,
+    /// Held-out records per institution; of a file given with `data` at most a third.
+    pub held_out_records: usize,
+    /// Longest record in tokens; longer ones are cut.
+    pub max_tokens: usize,
+    /// Paragraphs of general text the anchor is measured on, at most.
+    pub anchor_paragraphs: usize,
+    /// Paragraphs of general text forgetting is measured on, at most.
+    pub general_paragraphs: usize,
+}
+
+impl Default for TextSection {
+    fn default() -> Self {
+        Self {
+            train_records: 48,
+            held_out_records: 12,
+            max_tokens: 160,
+            anchor_paragraphs: 16,
+            general_paragraphs: 16,
+        }
+    }
+}
+
+/// The adapter's shape.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct AdapterSection {
+    /// Rank of the factors.
+    pub rank: usize,
+    /// The scale is alpha / rank.
+    pub alpha: f64,
+    /// Share of the adapter's inputs dropped while training.
+    pub dropout: f64,
+    /// The adapted projections.
+    pub target_modules: Vec<String>,
+}
+
+impl Default for AdapterSection {
+    fn default() -> Self {
+        Self {
+            rank: 16,
+            alpha: 32.0,
+            dropout: 0.1,
+            target_modules: vec!["q_proj".to_owned(), "v_proj".to_owned()],
+        }
+    }
+}
+
+/// How everybody trains: each institution alone for `rounds * local_steps` steps, too.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TrainingSection {
+    /// Rounds of exchange.
+    pub rounds: u32,
+    /// Optimizer steps of an institution in a round.
+    pub local_steps: u32,
+    /// Examples of a step.
+    pub batch_examples: u32,
+    /// Peak learning rate.
+    pub learning_rate: f64,
+    /// Steps of linear warm-up.
+    pub warmup_steps: u32,
+    /// `constant`, `linear` or `cosine`, over all rounds.
+    pub schedule: Course,
+    /// Largest norm of a step's gradient.
+    pub clip_norm: f64,
+    /// Decoupled weight decay.
+    pub weight_decay: f64,
+}
+
+impl Default for TrainingSection {
+    fn default() -> Self {
+        Self {
+            rounds: 8,
+            local_steps: 2,
+            batch_examples: 3,
+            learning_rate: 8e-3,
+            warmup_steps: 1,
+            schedule: Course::Linear,
+            clip_norm: 1.0,
+            weight_decay: 0.0,
+        }
+    }
+}
+
+/// The learning rate after the warm-up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Course {
+    /// Stays at the peak.
+    Constant,
+    /// Falls to nought in a straight line.
+    Linear,
+    /// Falls to nought along half a cosine.
+    Cosine,
+}
+
+/// The pull toward what the base model knew.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct EwcSection {
+    /// Nats of domain loss given up per nat of divergence on general text.
+    pub lambda: f64,
+}
+
+impl Default for EwcSection {
+    fn default() -> Self {
+        Self { lambda: 1.0 }
+    }
+}
+
+impl Experiment {
+    /// Reads an experiment file; relative paths in it are relative to the working folder.
+    ///
+    /// # Errors
+    /// If it cannot be read, or with line and column if it is not an experiment.
+    pub fn open(path: &Path) -> anyhow::Result<Self> {
+        let text = std::fs::read_to_string(path)
+            .with_context(|| format!("experiment {} cannot be read", path.display()))?;
+        toml::from_str(&text)
+            .with_context(|| format!("experiment {} is not usable", path.display()))
+    }
+
+    /// Checks what no other part checks.
+    ///
+    /// # Errors
+    /// A sentence that names the key and the rule.
+    pub fn check(&self) -> anyhow::Result<()> {
+        let at_least_one = [
+            ("training.rounds", self.training.rounds as usize),
+            ("training.local_steps", self.training.local_steps as usize),
+            (
+                "training.batch_examples",
+                self.training.batch_examples as usize,
+            ),
+            ("text.train_records", self.text.train_records),
+            ("text.held_out_records", self.text.held_out_records),
+            ("text.anchor_paragraphs", self.text.anchor_paragraphs),
+            ("text.general_paragraphs", self.text.general_paragraphs),
+            ("adapter.rank", self.adapter.rank),
+        ];
+        for (key, found) in at_least_one {
+            ensure!(found >= 1, "{key} is 0; it must be at least 1");
+        }
+        ensure!(
+            self.text.max_tokens >= 8,
+            "text.max_tokens is below 8, too short for a record"
+        );
+        ensure!(
+            self.training.learning_rate > 0.0 && self.training.learning_rate.is_finite(),
+            "training.learning_rate is {}; it must be above nought",
+            self.training.learning_rate
+        );
+        ensure!(
+            self.ewc.lambda > 0.0 && self.ewc.lambda.is_finite(),
+            "ewc.lambda is {}; it must be above nought (the run without EWC is made anyway)",
+            self.ewc.lambda
+        );
+        ensure!(
+            (1..=5_000).contains(&self.text.train_records) && self.text.held_out_records <= 1_000,
+            "text.train_records and text.held_out_records are at most 5000 and 1000"
+        );
+        Ok(())
+    }
+
+    /// Optimizer steps of the whole run.
+    #[must_use]
+    pub fn total_steps(&self) -> u64 {
+        u64::from(self.training.rounds) * u64::from(self.training.local_steps)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_quickstart_file_is_the_defaults() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("experiments/quickstart.toml");
+        let experiment = Experiment::open(&path).unwrap();
+        assert_eq!(experiment, Experiment::default());
+        experiment.check().unwrap();
+    }
+
+    #[test]
+    fn every_experiment_of_the_repository_is_usable() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("experiments");
+        for entry in std::fs::read_dir(folder).unwrap() {
+            Experiment::open(&entry.unwrap().path())
+                .unwrap()
+                .check()
+                .unwrap();
+        }
+    }
+
+    #[test]
+    fn an_unknown_key_is_refused_with_its_line() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x.toml");
+        std::fs::write(&path, "seed = 1\n[training]\nlocal_step = 3\n").unwrap();
+        let said = format!("{:#}", Experiment::open(&path).unwrap_err());
+        assert!(said.contains("x.toml") && said.contains("line 3"), "{said}");
+        assert!(said.contains("local_step"), "{said}");
+    }
+
+    #[test]
+    fn values_out_of_bounds_are_named() {
+        let mut experiment = Experiment::default();
+        experiment.training.rounds = 0;
+        assert!(
+            experiment
+                .check()
+                .unwrap_err()
+                .to_string()
+                .contains("training.rounds")
+        );
+        let mut experiment = Experiment::default();
+        experiment.ewc.lambda = f64::NAN;
+        assert!(
+            experiment
+                .check()
+                .unwrap_err()
+                .to_string()
+                .contains("ewc.lambda")
+        );
+    }
+}

@@ -1,0 +1,168 @@
+//! The whole simulation: its files, its figures, and the same bytes twice.
+
+use std::collections::BTreeSet;
+
+use aggregation::peft;
+use simulations::summary::{RoundRecord, Summary};
+
+use crate::{experiment, run, workplace};
+
+#[test]
+fn same_seed_gives_the_same_adapter_and_another_seed_another() {
+    let folder = workplace();
+    let first = run(experiment(folder.path()), folder.path().join("first"));
+    let second = run(experiment(folder.path()), folder.path().join("second"));
+    assert_eq!(first.adapter.to_le_bytes(), second.adapter.to_le_bytes());
+    assert_eq!(first.summary.adapter_sha256, second.summary.adapter_sha256);
+    assert_eq!(first.summary.participants, second.summary.participants);
+    assert_eq!(first.summary.general, second.summary.general);
+    let mut other = experiment(folder.path());
+    other.seed += 1;
+    let other = run(other, folder.path().join("other"));
+    assert_ne!(first.summary.adapter_sha256, other.summary.adapter_sha256);
+}
+
+#[test]
+fn a_simulation_leaves_every_file_and_they_agree() {
+    let folder = workplace();
+    let out = folder.path().join("out");
+    let outcome = run(experiment(folder.path()), out.clone());
+    let read = |name: &str| std::fs::read_to_string(out.join(name)).unwrap();
+
+    // As text: reading a number back may change its last bit.
+    let written = serde_json::to_string_pretty(&outcome.summary).unwrap();
+    assert_eq!(read("summary.json").trim_end(), written);
+    let summary = outcome.summary;
+    assert_eq!(summary.participants.len(), 4);
+    assert!(
+        summary
+            .participants
+            .iter()
+            .all(|one| one.loss_base.is_finite() && one.loss_base > 0.0)
+    );
+    assert_ne!(summary.adapter_sha256, summary.adapter_sha256_without_ewc);
+
+    let rounds: Vec<RoundRecord> = read("rounds.jsonl")
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    assert_eq!(rounds.len(), 3);
+    assert_eq!(rounds[2].adapter_sha256, summary.adapter_sha256);
+    for round in &rounds {
+        assert_eq!(
+            (round.participants.len(), round.refused.len()),
+            (4, 0),
+            "{round:?}"
+        );
+        assert!(
+            round
+                .participants
+                .iter()
+                .all(|one| one.train_loss.is_some())
+        );
+    }
+    let updates: u64 = rounds
+        .iter()
+        .flat_map(|round| &round.participants)
+        .map(|one| one.bytes)
+        .sum();
+    assert!(
+        summary.bytes_up >= updates && summary.bytes_down > 0,
+        "{} {updates}",
+        summary.bytes_up
+    );
+
+    let bytes = |name: &str| std::fs::read(out.join("adapter").join(name)).unwrap();
+    let (adapter, _) = peft::load(
+        &bytes("adapter_config.json"),
+        &bytes("adapter_model.safetensors"),
+    )
+    .unwrap();
+    assert_eq!(adapter.to_le_bytes(), outcome.adapter.to_le_bytes());
+
+    let steps: BTreeSet<String> = read("steps.jsonl").lines().map(str::to_owned).collect();
+    assert_eq!(
+        steps.len(),
+        4 * 3 * 6,
+        "four institutions, three arms, six steps"
+    );
+    assert_report_shows(&read("report.html"), &summary);
+}
+
+/// Every loss of the summary stands in the report.
+fn assert_report_shows(report: &str, summary: &Summary) {
+    for one in &summary.participants {
+        for loss in [
+            one.loss_base,
+            one.loss_alone,
+            one.loss_federated,
+            one.loss_federated_without_ewc,
+        ] {
+            assert!(
+                report.contains(&format!("{loss:.4}")),
+                "{loss} of {}",
+                one.name
+            );
+        }
+    }
+}
+
+#[test]
+fn training_lowers_the_loss_on_held_out_text() {
+    let folder = workplace();
+    let mut experiment = experiment(folder.path());
+    experiment.training.rounds = 6;
+    experiment.training.learning_rate = 3e-2;
+    let summary = run(experiment, folder.path().join("out")).summary;
+    assert!(
+        summary.mean.loss_alone < summary.mean.loss_base,
+        "{:?}",
+        summary.mean
+    );
+    assert!(
+        summary.mean.loss_federated < summary.mean.loss_base,
+        "{:?}",
+        summary.mean
+    );
+}
+
+#[test]
+fn a_data_folder_replaces_the_generated_text_and_its_bad_line_is_named() {
+    let folder = workplace();
+    let data = folder.path().join("data");
+    std::fs::create_dir(&data).unwrap();
+    for name in ["north", "south_west"] {
+        let lines: Vec<String> = (0..9)
+            .map(|number| {
+                format!("{{\"prompt\": \"{name} {number}?\", \"completion\": \"it is {number}.\"}}")
+            })
+            .collect();
+        std::fs::write(data.join(format!("{name}.jsonl")), lines.join("\n")).unwrap();
+    }
+    let mut experiment = experiment(folder.path());
+    experiment.data = Some(data.clone());
+    experiment.training.rounds = 1;
+    let summary = run(experiment.clone(), folder.path().join("out")).summary;
+    let named: Vec<_> = summary
+        .participants
+        .iter()
+        .map(|one| (one.name.as_str(), one.examples))
+        .collect();
+    assert_eq!(named, [("north", 6), ("south-west", 6)]);
+
+    std::fs::write(data.join("north.jsonl"), "{\"text\": \"fine\"}\nnot json\n").unwrap();
+    let out = folder.path().join("bad");
+    let progress = simulations::progress::Progress::new(
+        simulations::progress::Display::Quiet,
+        std::time::Instant::now(),
+    );
+    let said = simulations::run::Simulation {
+        experiment,
+        out,
+        progress,
+    }
+    .run()
+    .unwrap_err();
+    let said = format!("{said:#}");
+    assert!(said.contains("north.jsonl") && said.contains('2'), "{said}");
+}
