@@ -1,0 +1,7 @@
+//! foedus-certs once more, for the system tests.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    certs::main()
+}

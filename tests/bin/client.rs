@@ -1,0 +1,7 @@
+//! foedus-client once more, for the system tests.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    client::main()
+}

@@ -1,0 +1,335 @@
+//! Sequences of operations on a coordinator: participants that say anything, in any order, at any time.
+
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+use protocol::close::RefusalReason;
+use protocol::coordinator::{Action, Coordinator, Setup};
+use protocol::message::{Capabilities, Content, Metrics, ToServer, TransferHeader};
+use protocol::plan::{
+    BasePlan, CheckedPlan, CohortPlan, LimitsPlan, LoraPlan, Participants, RunPlan, Schedule,
+    SignedPlan, StrategyPlan, TrainingPlan,
+};
+use protocol::{ConnectionId, Digest, ParticipantName, Round, Text};
+
+/// Plays the bytes as operations and checks after each that updates count once, rounds have their quorum, and no
+/// deadline is named that has passed.
+pub fn coordinator(bytes: &[u8]) {
+    let mut game = Game::new();
+    let mut bytes = bytes.iter().copied();
+    while let (Some(op), Some(a), Some(b)) = (bytes.next(), bytes.next(), bytes.next()) {
+        game.play(op, a, b);
+        game.settle();
+    }
+}
+
+struct Game {
+    coordinator: Coordinator,
+    plan: CheckedPlan,
+    now: Instant,
+    next_connection: u64,
+    with_owner: BTreeSet<ParticipantName>,
+    folded: BTreeSet<(Round, ParticipantName)>,
+    to_aggregate: bool,
+    ended: bool,
+}
+
+impl Game {
+    fn new() -> Self {
+        let plan = plan().check().expect("a plan of our own");
+        let now = Instant::now();
+        let setup = Setup {
+            signed: SignedPlan::new(&plan, |_| Vec::new()),
+            plan: plan.clone(),
+            adapter: content(0),
+            anchor: None,
+            software: Text::default(),
+        };
+        let coordinator = Coordinator::new(setup, now).expect("its parts belong together");
+        Self {
+            coordinator,
+            plan,
+            now,
+            next_connection: 0,
+            with_owner: BTreeSet::new(),
+            folded: BTreeSet::new(),
+            to_aggregate: false,
+            ended: false,
+        }
+    }
+
+    fn play(&mut self, op: u8, a: u8, b: u8) {
+        let now = self.now;
+        // One of the last eight connections, so that live ones are hit often.
+        let connection = ConnectionId(self.next_connection.saturating_sub(1 + u64::from(a % 8)));
+        match op % 16 {
+            0 | 1 => {
+                self.coordinator
+                    .handle_connected(ConnectionId(self.next_connection), name(a), now);
+                self.next_connection += 1;
+            }
+            2 => self.coordinator.handle_disconnected(connection, now),
+            3 | 4 => self.say(connection, hello(1 + u32::from(b == 255))),
+            5 | 6 => {
+                let holds = vec![content(b).sha256; usize::from(b % 10)];
+                let plan = if b == 77 {
+                    Digest::of(b"other")
+                } else {
+                    self.plan.digest()
+                };
+                self.say(connection, ToServer::Ready { plan, holds });
+            }
+            7 => self.say(
+                connection,
+                ToServer::Progress {
+                    round: self.round(b),
+                    step: u32::from(b),
+                    steps: 4,
+                },
+            ),
+            8 | 9 => {
+                let transfer = self.update(connection, b);
+                let weight = u64::from(b % 7);
+                self.say(
+                    connection,
+                    ToServer::Offer {
+                        transfer,
+                        weight,
+                        metrics: Metrics::default(),
+                    },
+                );
+            }
+            10 | 11 => self.deliver(connection, b),
+            12 => self.answer(b),
+            13 => self.aggregated(b),
+            14 => {
+                self.now += Duration::from_millis(u64::from(a) * u64::from(b));
+                self.coordinator.handle_timeout(self.now);
+            }
+            _ => self.rare(connection, b),
+        }
+    }
+
+    fn rare(&mut self, connection: ConnectionId, b: u8) {
+        let reason = Text::default();
+        match b % 8 {
+            0 => self.say(connection, ToServer::Leave { reason }),
+            1 => self.say(
+                connection,
+                ToServer::Decline {
+                    plan: self.plan.digest(),
+                    reason,
+                },
+            ),
+            2 => self.coordinator.handle_malformed(connection, self.now),
+            3 => self
+                .coordinator
+                .handle_transfer_progress(connection, self.now),
+            4 => {
+                let transfer = self.update(connection, b);
+                self.say(
+                    connection,
+                    ToServer::Received {
+                        transfer: transfer.id,
+                    },
+                );
+            }
+            5 => self
+                .coordinator
+                .update_kept(&name(b), self.update(connection, b).id, u64::MAX),
+            6 if b == 254 => self.coordinator.stop(),
+            _ => {}
+        }
+    }
+
+    fn say(&mut self, connection: ConnectionId, message: ToServer) {
+        self.coordinator
+            .handle_message(connection, message, self.now);
+    }
+
+    /// The open round mostly, else one beside it.
+    fn round(&self, b: u8) -> Round {
+        let open = self.coordinator.open_round().unwrap_or(Round::FIRST);
+        match b % 16 {
+            0 => Round(open.0.wrapping_sub(1)),
+            1 => open.next(),
+            _ => open,
+        }
+    }
+
+    fn update(&self, connection: ConnectionId, b: u8) -> TransferHeader {
+        let sender = self
+            .coordinator
+            .participant(connection)
+            .cloned()
+            .unwrap_or_else(|| name(b));
+        let plan = if b == 200 {
+            Digest::of(b"other")
+        } else {
+            self.plan.digest()
+        };
+        TransferHeader::update(&sender, self.round(b), plan, content(b % 3))
+    }
+
+    fn deliver(&mut self, connection: ConnectionId, b: u8) {
+        let header = self.update(connection, b).at(u64::from(b % 2));
+        let open = self.coordinator.open_round();
+        if let Some(admission) = self
+            .coordinator
+            .handle_update_received(connection, &header, self.now)
+        {
+            assert_eq!(
+                Some(admission.round),
+                open,
+                "admitted into a round that is not open"
+            );
+            let counted = (admission.round, admission.participant.clone());
+            assert!(!self.folded.contains(&counted), "to be folded twice");
+            assert!(
+                self.with_owner.insert(admission.participant),
+                "already with the owner"
+            );
+        }
+    }
+
+    fn answer(&mut self, b: u8) {
+        let Some(who) = self.with_owner.pop_first() else {
+            let misused = self
+                .coordinator
+                .handle_update_accepted(&name(b), self.now)
+                .is_err();
+            assert!(misused || self.ended);
+            return;
+        };
+        if b % 4 == 0 {
+            let answer =
+                self.coordinator
+                    .handle_update_refused(&who, RefusalReason::OverNorm, self.now);
+            answer.expect("it is with the owner");
+        } else {
+            if let Some(round) = self.coordinator.open_round() {
+                self.folded.insert((round, who.clone()));
+            }
+            self.coordinator
+                .handle_update_accepted(&who, self.now)
+                .expect("it is with the owner");
+        }
+    }
+
+    fn aggregated(&mut self, b: u8) {
+        let answer = self.coordinator.round_aggregated(content(b), self.now);
+        assert_eq!(
+            answer.is_ok(),
+            std::mem::take(&mut self.to_aggregate) || self.ended
+        );
+    }
+
+    /// Reads the actions and checks what must hold between operations.
+    fn settle(&mut self) {
+        while let Some(action) = self.coordinator.poll_action() {
+            match action {
+                Action::Aggregate { summary } => {
+                    assert!(
+                        self.with_owner.is_empty(),
+                        "closed over an update with the owner"
+                    );
+                    let counted = self
+                        .folded
+                        .iter()
+                        .filter(|(round, _)| *round == summary.round)
+                        .count();
+                    assert_eq!(summary.accepted.len(), counted);
+                    assert!(
+                        self.plan.cohort.quorum as usize <= counted,
+                        "closed without quorum"
+                    );
+                    self.to_aggregate = true;
+                }
+                Action::End(_) => assert!(!std::mem::replace(&mut self.ended, true), "ended twice"),
+                _ => {}
+            }
+        }
+        assert_eq!(self.ended, self.coordinator.is_over());
+        if let Some(due) = self
+            .coordinator
+            .poll_timeout()
+            .filter(|due| *due <= self.now)
+        {
+            self.coordinator.handle_timeout(self.now);
+            let next = self.coordinator.poll_timeout();
+            assert!(
+                next.is_none_or(|next| self.now < next),
+                "{due:?} stays due: an owner would spin"
+            );
+            self.settle();
+        }
+    }
+}
+
+fn hello(version: u32) -> ToServer {
+    ToServer::Hello {
+        version,
+        software: Text::default(),
+        capabilities: Capabilities::NONE,
+    }
+}
+
+fn content(salt: u8) -> Content {
+    Content {
+        bytes: if salt == 99 { 1 } else { 64 },
+        sha256: Digest([salt; 32]),
+    }
+}
+
+fn name(index: u8) -> ParticipantName {
+    ["a", "b", "c", "stranger"][usize::from(index % 4)]
+        .parse()
+        .expect("a label")
+}
+
+fn plan() -> RunPlan {
+    RunPlan {
+        run: "fuzz".parse().expect("a label"),
+        base: BasePlan {
+            name: "tiny".into(),
+            fingerprint: Digest::default(),
+        },
+        lora: LoraPlan {
+            rank: 1,
+            alpha: 1.0,
+            dropout: 0.0,
+            rslora: false,
+            target_modules: vec!["q_proj".into()],
+        },
+        layout_digest: Digest::default(),
+        adapter_bytes: 64,
+        rounds: 3,
+        seed: 0,
+        training: TrainingPlan {
+            local_steps: 4,
+            batch_examples: 1,
+            accumulation: 1,
+            max_tokens: 8,
+            learning_rate: 0.1,
+            warmup_steps: 0,
+            schedule: Schedule::Constant,
+            weight_decay: 0.0,
+            clip_norm: 1.0,
+        },
+        strategy: StrategyPlan::FedAvg,
+        ewc: None,
+        cohort: CohortPlan {
+            participants: Participants::Named((0..3).map(name).collect()),
+            quorum: 2,
+            soft_deadline: Duration::from_secs(30),
+            hard_deadline: Duration::from_secs(120),
+            stall_limit: Duration::from_secs(20),
+            join_deadline: Duration::from_secs(10),
+        },
+        limits: LimitsPlan {
+            update_norm_max: 1.0,
+            weight_max: 5,
+            participants_max: 3,
+        },
+    }
+}

@@ -1,0 +1,9 @@
+//! What the fuzz targets do, as functions of bytes: each panics when a promise is broken.
+//!
+//! Kept apart from the fuzzing engine so that a plain `cargo test` runs them too (see `tests/smoke.rs`).
+
+mod coordinator;
+mod wire;
+
+pub use coordinator::coordinator;
+pub use wire::{frame, message, plan};

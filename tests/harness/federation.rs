@@ -1,0 +1,193 @@
+//! A federation on disk, made the way the README tells an operator to make one.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use finetune::tiny;
+use tempfile::TempDir;
+
+use crate::process::{Finished, Program};
+
+/// The programs under test, as Cargo built them for the calling test binary.
+#[derive(Clone, Copy, Debug)]
+pub struct Programs {
+    /// foedus-certs.
+    pub certs: &'static str,
+    /// foedus-server.
+    pub server: &'static str,
+    /// foedus-client.
+    pub client: &'static str,
+}
+
+/// A temporary folder with an authority, a base model, a start adapter, and what each party needs.
+#[derive(Debug)]
+pub struct Federation {
+    folder: TempDir,
+    programs: Programs,
+}
+
+impl Federation {
+    /// Makes the federation `north-sea` with a server `hub` and `institutions`, each with its own text.
+    ///
+    /// # Panics
+    /// Panics with a program's output if it does not do its part.
+    pub fn create(programs: Programs, institutions: &[&str]) -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder can be made");
+        tiny::write(&folder.path().join("model"), &tiny::shape(), 7)
+            .expect("the tiny model can be written");
+        let federation = Self { folder, programs };
+        federation.certs(&["init", "--federation", "north-sea"]);
+        federation.enrol("server", "hub");
+        for (number, name) in institutions.iter().enumerate() {
+            federation.enrol("participant", name);
+            federation.write(&format!("{name}.jsonl"), &text(number));
+            federation.write_client(name, name);
+        }
+        let new = [
+            "adapter", "new", "--model", "model", "--rank", "4", "--alpha", "8", "--out", "start",
+        ];
+        assert_success(&federation.client(&new));
+        federation
+    }
+
+    /// The folder that everything is in.
+    pub fn path(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Joins `name` to the folder.
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.path().join(name)
+    }
+
+    /// Writes a file of the federation.
+    ///
+    /// # Panics
+    /// Panics if it cannot be written.
+    pub fn write(&self, name: &str, content: &str) {
+        fs::write(self.file(name), content).expect("the temporary folder can be written to");
+    }
+
+    /// Makes a key and a signed certificate for `name`.
+    ///
+    /// # Panics
+    /// Panics with the program's output if that is refused.
+    pub fn enrol(&self, role: &str, name: &str) {
+        self.certs(&[
+            "request",
+            "--federation",
+            "north-sea",
+            "--role",
+            role,
+            "--name",
+            name,
+        ]);
+        self.certs(&[
+            "sign",
+            &format!("{name}.csr"),
+            "--role",
+            role,
+            "--name",
+            name,
+        ]);
+    }
+
+    /// Runs foedus-certs to its end, which must be a success.
+    ///
+    /// # Panics
+    /// Panics with its output if it is not.
+    pub fn certs(&self, arguments: &[&str]) {
+        assert_success(&Program::run(self.programs.certs, self.path(), arguments));
+    }
+
+    /// Runs foedus-client to its end.
+    pub fn client(&self, arguments: &[&str]) -> Finished {
+        Program::run(self.programs.client, self.path(), arguments)
+    }
+
+    /// Runs foedus-server to its end.
+    pub fn server(&self, arguments: &[&str]) -> Finished {
+        Program::run(self.programs.server, self.path(), arguments)
+    }
+
+    /// Writes `CONFIG.toml` of a client that uses the certificate of `identity`; the server's address comes later.
+    pub fn write_client(&self, config: &str, identity: &str) {
+        let authority = "authority = \"authority/ca.crt\"\nrevocations = \"authority/crl.pem\"";
+        let text = format!(
+            "server = \"SERVER\"\nmodel = \"model\"\ndata = \"{config}.jsonl\"\nout = \"{config}-adapter\"\ndevice = \"cpu\"\n\
+             [tls]\ncertificate = \"{identity}.crt\"\nkey = \"{identity}.key\"\n{authority}\n\
+             [connection]\nfirst_pause = \"50ms\"\nlongest_pause = \"200ms\"\ngive_up_after = \"5s\"\n"
+        );
+        self.write(&format!("{config}.toml"), &text);
+    }
+
+    /// Starts the server with `quorum` and more settings `key=value`, and returns it with its address.
+    pub fn start_server(&self, quorum: u32, settings: &[&str]) -> (Program, String) {
+        let text = format!(
+            "listen = \"127.0.0.1:0\"\n[identity]\ncertificate = \"hub.crt\"\nkey = \"hub.key\"\nauthority = \"authority/ca.crt\"\n\
+             revocations = \"authority/crl.pem\"\n[run]\nname = \"trial\"\nstart = \"start\"\nrounds = 2\n\
+             [training]\nlocal_steps = 4\nlearning_rate = 5e-3\n[cohort]\nquorum = {quorum}\njoin_deadline = \"1s\"\n"
+        );
+        self.write("server.toml", &text);
+        let mut arguments = vec!["--config", "server.toml", "--log-format", "json"];
+        arguments.extend(settings.iter().flat_map(|setting| ["--set", setting]));
+        let server = Program::start(self.programs.server, self.path(), &arguments);
+        let line = server.wait_for("\"listening\"");
+        let entry: serde_json::Value = serde_json::from_str(&line).expect("a log line is JSON");
+        let address = entry["address"]
+            .as_str()
+            .expect("the address is logged")
+            .to_owned();
+        (server, address)
+    }
+
+    /// Starts the client with `CONFIG.toml` against the server at `address`.
+    ///
+    /// # Panics
+    /// Panics if there is no such configuration.
+    pub fn start_client(&self, config: &str, address: &str) -> Program {
+        let file = format!("{config}.toml");
+        let text =
+            fs::read_to_string(self.file(&file)).expect("the configuration was written before");
+        self.write(&file, &text.replace("SERVER", address));
+        Program::start(
+            self.programs.client,
+            self.path(),
+            &["run", "--config", &file],
+        )
+    }
+
+    /// Reads a JSON-lines file of the federation.
+    ///
+    /// # Panics
+    /// Panics if there is no such file or a line is not JSON.
+    pub fn json_lines(&self, name: &str) -> Vec<serde_json::Value> {
+        let text = fs::read_to_string(self.file(name)).expect("the file exists");
+        text.lines()
+            .map(|line| serde_json::from_str(line).expect("a line is JSON"))
+            .collect()
+    }
+}
+
+/// Asserts that a program succeeded, with its output as the message.
+///
+/// # Panics
+/// Panics if it did not.
+pub fn assert_success(finished: &Finished) {
+    assert_eq!(finished.code, Some(0), "{}", finished.text);
+}
+
+/// A few records that differ from institution to institution.
+fn text(number: usize) -> String {
+    (0..12)
+        .map(|record| {
+            let (first, second) = (record + 3 * number, 2 * record + number);
+            let sum = first + second;
+            format!(
+                "{{\"prompt\": \"{first} plus {second}?\", \"completion\": \"It is {sum}.\"}}\n"
+            )
+        })
+        .collect()
+}

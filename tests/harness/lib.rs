@@ -1,0 +1,10 @@
+//! The harness of the system tests: a federation of real processes in a temporary folder.
+//!
+//! Nothing here knows the wire or the library interfaces: certificates come from `foedus-certs`, configuration is TOML, and
+//! a test sees what an operator sees: exit codes, files and the log. Waiting is always for a condition with a limit.
+
+pub mod federation;
+pub mod process;
+
+pub use federation::{Federation, Programs, assert_success};
+pub use process::{Finished, Program};

@@ -1,0 +1,62 @@
+//! What the documents show is what the programs do.
+
+use std::{fs, path::Path};
+
+/// The repository's folder.
+fn repository() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .expect("tests/ is in the repository")
+}
+
+#[test]
+fn every_relative_link_of_the_documents_leads_somewhere() {
+    let documents = [
+        "README.md",
+        "ARCHITECTURE.md",
+        "CONTRIBUTING.md",
+        "SECURITY.md",
+        "deploy/README.md",
+        "docs/deploying.md",
+    ];
+    for document in documents {
+        let path = repository().join(document);
+        let text = fs::read_to_string(&path).unwrap();
+        for target in text
+            .split("](")
+            .skip(1)
+            .filter_map(|rest| rest.split(')').next())
+        {
+            let file = target.split('#').next().unwrap_or(target);
+            let here = !file.is_empty() && !file.contains("://");
+            assert!(
+                !here || path.with_file_name(file).exists(),
+                "{document} links to {target}, which is not there"
+            );
+        }
+    }
+}
+
+#[test]
+fn the_documents_name_only_options_that_the_programs_have() {
+    let federation = tests::Federation::create(crate::PROGRAMS, &[]);
+    let help = |arguments: &[&str]| federation.client(arguments).text;
+    let text = fs::read_to_string(repository().join("docs/deploying.md")).unwrap();
+    for command in ["run", "train", "evaluate", "fisher"] {
+        let known = help(&[command, "--help"]);
+        for line in text
+            .lines()
+            .filter(|line| line.contains(&format!("foedus-client {command} ")))
+        {
+            for option in line
+                .split_whitespace()
+                .filter(|word| word.starts_with("--"))
+            {
+                assert!(
+                    known.contains(option),
+                    "foedus-client {command} has no {option}: {line}"
+                );
+            }
+        }
+    }
+}

@@ -1,0 +1,15 @@
+//! System tests: the real programs as processes, real certificates, real TLS over loopback, a tiny base model.
+
+mod documents;
+mod files;
+mod identity;
+mod run;
+
+use tests::Programs;
+
+/// The programs that Cargo built for these tests.
+const PROGRAMS: Programs = Programs {
+    certs: env!("CARGO_BIN_EXE_tests-certs"),
+    server: env!("CARGO_BIN_EXE_tests-server"),
+    client: env!("CARGO_BIN_EXE_tests-client"),
+};
