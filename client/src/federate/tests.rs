@@ -311,7 +311,7 @@ async fn request_to_stop_leaves_the_run_and_tells_the_server() {
     // The server does not wait for the deadline: it was told.
     let error = served.unwrap_err();
     assert!(
-        matches!(&error, server::ServerError::Unfinished { reason, .. } if *reason == RunFailure::QuorumOutOfReach),
+        matches!(&error, ServerError::Unfinished { reason, .. } if *reason == RunFailure::QuorumOutOfReach),
         "{error:?}"
     );
 }
