@@ -232,7 +232,7 @@ impl Config {
             })
         };
         if !is_address(&raw.server) {
-            let rule = "write it as \"host:port\", such as \"foedus.example.org:7443\"".to_owned();
+            let rule = "write it as \"host:port\", such as \"foedus.example.org:4433\"".to_owned();
             return refuse("server", format!("{:?}", raw.server), rule);
         }
         let choice = raw.device.unwrap_or_else(|| "auto".to_owned());

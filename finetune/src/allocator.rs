@@ -5,7 +5,7 @@
 //! 5.2 s with mimalloc's defaults, 3.3 s without purging). So mimalloc's purging is switched off at the first allocation,
 //! unless `MIMALLOC_PURGE_DELAY` asks for something else. The price: the process keeps its peak.
 //!
-//! One of the two modules with unsafe code: an allocator is an unsafe trait, and setting an option is a C call.
+//! One of the three modules with unsafe code: an allocator is an unsafe trait, and setting an option is a C call.
 
 use mimalloc::MiMalloc;
 use std::alloc::{GlobalAlloc, Layout};
@@ -25,7 +25,10 @@ static READY: AtomicBool = AtomicBool::new(false);
 pub struct Allocator;
 
 #[cold]
-#[allow(unsafe_code)]
+#[expect(
+    unsafe_code,
+    reason = "an option of a C library can be set in no other way"
+)]
 fn prepare() {
     // SAFETY: both calls read or write one long of mimalloc's option table, and the index is within it. The functions
     // are documented as not thread safe because of that write; every thread that races here writes the same value.
@@ -44,7 +47,7 @@ fn ready() {
 }
 
 // SAFETY: every call is handed to mimalloc's own implementation unchanged.
-#[allow(unsafe_code)]
+#[expect(unsafe_code, reason = "the trait of global allocators is unsafe")]
 unsafe impl GlobalAlloc for Allocator {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         ready();
@@ -74,7 +77,7 @@ mod tests {
     use super::*;
 
     #[test]
-    #[allow(unsafe_code)]
+    #[expect(unsafe_code, reason = "calls the allocator by hand")]
     fn first_allocation_switches_purging_off() {
         let layout = Layout::from_size_align(1 << 20, 64).unwrap();
         // SAFETY: allocated and freed once, by the same layout.

@@ -10,6 +10,7 @@ use rayon::prelude::*;
 
 pub(crate) mod exp;
 pub(crate) mod lanes;
+pub(crate) mod product;
 pub(crate) mod tile;
 
 /// Rows of one parallel piece.

@@ -1,6 +1,6 @@
 //! A read-only file in memory, without reading it.
 //!
-//! One of the two modules with unsafe code: mapping is unsafe because another process may change or truncate the file
+//! One of the three modules with unsafe code: mapping is unsafe because another process may change or truncate the file
 //! while it is mapped; reads would then see other bytes or end the process with SIGBUS. Model files are written once
 //! and replaced by rename, all parsers check every bound against the mapped length, and every number read from the
 //! bytes is treated as hostile, so changed bytes cost a wrong model at worst. The gain: a base model of many gigabytes
@@ -22,7 +22,7 @@ impl MappedFile {
     ///
     /// # Errors
     /// [`LoadError::Io`] with the path if it cannot be opened, is no regular file, or cannot be mapped.
-    #[allow(unsafe_code)]
+    #[expect(unsafe_code, reason = "mapping is; see the module's text")]
     pub fn open(path: &Path) -> Result<Self, LoadError> {
         let file = File::open(path).map_err(|e| LoadError::io("open", path, e))?;
         let kind = file

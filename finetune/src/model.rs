@@ -18,6 +18,7 @@ use crate::{
     ops::{
         attention::Span,
         cross_entropy::{self, Want},
+        product::{Side, product},
         rms_norm,
         rope::Angles,
         rows,
@@ -216,7 +217,12 @@ impl Llama {
     fn head_logits(&self, hidden: &Tensor<2>) -> Tensor<2> {
         let inverse = rms_norm::inverse(self.kernels, hidden, self.config.rms_norm_eps);
         let normed = rms_norm::apply(self.kernels, hidden, &inverse, &self.norm);
-        normed.matmul(self.head.clone().transpose())
+        product(
+            self.kernels,
+            Side::Plain(&normed),
+            Side::Transposed(&self.head),
+            1.0,
+        )
     }
 
     /// The loss of the rows that have a target, and the gradient of the residual stream if wanted.

@@ -8,6 +8,7 @@ pub(crate) mod attention;
 pub(crate) mod cross_entropy;
 pub(crate) mod dropout;
 pub(crate) mod linear;
+pub(crate) mod product;
 pub(crate) mod rms_norm;
 pub(crate) mod rope;
 pub(crate) mod rows;

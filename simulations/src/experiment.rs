@@ -67,7 +67,7 @@ pub struct TextSection {
 impl Default for TextSection {
     fn default() -> Self {
         Self {
-            train_records: 48,
+            train_records: 16,
             held_out_records: 12,
             max_tokens: 160,
             anchor_paragraphs: 16,

@@ -7,15 +7,15 @@ use super::*;
 const EXAMPLE: &str = include_str!("../../client.example.toml");
 
 const REQUIRED: &str = r#"
-server = "foedus.example.org:7443"
+server = "foedus.example.org:4433"
 model = "models/SmolLM2-135M-Instruct"
 data = "data/train.jsonl"
 
 [tls]
-certificate = "tls/participant.pem"
-key = "tls/participant.key"
-authority = "tls/authority.pem"
-revocations = "tls/revocations.pem"
+certificate = "certs/hospital-a.crt"
+key = "certs/hospital-a.key"
+authority = "certs/ca.crt"
+revocations = "certs/crl.pem"
 "#;
 
 fn parse(text: &str) -> Result<Config, ConfigError> {
@@ -75,7 +75,10 @@ fn relative_paths_belong_to_the_file_and_absolute_ones_stay() {
     let config = parse(&REQUIRED.replace("data/train", "/secure/train")).unwrap();
     assert_eq!(config.data, Path::new("/secure/train.jsonl"));
     assert_eq!(config.out, Path::new("/etc/foedus/adapter"));
-    assert_eq!(config.tls.key, Path::new("/etc/foedus/tls/participant.key"));
+    assert_eq!(
+        config.tls.key,
+        Path::new("/etc/foedus/certs/hospital-a.key")
+    );
 }
 
 #[test]
@@ -124,7 +127,7 @@ fn missing_key_is_named() {
 fn senseless_values_are_named_with_their_rule() {
     let cases = [
         (
-            REQUIRED.replace(":7443", ""),
+            REQUIRED.replace(":4433", ""),
             "server is \"foedus.example.org\": write it as",
         ),
         (format!("device = \"tpu\"\n{REQUIRED}"), "device is \"tpu\""),

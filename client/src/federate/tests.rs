@@ -335,7 +335,7 @@ async fn participant_of_another_authority_is_told_at_once() {
 async fn server_that_stays_away_is_a_temporary_obstacle() {
     let world = World::new();
     let material = tls(world.certificates.participant("north").unwrap());
-    let mut settings = Settings::new("no-such-host.invalid:7443", material);
+    let mut settings = Settings::new("no-such-host.invalid:4433", material);
     let pause = Duration::from_millis(1);
     settings.patience = Patience {
         first_pause: pause,

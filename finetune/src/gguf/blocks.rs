@@ -21,9 +21,9 @@ const LARGE: usize = 256;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(
     missing_docs,
+    non_camel_case_types,
     reason = "the names are ggml's, and their meaning is ggml's"
 )]
-#[allow(non_camel_case_types)]
 pub enum BlockFormat {
     F32,
     F16,

@@ -1,10 +1,10 @@
 //! Small matrix products on slices, for the blocks of attention.
 //!
 //! Not for large matrices: those go to `burn`. A block of attention is too small for a general product's packing and
-//! threads; four rows by sixteen columns in registers over operands in cache is enough. Each element is summed over
+//! threads; six rows by sixteen columns in registers over operands in cache is enough. Each element is summed over
 //! `k` in order by fused multiply-adds.
 
-const ROWS: usize = 4;
+const ROWS: usize = 6;
 const COLUMNS: usize = 16;
 
 /// The left operand: element `(i, k)` is `values[i * row_stride + k * column_stride]`.
@@ -70,7 +70,7 @@ pub(crate) fn multiply_add(
     }
 }
 
-/// Lays four rows of the left operand side by side, one `k` after the other; missing rows are zero.
+/// Lays six rows of the left operand side by side, one `k` after the other; missing rows are zero.
 #[inline(always)]
 fn pack(left: Left<'_>, first: usize, height: usize, inner: usize, panel: &mut Vec<f32>) {
     panel.clear();

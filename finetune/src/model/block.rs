@@ -159,7 +159,7 @@ impl Block {
     ) -> Tensor<2> {
         let y = self.linear(projection).forward(pass.kernels, x);
         match pass.branches.at(layer, projection) {
-            Some(branch) => host::add(pass.kernels, y, branch.forward(pass.kernels, x)),
+            Some(branch) => branch.add_forward(pass.kernels, y, x),
             None => y,
         }
     }
@@ -220,11 +220,15 @@ impl Way<'_> {
         if !pass_on {
             return None;
         }
-        let mut dx = self.block.linear(projection).backward(dy);
-        for part in [extra, sum].into_iter().flatten() {
-            dx = host::add(self.kernels, dx, part);
-        }
-        Some(dx)
+        let sum = match (sum, extra) {
+            (Some(sum), Some(extra)) => Some(host::add(self.kernels, sum, extra)),
+            (sum, extra) => sum.or(extra),
+        };
+        Some(
+            self.block
+                .linear(projection)
+                .backward(self.kernels, dy, sum),
+        )
     }
 
     /// From the block's output to the residual stream between attention and feed-forward.

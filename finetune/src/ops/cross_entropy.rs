@@ -7,6 +7,10 @@
 use burn::tensor::{IndexingUpdateOp, Int, Tensor, TensorData, activation};
 use rayon::prelude::*;
 
+use super::product::{
+    Side::{Plain, Transposed},
+    product,
+};
 use crate::host::{self, Kernels, exp::exp, lanes};
 
 /// Rows whose logits exist at the same time.
@@ -34,14 +38,14 @@ pub(crate) fn loss(
     let mut gradients = Vec::new();
     for (chunk, targets) in targets.chunks(ROWS_PER_CHUNK).enumerate() {
         let rows = x.clone().narrow(0, chunk * ROWS_PER_CHUNK, targets.len());
-        let logits = rows.matmul(head.clone().transpose());
+        let logits = product(kernels, Plain(&rows), Transposed(head), 1.0);
         let (chunk_nats, d_logits) = match kernels {
             Kernels::Host => chunk_on_host(logits, targets),
             Kernels::Portable => chunk_portable(logits, targets),
         };
         nats += chunk_nats;
         if want == Want::LossAndGradient {
-            gradients.push(d_logits.matmul(head.clone()));
+            gradients.push(product(kernels, Plain(&d_logits), Plain(head), 1.0));
         }
     }
     let gradient = (!gradients.is_empty()).then(|| Tensor::cat(gradients, 0));

@@ -7,7 +7,13 @@
 use burn::tensor::Tensor;
 use rayon::prelude::*;
 
-use super::dropout::{self, Mask};
+use super::{
+    dropout::{self, Mask},
+    product::{
+        Side::{Plain, Transposed},
+        add_product, product,
+    },
+};
 use crate::{
     host::{self, Kernels, Values, lanes},
     lora::Factors,
@@ -34,7 +40,7 @@ impl Linear {
         let y = if kernels == Kernels::Host && x.dims()[0] == 1 {
             matrix_vector(&self.weight, x)
         } else {
-            x.clone().matmul(self.weight.clone().transpose())
+            product(kernels, Plain(x), Transposed(&self.weight), 1.0)
         };
         match &self.bias {
             Some(bias) => y + bias.clone(),
@@ -42,9 +48,18 @@ impl Linear {
         }
     }
 
-    /// `dy W`.
-    pub(crate) fn backward(&self, dy: &Tensor<2>) -> Tensor<2> {
-        dy.clone().matmul(self.weight.clone())
+    /// `dy W`, added to `sum` if there is one.
+    pub(crate) fn backward(
+        &self,
+        kernels: Kernels,
+        dy: &Tensor<2>,
+        sum: Option<Tensor<2>>,
+    ) -> Tensor<2> {
+        let (dy, weight) = (Plain(dy), Plain(&self.weight));
+        match sum {
+            Some(sum) => add_product(kernels, sum, dy, weight, 1.0),
+            None => product(kernels, dy, weight, 1.0),
+        }
     }
 }
 
@@ -96,13 +111,16 @@ impl Branch<'_> {
         }
     }
 
-    /// `s (drop(x) A^T) B^T`.
-    pub(crate) fn forward(&self, kernels: Kernels, x: &Tensor<2>) -> Tensor<2> {
-        let middle = self
-            .dropped(kernels, x)
-            .matmul(self.factors.a.clone().transpose());
-        // The scale goes onto the narrow matrix: rank columns instead of `out`.
-        (middle * self.scale).matmul(self.factors.b.clone().transpose())
+    /// `y + s (drop(x) A^T) B^T`.
+    pub(crate) fn add_forward(&self, kernels: Kernels, y: Tensor<2>, x: &Tensor<2>) -> Tensor<2> {
+        let middle = self.narrowed(kernels, &self.dropped(kernels, x));
+        let b = Transposed(&self.factors.b);
+        add_product(kernels, y, Plain(&middle), b, 1.0)
+    }
+
+    /// `s x A^T`: the scale goes onto the narrow matrix.
+    fn narrowed(&self, kernels: Kernels, x: &Tensor<2>) -> Tensor<2> {
+        product(kernels, Plain(x), Transposed(&self.factors.a), self.scale)
     }
 
     /// The gradients of both factors, given the layer's input and the gradient of its output.
@@ -113,16 +131,17 @@ impl Branch<'_> {
         dy: &Tensor<2>,
     ) -> BranchGradient {
         let x = self.dropped(kernels, x);
-        let h = x.clone().matmul(self.factors.a.clone().transpose()) * self.scale;
-        let b = dy.clone().transpose().matmul(h);
-        let middle = dy.clone().matmul(self.factors.b.clone()) * self.scale;
-        let a = middle.clone().transpose().matmul(x);
+        let h = self.narrowed(kernels, &x);
+        let b = product(kernels, Transposed(dy), Plain(&h), 1.0);
+        let middle = product(kernels, Plain(dy), Plain(&self.factors.b), self.scale);
+        let a = product(kernels, Transposed(&middle), Plain(&x), 1.0);
         BranchGradient { a, b, middle }
     }
 
     /// The branch's part of the input gradient.
     pub(crate) fn input_gradient(&self, kernels: Kernels, gradient: &BranchGradient) -> Tensor<2> {
-        let dx = gradient.middle.clone().matmul(self.factors.a.clone());
+        let (middle, a) = (Plain(&gradient.middle), Plain(&self.factors.a));
+        let dx = product(kernels, middle, a, 1.0);
         match self.mask {
             Some(mask) => dropout::apply(kernels, &dx, mask),
             None => dx,

@@ -336,7 +336,7 @@ fn an_adapted_linear_layer_and_its_backward_agree_with_autodiff() {
                 mask,
             };
             let found = branch.backward(kernels, &inputs[0], &dy);
-            let dx = linear.backward(&dy) + branch.input_gradient(kernels, &found);
+            let dx = linear.backward(kernels, &dy, None) + branch.input_gradient(kernels, &found);
             vec![dx, found.a, found.b]
         };
         let inputs = vec![

@@ -1,6 +1,6 @@
 use super::*;
 
-const REQUIRED: &str = "[identity]\ncertificate = \"certs/server.crt\"\nkey = \"certs/server.key\"\n\
+const REQUIRED: &str = "[identity]\ncertificate = \"certs/hub.crt\"\nkey = \"certs/hub.key\"\n\
     authority = \"certs/ca.crt\"\n[run]\nname = \"spring-2027\"\nstart = \"start\"\n";
 
 fn read(text: &str, settings: &[&str]) -> Result<Config, ConfigError> {

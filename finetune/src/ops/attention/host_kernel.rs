@@ -12,7 +12,7 @@ pub(super) use backward::backward;
 pub(super) use forward::forward;
 
 /// Queries and keys of one block; its scores fit the first-level cache beside the operands.
-const QUERIES_PER_BLOCK: usize = 32;
+const QUERIES_PER_BLOCK: usize = 48;
 const KEYS_PER_BLOCK: usize = 64;
 
 /// One span and one query head (forward) or key head (backward).

@@ -1,0 +1,186 @@
+//! What the machine asks for, done.
+
+use std::sync::Arc;
+
+use aggregation::ewc::Anchor;
+use finetune::train::{AnchorPull, Trainer};
+use protocol::{
+    close::CloseCode,
+    message::TransferHeader,
+    participant::{self, Action, Report},
+    plan::{EwcPlace, SignedPlan},
+};
+
+use super::Driver;
+use crate::{
+    error::ClientError,
+    federate::{
+        agreement,
+        happening::Happening,
+        session,
+        training::{Task, Training},
+    },
+    observer::Event,
+};
+
+impl Driver {
+    /// Does what the machine asks for; gives its outcome once it has ended.
+    pub(in crate::federate) fn act(&mut self) -> Result<Option<participant::Outcome>, ClientError> {
+        while let Some(action) = self.machine.poll_action() {
+            match action {
+                Action::Connect => self.connect(),
+                Action::Send(message) => {
+                    if let Some(session) = &self.session {
+                        session.send(message);
+                    }
+                }
+                Action::CheckPlan(signed) => self.check_plan(&signed)?,
+                Action::Train {
+                    global,
+                    first_step,
+                    steps,
+                    ..
+                } => {
+                    self.train(&global, first_step, steps)?;
+                }
+                Action::StopTraining { .. } => self.stop_training(),
+                Action::SendTransfer { header } => self.deliver(header),
+                Action::Forget { transfer } => drop(self.kept.remove(&transfer)),
+                Action::Close(code) => self.close(code),
+                Action::Report(report) => self.report(report),
+                Action::End(outcome) => return Ok(Some(outcome)),
+            }
+        }
+        Ok(None)
+    }
+
+    fn connect(&mut self) {
+        self.attempt.0 += 1;
+        let (attempt, settings) = (self.attempt, self.settings.clone());
+        self.observer.observe(&Event::Connecting {
+            server: settings.server.clone(),
+        });
+        let happenings = self.happenings.clone();
+        tokio::spawn(async move {
+            let outcome = session::dial(settings).await;
+            // Without a receiver the run is over.
+            let _ = happenings.send(Happening::Dialed { attempt, outcome });
+        });
+    }
+
+    /// Checks the signature at once and the rest on a blocking thread.
+    fn check_plan(&mut self, signed: &SignedPlan) -> Result<(), ClientError> {
+        let Some(session) = &self.session else {
+            return Err(ClientError::Internal {
+                what: "a plan came without a connection".to_owned(),
+            });
+        };
+        let plan = match signed.open_with(&session.connection.peer_public_key()) {
+            Ok(plan) => plan,
+            Err(error) => return Ok(self.machine.refuse_plan(error)?),
+        };
+        let (base, text) = (Arc::clone(&self.base), self.text.clone());
+        let happenings = self.happenings.clone();
+        tokio::task::spawn_blocking(move || {
+            let agreed = agreement::agree(plan, &base, &text);
+            let _ = happenings.send(Happening::PlanChecked(Box::new(agreed)));
+        });
+        Ok(())
+    }
+
+    fn train(
+        &mut self,
+        header: &TransferHeader,
+        first_step: u32,
+        steps: u32,
+    ) -> Result<(), ClientError> {
+        let when = format!("round {}", header.round);
+        match self.adapter(header.id, when) {
+            Ok(global) => self.next = Some(Task::new(header, global, first_step, steps)),
+            Err(error) => {
+                self.leave("the round's global adapter cannot be used", error);
+                return Ok(());
+            }
+        }
+        self.begin_next()
+    }
+
+    /// Begins the waiting round, once the trainer is back from the last one.
+    pub(super) fn begin_next(&mut self) -> Result<(), ClientError> {
+        if self.training.is_some() {
+            return Ok(());
+        }
+        let Some(task) = self.next.take() else {
+            return Ok(());
+        };
+        let trainer = match self.trainer.take().map_or_else(|| self.make_trainer(), Ok) {
+            Ok(trainer) => trainer,
+            Err(error) => {
+                self.leave("this site cannot begin to train", error);
+                return Ok(());
+            }
+        };
+        let (turn, observer) = (self.turn.clone(), Arc::clone(&self.observer));
+        let happenings = self.happenings.clone();
+        self.training = Some(Training::begin(task, trainer, turn, observer, happenings));
+        Ok(())
+    }
+
+    fn make_trainer(&self) -> Result<Trainer, ClientError> {
+        let (plan, terms, dataset) = self.agreement()?;
+        let pull = match &plan.plan().ewc {
+            Some(ewc) if ewc.place == EwcPlace::Client => {
+                let missing = || ClientError::Internal {
+                    what: "the anchor is missing".to_owned(),
+                };
+                let anchor = Anchor::from_bytes(self.anchor.as_deref().ok_or_else(missing)?)?;
+                let anchor = anchor.bind(&terms.layout, &self.base.fingerprint)?;
+                Some(AnchorPull {
+                    anchor,
+                    lambda: ewc.lambda,
+                })
+            }
+            Some(_) | None => None,
+        };
+        let (base, dataset) = (Arc::clone(&self.base), Arc::clone(dataset));
+        Ok(Trainer::new(
+            base,
+            dataset,
+            terms.recipe.clone(),
+            plan.plan().seed,
+            pull,
+        )?)
+    }
+
+    pub(super) fn stop_training(&mut self) {
+        self.next = None;
+        if let Some(training) = &self.training {
+            training.stop();
+        }
+    }
+
+    fn deliver(&mut self, header: TransferHeader) {
+        let (Some(session), Some(payload)) = (&mut self.session, self.kept.get(&header.id)) else {
+            return;
+        };
+        let observer = Arc::clone(&self.observer);
+        let observe = move |event: &Event| observer.observe(event);
+        session.deliver(header, payload.clone(), observe, self.happenings.clone());
+    }
+
+    fn close(&mut self, code: CloseCode) {
+        // Whatever is still being dialed belongs to the attempt that ends here.
+        self.attempt.0 += 1;
+        if let Some(session) = self.session.take() {
+            session.close(code);
+        }
+    }
+
+    fn report(&self, report: Report) {
+        self.observer.observe(&match report {
+            Report::Accepted { round } => Event::Accepted { round },
+            Report::Refused { round, reason } => Event::Refused { round, reason },
+            Report::Reconnecting { attempt } => Event::Reconnecting { attempt },
+        });
+    }
+}

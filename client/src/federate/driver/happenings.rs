@@ -1,0 +1,169 @@
+//! What happened, told to the machine.
+
+use std::time::Instant;
+
+use bytes::Bytes;
+use protocol::{
+    message::{Metrics, TransferHeader, TransferKind},
+    participant::{AnchorCopy, Disposition},
+    quic::{Closed, Link},
+};
+
+use super::Driver;
+use crate::{
+    error::ClientError,
+    federate::{
+        agreement,
+        happening::{Agreed, DialError, Happening},
+        session::Session,
+        training::TrainingEnd,
+    },
+    observer::Event,
+};
+
+impl Driver {
+    /// Tells the machine what happened.
+    pub(in crate::federate) fn handle(&mut self, happening: Happening) -> Result<(), ClientError> {
+        let now = Instant::now();
+        match happening {
+            Happening::Dialed { attempt, outcome } if attempt == self.attempt => {
+                self.dialed(outcome, now)?;
+            }
+            Happening::Message(attempt, message) if self.is_present(attempt) => {
+                self.machine.handle_message(message, now);
+            }
+            Happening::Received(attempt, header, bytes) if self.is_present(attempt) => {
+                self.received(&header, bytes, now);
+            }
+            Happening::Malformed(attempt, what) if self.is_present(attempt) => {
+                self.last_obstacle = what;
+                self.machine.handle_malformed(now);
+            }
+            Happening::Gone(attempt, closed) if self.is_present(attempt) => self.gone(&closed, now),
+            // The last words of an earlier connection.
+            Happening::Dialed { .. }
+            | Happening::Message(..)
+            | Happening::Received(..)
+            | Happening::Malformed(..)
+            | Happening::Gone(..) => {}
+            Happening::Delivered(bytes) => self.bytes_up += bytes,
+            Happening::PlanChecked(agreed) => self.plan_checked(*agreed, now)?,
+            Happening::Stepped(round, step) => self.machine.progress(round, step),
+            Happening::Trained(end) => self.trained(*end)?,
+            Happening::Lost(what) => {
+                self.training = None;
+                self.leave(
+                    "training failed at this site",
+                    ClientError::Internal { what },
+                );
+            }
+        }
+        Ok(())
+    }
+
+    fn dialed(
+        &mut self,
+        outcome: Result<Link, DialError>,
+        now: Instant,
+    ) -> Result<(), ClientError> {
+        match outcome {
+            Ok(link) => {
+                let server = link.connection.peer().to_string();
+                self.observer.observe(&Event::Connected { server });
+                let bytes_max = self.settings.transfer_bytes_max;
+                let session = Session::start(link, self.attempt, bytes_max, &self.happenings);
+                self.session = Some(session);
+                self.machine.handle_connected(now);
+            }
+            // A refused certificate is refused again: nobody is helped by trying for ten minutes.
+            Err(DialError::Handshake(error)) if !error.is_temporary() => return Err(error.into()),
+            Err(error) => {
+                self.obstacle(error.to_string());
+                self.machine.handle_connect_failed(now);
+            }
+        }
+        Ok(())
+    }
+
+    fn received(&mut self, header: &TransferHeader, bytes: Vec<u8>, now: Instant) {
+        self.bytes_down += bytes.len() as u64;
+        match self.machine.handle_transfer_received(header, now) {
+            Disposition::Drop => {}
+            Disposition::Keep if header.kind == TransferKind::Anchor => {
+                self.anchor = Some(Bytes::from(bytes));
+            }
+            Disposition::Keep => drop(self.kept.insert(header.id, Bytes::from(bytes))),
+        }
+    }
+
+    fn gone(&mut self, closed: &Closed, now: Instant) {
+        self.session = None;
+        let code = match closed {
+            Closed::ByPeer(code) => Some(*code),
+            _ => None,
+        };
+        self.obstacle(closed.to_string());
+        self.machine.handle_disconnected(code, now);
+    }
+
+    fn plan_checked(
+        &mut self,
+        agreed: Result<Agreed, ClientError>,
+        now: Instant,
+    ) -> Result<(), ClientError> {
+        if self.machine.is_over() {
+            return Ok(());
+        }
+        match agreed {
+            Ok(Agreed {
+                plan,
+                terms,
+                dataset,
+            }) => {
+                self.observer.observe(&Event::Plan {
+                    plan: Box::new(plan.plan().clone()),
+                });
+                self.agreed = Some((plan.clone(), terms, dataset));
+                self.machine.accept_plan(plan, AnchorCopy::Missing)?;
+            }
+            Err(error) => {
+                self.machine
+                    .decline(agreement::reason_for_server(&error), now)?;
+                self.cause = Some(error);
+            }
+        }
+        Ok(())
+    }
+
+    fn trained(&mut self, end: TrainingEnd) -> Result<(), ClientError> {
+        let TrainingEnd {
+            round,
+            trainer,
+            outcome,
+        } = end;
+        self.training = None;
+        self.trainer = Some(trainer);
+        match outcome {
+            Ok(Some(mut update)) => {
+                let weight_max = self.agreement()?.0.plan().limits.weight_max;
+                update.done.weight = update.done.weight.min(weight_max);
+                let loss = update.done.train_loss as f32;
+                let train_loss = self.settings.share_train_loss.then_some(loss);
+                let (weight, metrics) = (update.done.weight, Metrics { train_loss });
+                if let Some(header) =
+                    self.machine
+                        .trained(round, update.content, weight, metrics)?
+                {
+                    self.kept.insert(header.id, update.bytes);
+                    self.observer.observe(&Event::Trained {
+                        done: update.done.clone(),
+                    });
+                    self.rounds.push(update.done);
+                }
+            }
+            Ok(None) => {}
+            Err(error) => self.leave("training failed at this site", error.into()),
+        }
+        self.begin_next()
+    }
+}
