@@ -4,6 +4,7 @@
 
 mod adapter;
 mod arguments;
+mod bench;
 mod evaluate;
 mod failure;
 mod fisher;
@@ -12,6 +13,7 @@ mod open;
 mod progress;
 mod run;
 mod train;
+mod training;
 
 #[cfg(test)]
 mod tests;
@@ -21,7 +23,7 @@ use std::process::ExitCode;
 use clap::Parser as _;
 
 use self::{
-    arguments::{Arguments, Command},
+    arguments::{Arguments, BenchCommand, Command},
     failure::Failure,
 };
 use crate::telemetry;
@@ -64,5 +66,6 @@ fn dispatch(arguments: Arguments) -> Result<(), Failure> {
         Command::Generate(command) => generate::generate(&command),
         Command::Fisher(command) => fisher::fisher(&command),
         Command::Adapter(command) => adapter::adapter(&command),
+        Command::Bench(BenchCommand::Train(command)) => bench::train(&command),
     }
 }

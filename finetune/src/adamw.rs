@@ -39,6 +39,25 @@ impl AdamW {
         }
     }
 
+    /// Makes the state after `steps` steps from its moments.
+    ///
+    /// # Panics
+    /// If the moments differ in length; a reader of untrusted bytes has compared them before.
+    pub fn resumed(recipe: &Recipe, steps: u64, mean: Vec<f32>, square: Vec<f32>) -> Self {
+        assert_eq!(mean.len(), square.len(), "both moments are of one vector");
+        Self {
+            mean,
+            square,
+            steps,
+            ..Self::new(recipe, 0)
+        }
+    }
+
+    /// Gives the steps taken, the running means and the running squares.
+    pub fn moments(&self) -> (u64, &[f32], &[f32]) {
+        (self.steps, &self.mean, &self.square)
+    }
+
     /// Gives the number of steps taken.
     pub fn steps(&self) -> u64 {
         self.steps

@@ -9,7 +9,10 @@ use crate::tokenizer::Tokenizer;
 use crate::weights::{SafetensorsFolder, WeightSource};
 use aggregation::AdapterLayout;
 use burn::tensor::Device;
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 mod fingerprint;
 #[cfg(test)]
@@ -32,7 +35,7 @@ pub struct BaseFiles {
 /// A base model on a device.
 pub struct BaseModel {
     /// The decoder.
-    pub llama: Llama,
+    pub llama: Arc<Llama>,
     /// The tokenizer, with the chat template.
     pub tokenizer: Tokenizer,
     /// For people: the file's or folder's name.
@@ -116,7 +119,7 @@ impl BaseFiles {
     pub fn load(self, device: &Device) -> Result<BaseModel, LoadError> {
         let llama = Llama::from_weights(&*self.weights, device)?;
         Ok(BaseModel {
-            llama,
+            llama: Arc::new(llama),
             tokenizer: self.tokenizer,
             name: self.name,
             fingerprint: self.fingerprint,

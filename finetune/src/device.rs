@@ -85,6 +85,11 @@ pub fn open(choice: DeviceChoice) -> Result<Device, DeviceError> {
     }
 }
 
+/// Gives the number of threads that host kernels use; the environment variable `RAYON_NUM_THREADS` sets it.
+pub fn cpu_threads() -> usize {
+    rayon::current_num_threads()
+}
+
 #[cfg(feature = "cuda")]
 fn open_cuda(index: usize) -> Result<Device, DeviceError> {
     use burn::tensor::DeviceType;

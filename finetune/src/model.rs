@@ -4,7 +4,7 @@
 //! adapted layer. This is not a general module system: it is one graph (Llama 1 to 3.x, Mistral, Qwen2), written out.
 //! Operations are in `ops`; what a block keeps between forward and backward is in `block`.
 
-use std::collections::BTreeSet;
+use std::ops::Range;
 
 use aggregation::Adapter;
 use burn::tensor::{Device, Tensor};
@@ -28,6 +28,7 @@ use crate::{
 
 mod block;
 mod branches;
+mod checkpointing;
 mod decode;
 mod error;
 mod fisher;
@@ -38,6 +39,8 @@ mod tests;
 
 use block::{Block, Pass, Saved, Visitor};
 use branches::Branches;
+use checkpointing::Kept;
+pub use checkpointing::{Checkpointing, UnknownCheckpointing};
 pub use error::ModelError;
 use gradient::GradientVisitor;
 
@@ -75,6 +78,15 @@ pub struct Dropout {
     pub rate: f64,
     /// What the masks follow from; another step takes another seed.
     pub seed: u64,
+}
+
+/// How one forward and backward pass is made.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct PassOptions {
+    /// LoRA dropout, if any.
+    pub dropout: Option<Dropout>,
+    /// What forward keeps for backward; it changes memory and time, never the result.
+    pub checkpointing: Checkpointing,
 }
 
 /// A frozen base model on one device.
@@ -127,7 +139,7 @@ impl Llama {
             return Ok(LossSum::default());
         }
         let pass = self.pass(batch, Branches::new(&self.config, factors, None)?);
-        let (hidden, _) = self.hidden(batch, &pass, None);
+        let hidden = self.hidden(batch, &pass);
         let (loss, _) = self.head_loss(batch, &hidden, Want::Loss);
         Ok(loss)
     }
@@ -142,16 +154,17 @@ impl Llama {
         &self,
         batch: &Batch,
         factors: &LoraFactors,
-        dropout: Option<Dropout>,
+        options: PassOptions,
     ) -> Result<(LossSum, Adapter), ModelError> {
         self.check(batch)?;
         let gradient = Adapter::zeros(std::sync::Arc::clone(factors.layout()));
         if batch.targets.is_empty() {
             return Ok((LossSum::default(), gradient));
         }
-        let pass = self.pass(batch, Branches::new(&self.config, Some(factors), dropout)?);
+        let branches = Branches::new(&self.config, Some(factors), options.dropout)?;
+        let pass = self.pass(batch, branches);
         let mut visitor = GradientVisitor::new(&pass, gradient);
-        let loss = self.forward_backward(batch, &pass, &mut visitor);
+        let loss = self.forward_backward(batch, &pass, options.checkpointing, &mut visitor);
         Ok((loss, visitor.finish()))
     }
 
@@ -169,7 +182,7 @@ impl Llama {
     ) -> Result<Vec<f32>, ModelError> {
         self.check(batch)?;
         let pass = self.pass(batch, Branches::new(&self.config, factors, None)?);
-        let (hidden, _) = self.hidden(batch, &pass, None);
+        let hidden = self.hidden(batch, &pass);
         Ok(host::download(self.head_logits(&hidden)))
     }
 
@@ -195,23 +208,26 @@ impl Llama {
         }
     }
 
-    /// The residual stream after the last block, and what the blocks from `lowest` on keep for backward.
-    fn hidden(
+    /// The residual stream after the last block.
+    fn hidden(&self, batch: &Batch, pass: &Pass<'_>) -> Tensor<2> {
+        let x = rows::gather(self.kernels, &self.embedding, &batch.tokens);
+        self.through(0..self.blocks.len(), pass, x, &mut |_| ())
+    }
+
+    /// The residual stream after some blocks; `each` sees the state of every one.
+    fn through(
         &self,
-        batch: &Batch,
+        layers: Range<usize>,
         pass: &Pass<'_>,
-        lowest: Option<usize>,
-    ) -> (Tensor<2>, Vec<Saved>) {
-        let mut x = rows::gather(self.kernels, &self.embedding, &batch.tokens);
-        let mut kept = Vec::new();
-        for (layer, block) in self.blocks.iter().enumerate() {
-            let (out, saved) = block.forward(pass, layer, x);
-            if lowest.is_some_and(|lowest| layer >= lowest) {
-                kept.push(saved);
-            }
+        mut x: Tensor<2>,
+        each: &mut dyn FnMut(Saved),
+    ) -> Tensor<2> {
+        for layer in layers {
+            let (out, saved) = self.blocks[layer].forward(pass, layer, x);
+            each(saved);
             x = out;
         }
-        (x, kept)
+        x
     }
 
     fn head_logits(&self, hidden: &Tensor<2>) -> Tensor<2> {
@@ -257,22 +273,29 @@ impl Llama {
         &self,
         batch: &Batch,
         pass: &Pass<'_>,
+        checkpointing: Checkpointing,
         visitor: &mut dyn Visitor,
     ) -> LossSum {
-        let sites = visitor.sites();
-        let wanted: BTreeSet<usize> = sites.iter().map(|site| site.layer).collect();
-        let lowest = wanted.first().copied();
-        let (hidden, mut kept) = self.hidden(batch, pass, lowest);
+        let lowest = visitor.sites().iter().map(|site| site.layer).min();
+        let first_kept = lowest.unwrap_or(self.blocks.len());
+        let x = rows::gather(self.kernels, &self.embedding, &batch.tokens);
+        let x = self.through(0..first_kept, pass, x, &mut |_| ());
+        let mut kept = Vec::new();
+        let hidden = self.through(first_kept..self.blocks.len(), pass, x, &mut |saved| {
+            kept.push(Kept::new(saved, checkpointing));
+        });
         let (loss, gradient) = self.head_loss(batch, &hidden, Want::LossAndGradient);
         drop(hidden);
         let (Some(lowest), Some(mut dx)) = (lowest, gradient) else {
             return loss;
         };
         for layer in (lowest..self.blocks.len()).rev() {
-            let saved = kept
+            let block = &self.blocks[layer];
+            let kept = kept
                 .pop()
-                .expect("every block from the lowest on kept its state");
-            match self.blocks[layer].backward(pass, layer, saved, dx, visitor, layer == lowest) {
+                .expect("every block from the lowest on kept something");
+            let saved = kept.state(block, pass, layer);
+            match block.backward(pass, layer, saved, dx, visitor, layer == lowest) {
                 Some(below) => dx = below,
                 None => break,
             }

@@ -3,7 +3,9 @@
 //! Not configuration of a program (that is the client's) and not the run plan (that is `protocol`'s): both are turned
 //! into a [`Recipe`], so that a participant and a stand-alone training follow the same path.
 
-use crate::schedule::Schedule;
+use std::collections::BTreeMap;
+
+use crate::{model::Checkpointing, schedule::Schedule};
 
 /// The hyper-parameters of one training run.
 ///
@@ -37,6 +39,8 @@ pub struct Recipe {
     pub epsilon: f64,
     /// Share of LoRA's inputs that is zeroed while training. Default 0.1.
     pub dropout: f64,
+    /// What forward keeps for backward: memory against time, the result is the same. Default none.
+    pub checkpointing: Checkpointing,
 }
 
 impl Default for Recipe {
@@ -55,6 +59,7 @@ impl Default for Recipe {
             beta2: 0.999,
             epsilon: 1e-8,
             dropout: 0.1,
+            checkpointing: Checkpointing::None,
         }
     }
 }
@@ -83,6 +88,30 @@ impl Recipe {
             * self
                 .schedule
                 .share(step, self.warmup_steps, self.total_steps)
+    }
+
+    /// Gives the fields that the result depends on, by name: two recipes with equal facts train the same.
+    pub fn facts(&self) -> BTreeMap<String, String> {
+        let clip_norm = self.clip_norm.map_or("none".to_owned(), |n| n.to_string());
+        let facts = [
+            ("learning_rate", self.learning_rate.to_string()),
+            ("schedule", self.schedule.to_string()),
+            ("warmup_steps", self.warmup_steps.to_string()),
+            ("total_steps", self.total_steps.to_string()),
+            ("batch_examples", self.batch_examples.to_string()),
+            ("accumulation", self.accumulation.to_string()),
+            ("max_tokens", self.max_tokens.to_string()),
+            ("clip_norm", clip_norm),
+            ("weight_decay", self.weight_decay.to_string()),
+            ("beta1", self.beta1.to_string()),
+            ("beta2", self.beta2.to_string()),
+            ("epsilon", self.epsilon.to_string()),
+            ("dropout", self.dropout.to_string()),
+        ];
+        facts
+            .into_iter()
+            .map(|(name, value)| (name.to_owned(), value))
+            .collect()
     }
 
     /// Checks every field.

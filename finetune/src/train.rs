@@ -9,6 +9,9 @@
 //! `lambda * rate / (typical sqrt(v_hat) + epsilon)` of each factor, which is the proximal step in the metric that Adam
 //! walks in, and keeps lambda in units of KL per token.
 
+mod checkpoint;
+mod course;
+mod early_stopping;
 mod error;
 mod order;
 
@@ -24,14 +27,21 @@ use aggregation::{
     ewc::{self, BoundAnchor, Factor},
 };
 
-pub use self::error::{SourceLines, TrainError};
-use self::order::{ExampleOrder, Seeds};
+pub use self::{
+    checkpoint::CheckpointError,
+    course::Course,
+    early_stopping::{Best, EarlyStopping, Patience, Verdict},
+    error::{SourceLines, TrainError},
+};
+use self::{
+    checkpoint::Identity,
+    order::{ExampleOrder, Seeds},
+};
 use crate::{
     adamw::{self, AdamW},
-    base::BaseModel,
     data::Dataset,
     lora::LoraFactors,
-    model::{Dropout, LossSum},
+    model::{Dropout, Llama, LossSum, PassOptions},
     recipe::Recipe,
 };
 
@@ -83,7 +93,7 @@ pub struct Trained {
 /// The training of one participant over a whole run.
 #[derive(Debug)]
 pub struct Trainer {
-    base: Arc<BaseModel>,
+    llama: Arc<Llama>,
     dataset: Arc<Dataset>,
     recipe: Recipe,
     seeds: Seeds,
@@ -99,7 +109,7 @@ impl Trainer {
     /// # Errors
     /// [`TrainError::Recipe`] and [`TrainError::NoExamples`].
     pub fn new(
-        base: Arc<BaseModel>,
+        llama: Arc<Llama>,
         dataset: Arc<Dataset>,
         recipe: Recipe,
         seed: u64,
@@ -118,7 +128,7 @@ impl Trainer {
         let order = ExampleOrder::new(seeds, dataset.examples.len());
         let pull = pull.filter(|pull| pull.lambda > 0.0);
         Ok(Self {
-            base,
+            llama,
             dataset,
             recipe,
             seeds,
@@ -192,6 +202,45 @@ impl Trainer {
         })
     }
 
+    /// What makes two trainings the same, but for what they start from.
+    fn identity(&self) -> Identity {
+        let mut identity = self.recipe.facts();
+        let mut put = |key: &str, value: String| identity.insert(key.to_owned(), value);
+        put("seed", self.seeds.seed.to_string());
+        put("data", hex(&self.dataset.digest));
+        if let Some(pull) = &self.pull {
+            put("lambda", pull.lambda.to_string());
+            put("anchor", hex(&pull.anchor.digest()));
+        }
+        identity
+    }
+
+    /// The optimizer's steps, running means and running squares; nothing before the first step.
+    fn moments(&self) -> (u64, &[f32], &[f32]) {
+        match &self.optimizer {
+            Some((_, adamw)) => adamw.moments(),
+            None => (0, &[], &[]),
+        }
+    }
+
+    fn set_moments(
+        &mut self,
+        layout: &Arc<AdapterLayout>,
+        (steps, mean, square): (u64, Vec<f32>, Vec<f32>),
+    ) -> Result<(), &'static str> {
+        if steps == 0 {
+            self.optimizer = None;
+            return Ok(());
+        }
+        let count = layout.parameters();
+        if mean.len() != count || square.len() != count {
+            return Err("its moments do not fit the adapter");
+        }
+        let adamw = AdamW::resumed(&self.recipe, steps, mean, square);
+        self.optimizer = Some((Arc::clone(layout), adamw));
+        Ok(())
+    }
+
     /// Makes the optimizer at the first call and checks the layout at the later ones.
     fn meet(&mut self, layout: &Arc<AdapterLayout>) -> Result<(), TrainError> {
         if let Some(pull) = &self.pull
@@ -214,18 +263,18 @@ impl Trainer {
     fn slope(&mut self, adapter: &Adapter, step: u64) -> Result<(Vec<usize>, Slope), TrainError> {
         let count = self.recipe.step_examples();
         let examples = self.order.take(step * count as u64, count);
-        let factors = LoraFactors::upload(adapter, self.base.llama.device())?;
+        let factors = LoraFactors::upload(adapter, self.llama.device())?;
         let mut slope: Option<Slope> = None;
         for (micro, chosen) in examples.chunks(self.recipe.batch_examples).enumerate() {
             let batch = self.dataset.batch(chosen);
-            let dropout = (self.recipe.dropout > 0.0).then(|| Dropout {
-                rate: self.recipe.dropout,
-                seed: self.seeds.dropout(step, micro),
-            });
-            let (loss, gradient) = self
-                .base
-                .llama
-                .loss_and_gradient(&batch, &factors, dropout)?;
+            let options = PassOptions {
+                dropout: (self.recipe.dropout > 0.0).then(|| Dropout {
+                    rate: self.recipe.dropout,
+                    seed: self.seeds.dropout(step, micro),
+                }),
+                checkpointing: self.recipe.checkpointing,
+            };
+            let (loss, gradient) = self.llama.loss_and_gradient(&batch, &factors, options)?;
             if !loss.nats.is_finite() {
                 let lines = self.lines(chosen);
                 return Err(TrainError::Diverged {
@@ -307,6 +356,10 @@ impl Trainer {
                 .collect(),
         }
     }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Loss and gradient, summed over the micro-batches of a step so far.

@@ -38,7 +38,7 @@ impl Baseline<'_> {
         let total = self.recipe.total_steps;
         let task = progress.task(&institution.name, total);
         let mut trainer = Trainer::new(
-            Arc::clone(self.base),
+            Arc::clone(&self.base.llama),
             Arc::clone(&institution.train),
             self.recipe.clone(),
             self.seed,

@@ -246,6 +246,18 @@ impl BoundAnchor {
         &self.modules[module]
     }
 
+    /// SHA-256 over the layout and all importances: equal digests pull alike.
+    pub fn digest(&self) -> [u8; 32] {
+        let mut hash = Sha256::new();
+        hash.update(self.layout.digest());
+        for module in &self.modules {
+            for value in module.u.iter().chain(&module.v) {
+                hash.update(value.to_le_bytes());
+            }
+        }
+        hash.finalize().into()
+    }
+
     /// Guards every use: an adapter of another layout is a mistake of the caller.
     pub(crate) fn assert_fits(&self, layout: &Arc<AdapterLayout>) {
         let same = Arc::ptr_eq(&self.layout, layout) || &self.layout == layout;

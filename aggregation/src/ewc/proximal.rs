@@ -13,6 +13,7 @@ use crate::ewc::anchor::{BoundAnchor, ModuleFisher};
 use crate::ewc::eigen::Eigen;
 use crate::gram;
 use crate::layout::Factor;
+use rayon::prelude::*;
 
 /// Pulls an adapter toward the anchor: `B` row by row, then `A` column by column.
 ///
@@ -26,7 +27,7 @@ pub fn proximal_step(
     adapter: &mut Adapter,
     anchor: &BoundAnchor,
     reference: Option<&Adapter>,
-    strength: &dyn Fn(usize, Factor) -> f64,
+    strength: &(dyn Fn(usize, Factor) -> f64 + Sync),
 ) {
     anchor.assert_fits(adapter.layout());
     if let Some(reference) = reference {
@@ -35,31 +36,55 @@ pub fn proximal_step(
             "the reference adapter has another layout"
         );
     }
-    let scale = adapter.layout().scale();
-    for module in 0..adapter.layout().modules().len() {
-        let fisher = anchor.module(module);
-        let target = reference.map(|reference| Factors::of(reference, module));
-        for factor in [Factor::B, Factor::A] {
+    let modules = adapter.layout().modules().len();
+    let pulled: Vec<_> = (0..modules)
+        .into_par_iter()
+        .map(|module| {
+            let strengths = Strengths::of(module, adapter.layout().scale(), strength);
+            let target = reference.map(|reference| Factors::of(reference, module));
+            let mut factors = Factors::of(adapter, module);
+            factors.pull_both(anchor.module(module), target.as_ref(), &strengths);
+            (strengths, factors)
+        })
+        .collect();
+    for (module, (strengths, factors)) in pulled.iter().enumerate() {
+        if strengths.a > 0.0 {
+            narrow(adapter.a_mut(module), &factors.a);
+        }
+        if strengths.b > 0.0 {
+            narrow(adapter.b_mut(module), &factors.b);
+        }
+    }
+}
+
+/// How hard each factor of one module is pulled; includes `s^2`.
+struct Strengths {
+    a: f64,
+    b: f64,
+}
+
+impl Strengths {
+    fn of(module: usize, scale: f64, strength: &dyn Fn(usize, Factor) -> f64) -> Self {
+        let checked = |factor| {
             let strength = strength(module, factor);
             assert!(
                 strength.is_finite() && strength >= 0.0,
                 "strength {strength} is not usable"
             );
-            if strength == 0.0 {
-                continue;
-            }
-            let mut factors = Factors::of(adapter, module);
-            factors.pull(factor, fisher, target.as_ref(), strength * scale * scale);
-            let (values, pulled) = match factor {
-                Factor::A => (adapter.a_mut(module), &factors.a),
-                Factor::B => (adapter.b_mut(module), &factors.b),
-            };
-            values
-                .iter_mut()
-                .zip(pulled)
-                .for_each(|(value, &pulled)| *value = pulled as f32);
+            strength * scale * scale
+        };
+        Self {
+            a: checked(Factor::A),
+            b: checked(Factor::B),
         }
     }
+}
+
+fn narrow(values: &mut [f32], pulled: &[f64]) {
+    values
+        .iter_mut()
+        .zip(pulled)
+        .for_each(|(value, &pulled)| *value = pulled as f32);
 }
 
 /// One module's factors in f64.
@@ -80,6 +105,20 @@ impl Factors {
             a: widen(adapter.a(module)),
             b: widen(adapter.b(module)),
             rank,
+        }
+    }
+
+    /// Moves `B` and then `A` to the minimiser, where there is a strength.
+    fn pull_both(&mut self, fisher: &ModuleFisher, target: Option<&Self>, strengths: &Strengths) {
+        if strengths.b > 0.0 {
+            self.pull(Factor::B, fisher, target, strengths.b);
+            // What is kept of B is f32, and A follows what is kept.
+            for value in &mut self.b {
+                *value = f64::from(*value as f32);
+            }
+        }
+        if strengths.a > 0.0 {
+            self.pull(Factor::A, fisher, target, strengths.a);
         }
     }
 

@@ -1,10 +1,13 @@
 //! The arguments of every subcommand, with the help that explains them.
 
-use std::path::PathBuf;
+use std::{num::NonZeroU64, path::PathBuf};
 
 use clap::{Args, Parser, Subcommand};
-use finetune::{device::DeviceChoice, lora::Projection, schedule::Schedule};
+use finetune::{device::DeviceChoice, lora::Projection, model::Checkpointing, schedule::Schedule};
 
+mod bench;
+
+pub(super) use self::bench::{BenchCommand, BenchTrainArguments, Shape, Targets};
 use crate::telemetry::LogFormat;
 
 /// Fine-tunes a language model together with other institutions, without showing them your text.
@@ -43,6 +46,8 @@ pub(super) enum Command {
     Fisher(FisherArguments),
     #[command(subcommand)]
     Adapter(AdapterCommand),
+    #[command(subcommand)]
+    Bench(BenchCommand),
 }
 
 /// Takes part in a federated run
@@ -123,6 +128,23 @@ pub(super) struct TrainArguments {
     /// Strength of the anchor; 0.1 to 3 is the useful range
     #[arg(long, requires = "anchor")]
     pub(super) lambda: Option<f64>,
+    /// Evaluate the held-out text every so many steps
+    #[arg(long, value_name = "STEPS", requires = "eval")]
+    pub(super) eval_every: Option<NonZeroU64>,
+    /// Stop early after so many evaluations without a lower loss, and keep the adapter of the lowest
+    #[arg(long, value_name = "EVALUATIONS", requires = "eval_every")]
+    pub(super) patience: Option<NonZeroU64>,
+    /// File that the state of the training is kept in; the same command again goes on from it, exactly. Removed at the end
+    #[arg(long, value_name = "FILE")]
+    pub(super) checkpoint: Option<PathBuf>,
+    /// Write the checkpoint every so many steps
+    #[arg(
+        long,
+        value_name = "STEPS",
+        default_value = "50",
+        requires = "checkpoint"
+    )]
+    pub(super) checkpoint_every: NonZeroU64,
     /// Print the result as one line of JSON
     #[arg(long)]
     pub(super) json: bool,
@@ -161,6 +183,9 @@ pub(super) struct RecipeArguments {
     /// Seed of everything random: fresh factors, data order, dropout
     #[arg(long, default_value_t = 0)]
     pub(super) seed: u64,
+    /// Keep less for the backward pass: none, or block for less memory and a third more time; the result is the same
+    #[arg(long, default_value = "none", value_name = "KIND")]
+    pub(super) activation_checkpointing: Checkpointing,
 }
 
 /// Measures a model on held-out text: mean loss and perplexity over the response tokens

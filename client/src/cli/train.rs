@@ -1,6 +1,6 @@
 //! `foedus-client train`: the same trainer as in a federated run, alone.
 
-use std::{ops::ControlFlow, sync::Arc};
+use std::sync::Arc;
 
 use aggregation::{Adapter, ewc::Anchor, peft::Sidecar};
 use anyhow::Context as _;
@@ -9,7 +9,7 @@ use finetune::{
     data::Dataset,
     model::LossSum,
     recipe::Recipe,
-    train::{AnchorPull, StepReport, Trained, Trainer},
+    train::{AnchorPull, Course, Patience, Trainer},
 };
 
 use super::{
@@ -17,7 +17,7 @@ use super::{
     evaluate::{keys, measure, sentence},
     failure::Failure,
     open,
-    progress::Progress,
+    training::{Summary, Training},
 };
 use crate::adapter_folder;
 
@@ -36,31 +36,25 @@ pub(super) fn train(arguments: &TrainArguments) -> Result<(), Failure> {
         .as_deref()
         .map(|data| measure("before", &base, Some(&start), data));
     let before = before.transpose()?;
-    let (trained, seconds_rows) = steps(arguments, &base, &dataset, &start)?;
+    let course = course(arguments, &base, &dataset, start)?;
+    let mut training = Training::begin(course, arguments, held_out.as_deref())?;
+    training.run(&base)?;
+    let (adapter, summary) = training.finish()?;
     let after = held_out
         .as_deref()
-        .map(|data| measure("after", &base, Some(&trained.adapter), data));
+        .map(|data| measure("after", &base, Some(&adapter), data));
     let after = after.transpose()?;
     let sidecar = Sidecar {
         base_fingerprint: base.fingerprint,
         base_name: base.name.clone(),
     };
-    adapter_folder::write(
-        &arguments.out,
-        &trained.adapter,
-        arguments.lora.dropout,
-        &sidecar,
-    )
-    .map_err(anyhow::Error::from)?;
-    let speed = seconds_rows.1 as f64 / seconds_rows.0.max(f64::MIN_POSITIVE);
+    adapter_folder::write(&arguments.out, &adapter, arguments.lora.dropout, &sidecar)
+        .map_err(anyhow::Error::from)?;
     if arguments.json {
-        println!("{}", line(&trained, after.as_ref(), speed));
+        println!("{}", line(&adapter, &summary, after.as_ref()));
         return Ok(());
     }
-    println!(
-        "trained {} steps on {} examples at {speed:.0} tokens/s, mean loss {:.4}",
-        trained.steps, trained.examples_used, trained.mean_loss
-    );
+    println!("{}", summary.sentence());
     for (when, loss) in [("before", before), ("after", after)] {
         if let Some(loss) = loss {
             println!("{when}: {}", sentence(&loss));
@@ -71,13 +65,16 @@ pub(super) fn train(arguments: &TrainArguments) -> Result<(), Failure> {
 }
 
 /// Gives the result as one line of JSON.
-fn line(trained: &Trained, after: Option<&LossSum>, tokens_per_second: f64) -> serde_json::Value {
+fn line(adapter: &Adapter, summary: &Summary, after: Option<&LossSum>) -> serde_json::Value {
     let mut object = after.map(keys).unwrap_or_default();
-    let digest = adapter_folder::hex(&trained.adapter.sha256());
-    object.insert("adapter_sha256".to_owned(), digest.into());
-    object.insert("steps".to_owned(), trained.steps.into());
-    object.insert("tokens_per_second".to_owned(), tokens_per_second.into());
-    object.insert("train_loss".to_owned(), trained.mean_loss.into());
+    let digest = adapter_folder::hex(&adapter.sha256());
+    let mut put = |key: &str, value: serde_json::Value| object.insert(key.to_owned(), value);
+    put("adapter_sha256", digest.into());
+    put("steps", summary.steps.into());
+    put("resumed_at_step", summary.resumed_at.into());
+    put("best_step", summary.best.map(|best| best.step).into());
+    put("tokens_per_second", summary.tokens_per_second().into());
+    put("train_loss", summary.mean_loss().into());
     object.into()
 }
 
@@ -92,31 +89,22 @@ fn start(arguments: &TrainArguments, base: &BaseModel) -> Result<Adapter, Failur
     Ok(Adapter::initial(Arc::new(layout), arguments.recipe.seed))
 }
 
-/// Takes the steps with progress on stderr; gives the seconds and the tokens read beside the outcome.
-fn steps(
+/// Prepares the training from its start.
+fn course(
     arguments: &TrainArguments,
     base: &Arc<BaseModel>,
     dataset: &Arc<Dataset>,
-    start: &Adapter,
-) -> Result<(Trained, (f64, u64)), Failure> {
+    start: Adapter,
+) -> Result<Course, Failure> {
     let recipe = recipe(arguments, dataset.examples.len());
-    let total = recipe.total_steps;
-    let pull = pull(arguments, base, start)?;
-    let seed = arguments.recipe.seed;
-    let trainer = Trainer::new(Arc::clone(base), Arc::clone(dataset), recipe, seed, pull);
-    let mut trainer = trainer.map_err(anyhow::Error::from)?;
-    let mut progress = Progress::begin("training", total);
-    let mut rows = 0;
-    let trained = trainer.run(start, 0, total, &mut |report: &StepReport| {
-        rows += report.rows;
-        let speed = rows as f64 / progress.seconds().max(f64::MIN_POSITIVE);
-        let state = format!("loss {:.4}, {speed:.0} tokens/s", report.loss);
-        progress.show(report.done, report.asked, &state);
-        ControlFlow::Continue(())
+    let pull = pull(arguments, base, &start)?;
+    let (llama, dataset) = (Arc::clone(&base.llama), Arc::clone(dataset));
+    let trainer = Trainer::new(llama, dataset, recipe, arguments.recipe.seed, pull);
+    let trainer = trainer.map_err(anyhow::Error::from)?;
+    let patience = arguments.patience.map(|evaluations| Patience {
+        evaluations: evaluations.get(),
     });
-    let seconds = progress.seconds();
-    progress.end();
-    Ok((trained.map_err(anyhow::Error::from)?, (seconds, rows)))
+    Ok(Course::new(trainer, start, &base.fingerprint, patience))
 }
 
 fn recipe(arguments: &TrainArguments, examples: usize) -> Recipe {
@@ -137,6 +125,7 @@ fn recipe(arguments: &TrainArguments, examples: usize) -> Recipe {
         clip_norm: Some(given.clip_norm),
         weight_decay: given.weight_decay,
         dropout: arguments.lora.dropout,
+        checkpointing: given.activation_checkpointing,
         ..Recipe::default()
     }
 }

@@ -174,7 +174,14 @@ fn distance(one: &Adapter, other: &Adapter) -> f64 {
 fn alone(plan: &RunPlan, text: &Arc<Dataset>, pull: Option<AnchorPull>) -> Adapter {
     let recipe = recipe_of(plan);
     let steps = recipe.total_steps;
-    let mut trainer = Trainer::new(base(), Arc::clone(text), recipe, plan.seed, pull).unwrap();
+    let mut trainer = Trainer::new(
+        Arc::clone(&base().llama),
+        Arc::clone(text),
+        recipe,
+        plan.seed,
+        pull,
+    )
+    .unwrap();
     let mut go_on = |_: &_| std::ops::ControlFlow::Continue(());
     trainer
         .run(&start_adapter(), 0, steps, &mut go_on)

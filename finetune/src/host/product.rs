@@ -2,7 +2,7 @@
 //!
 //! The products themselves are the gemm crate's, the one that `burn-flex` uses. What is different is who cuts: gemm
 //! divides one product among its threads and joins them after each panel, which leaves a third of two cores idle at
-//! the shapes of an adapted decoder (`step_time` shows it). Here every tile is a product of its own on one thread, and tiles do
+//! the shapes of an adapted decoder (`foedus-client bench train` shows it). Here every tile is a product of its own on one thread, and tiles do
 //! not depend on the number of threads, so results do not either.
 //!
 //! One of the three modules with unsafe code: gemm takes pointers, and tiles of one result interleave in memory.

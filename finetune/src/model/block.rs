@@ -2,7 +2,8 @@
 //!
 //! Forward keeps the two residual inputs with one number a row, the rotated queries and keys, the values, attention's
 //! output with its normalisers, and gate and up. Normed inputs and the gated product are computed again in backward,
-//! and only where an adapter needs them.
+//! and only where an adapter needs them. With checkpointing, forward keeps only the block's input, and backward begins by
+//! computing the rest again, the last product excepted.
 
 use burn::tensor::Tensor;
 
@@ -41,10 +42,11 @@ pub(super) struct Block {
     pub(super) eps: f64,
 }
 
-/// What forward keeps for backward.
+/// What forward computed and backward reads.
 #[derive(Debug)]
 pub(super) struct Saved {
-    x_in: Tensor<2>,
+    /// The block's input: what all the rest can be computed from.
+    pub(super) x_in: Tensor<2>,
     inverse_in: Tensor<2>,
     inputs: Inputs,
     attended: Attended,
@@ -81,24 +83,27 @@ impl Block {
         layer: usize,
         x: Tensor<2>,
     ) -> (Tensor<2>, Saved) {
+        let saved = self.state(pass, layer, x);
+        let out = self.feed_output(pass, layer, &saved.x_mid, &saved.gate, &saved.up);
+        (out, saved)
+    }
+
+    /// All that backward reads, from the block's input.
+    pub(super) fn state(&self, pass: &Pass<'_>, layer: usize, x: Tensor<2>) -> Saved {
         let (inverse_in, inputs) = self.attention_inputs(pass, layer, &x);
         let attended = attention::forward(pass.kernels, &inputs, &pass.spans, self.heads);
         let x_mid = self.attention_output(pass, layer, &x, &attended.out);
-        let (out, feed) = self.feed_forward(pass, layer, &x_mid);
-        let (inverse_mid, gate, up) = feed;
-        (
-            out,
-            Saved {
-                x_in: x,
-                inverse_in,
-                inputs,
-                attended,
-                x_mid,
-                inverse_mid,
-                gate,
-                up,
-            },
-        )
+        let (inverse_mid, gate, up) = self.feed_inputs(pass, layer, &x_mid);
+        Saved {
+            x_in: x,
+            inverse_in,
+            inputs,
+            attended,
+            x_mid,
+            inverse_mid,
+            gate,
+            up,
+        }
     }
 
     /// Normed and projected: rotated queries and keys, and values.
@@ -130,20 +135,32 @@ impl Block {
         host::add(pass.kernels, out, x.clone())
     }
 
-    /// The residual stream after the feed-forward block, with the norm's inverse, gate and up.
-    pub(super) fn feed_forward(
+    /// Normed and projected: the norm's inverse, gate and up.
+    pub(super) fn feed_inputs(
         &self,
         pass: &Pass<'_>,
         layer: usize,
         x: &Tensor<2>,
-    ) -> (Tensor<2>, (Tensor<2>, Tensor<2>, Tensor<2>)) {
+    ) -> (Tensor<2>, Tensor<2>, Tensor<2>) {
         let inverse = rms_norm::inverse(pass.kernels, x, self.eps);
         let normed = rms_norm::apply(pass.kernels, x, &inverse, &self.feed_norm);
         let gate = self.project(pass, layer, Projection::Gate, &normed);
         let up = self.project(pass, layer, Projection::Up, &normed);
-        let gated = swiglu::forward(pass.kernels, &gate, &up);
+        (inverse, gate, up)
+    }
+
+    /// The residual stream after the feed-forward block.
+    pub(super) fn feed_output(
+        &self,
+        pass: &Pass<'_>,
+        layer: usize,
+        x: &Tensor<2>,
+        gate: &Tensor<2>,
+        up: &Tensor<2>,
+    ) -> Tensor<2> {
+        let gated = swiglu::forward(pass.kernels, gate, up);
         let out = self.project(pass, layer, Projection::Down, &gated);
-        (host::add(pass.kernels, out, x.clone()), (inverse, gate, up))
+        host::add(pass.kernels, out, x.clone())
     }
 
     fn linear(&self, projection: Projection) -> &Linear {

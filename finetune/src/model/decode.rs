@@ -36,7 +36,8 @@ impl Llama {
             (inputs.k, inputs.v) = cache.extend(layer, inputs.k, inputs.v);
             let attended = attention::forward(self.kernels, &inputs, &pass.spans, block.heads);
             let mid = block.attention_output(&pass, layer, &x, &attended.out);
-            (x, _) = block.feed_forward(&pass, layer, &mid);
+            let (_, gate, up) = block.feed_inputs(&pass, layer, &mid);
+            x = block.feed_output(&pass, layer, &mid, &gate, &up);
         }
         cache.advance(tokens.len());
         let last: Tensor<2> = x.narrow(0, tokens.len() - 1, 1);

@@ -11,7 +11,7 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use super::{
-    Branches, Llama, ModelError,
+    Branches, Checkpointing, Llama, ModelError,
     block::{Pass, Visitor},
 };
 use crate::{
@@ -47,7 +47,7 @@ impl Llama {
         let pass = self.pass(&batch, Branches::default());
         batch.targets = self.sample_targets(&batch, &pass, seed);
         let mut probe = FisherProbe::new(&layout, accumulator);
-        let loss = self.forward_backward(&batch, &pass, &mut probe);
+        let loss = self.forward_backward(&batch, &pass, Checkpointing::None, &mut probe);
         accumulator.finish_example(loss.tokens);
         Ok(())
     }
@@ -55,7 +55,7 @@ impl Llama {
     /// One label for each row but the last, drawn from the model's prediction there.
     fn sample_targets(&self, batch: &Batch, pass: &Pass<'_>, seed: u64) -> Vec<Target> {
         let mut random = ChaCha8Rng::seed_from_u64(seed);
-        let (hidden, _) = self.hidden(batch, pass, None);
+        let hidden = self.hidden(batch, pass);
         let rows = batch.tokens.len() - 1;
         let mut targets = Vec::with_capacity(rows);
         for start in (0..rows).step_by(ROWS_PER_CHUNK) {

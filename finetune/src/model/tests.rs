@@ -7,7 +7,7 @@ use burn::tensor::Device;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use super::{Dropout, Llama, ModelError, fisher::Marginals};
+use super::{Checkpointing, Dropout, Llama, ModelError, PassOptions, fisher::Marginals};
 use crate::{
     batch::{Batch, Target},
     config::{Architecture, LlamaConfig, RopeScaling},
@@ -155,7 +155,7 @@ fn the_gradient_of_every_factor_agrees_with_finite_differences() {
     let adapter = adapter(&weights.config, &Projection::ALL);
     let batch = batch();
     let (_, gradient) = model(&weights)
-        .loss_and_gradient(&batch, &upload(&adapter), None)
+        .loss_and_gradient(&batch, &upload(&adapter), PassOptions::default())
         .unwrap();
     let layout = adapter.layout();
     for (index, module) in layout.modules().iter().enumerate() {
@@ -193,7 +193,7 @@ fn single_entries_of_the_gradient_agree_with_finite_differences() {
     let adapter = adapter(&weights.config, &[Projection::Q, Projection::V]);
     let batch = batch();
     let (_, gradient) = model(&weights)
-        .loss_and_gradient(&batch, &upload(&adapter), None)
+        .loss_and_gradient(&batch, &upload(&adapter), PassOptions::default())
         .unwrap();
     let scale = gradient.norm() / (adapter.values().len() as f64).sqrt();
     for place in (0..adapter.values().len()).step_by(41) {
@@ -219,22 +219,25 @@ fn single_entries_of_the_gradient_agree_with_finite_differences() {
 fn both_implementations_give_the_same_gradient_under_dropout() {
     let weights = weights(config());
     let adapter = adapter(&weights.config, &Projection::ALL);
-    let dropout = Some(Dropout {
-        rate: 0.3,
-        seed: 11,
-    });
+    let dropped = PassOptions {
+        dropout: Some(Dropout {
+            rate: 0.3,
+            seed: 11,
+        }),
+        ..PassOptions::default()
+    };
     let mut llama = model(&weights);
     let (loss, one) = llama
-        .loss_and_gradient(&batch(), &upload(&adapter), dropout)
+        .loss_and_gradient(&batch(), &upload(&adapter), dropped)
         .unwrap();
     llama.kernels = Kernels::Portable;
     let (other_loss, other) = llama
-        .loss_and_gradient(&batch(), &upload(&adapter), dropout)
+        .loss_and_gradient(&batch(), &upload(&adapter), dropped)
         .unwrap();
     assert!(close(loss.nats, other_loss.nats, 1e-6));
     assert!(one.difference(&other).unwrap().norm() < 1e-5 * one.norm());
     let (plain, _) = llama
-        .loss_and_gradient(&batch(), &upload(&adapter), None)
+        .loss_and_gradient(&batch(), &upload(&adapter), PassOptions::default())
         .unwrap();
     assert!((plain.nats - loss.nats).abs() > 1e-4, "dropout did nothing");
 }
@@ -245,7 +248,7 @@ fn the_gradient_of_fewer_modules_is_that_part_of_the_gradient_of_all() {
     let llama = model(&weights);
     let all = adapter(&weights.config, &Projection::ALL);
     let (_, expected) = llama
-        .loss_and_gradient(&batch(), &upload(&all), None)
+        .loss_and_gradient(&batch(), &upload(&all), PassOptions::default())
         .unwrap();
     for kept in [
         vec![1, 2],
@@ -262,7 +265,7 @@ fn the_gradient_of_fewer_modules_is_that_part_of_the_gradient_of_all() {
             all.b_mut(module).fill(0.0);
         }
         let (_, whole) = llama
-            .loss_and_gradient(&batch(), &upload(&all), None)
+            .loss_and_gradient(&batch(), &upload(&all), PassOptions::default())
             .unwrap();
         let layout = all.layout();
         let modules = kept
@@ -276,7 +279,7 @@ fn the_gradient_of_fewer_modules_is_that_part_of_the_gradient_of_all() {
             few.b_mut(place).copy_from_slice(all.b(module));
         }
         let (_, part) = llama
-            .loss_and_gradient(&batch(), &upload(&few), None)
+            .loss_and_gradient(&batch(), &upload(&few), PassOptions::default())
             .unwrap();
         for (place, &module) in kept.iter().enumerate() {
             assert_eq!(part.a(place), whole.a(module), "A of {module} in {kept:?}");
@@ -294,7 +297,9 @@ fn packed_examples_compute_what_they_compute_alone() {
         &weights.config,
         &[Projection::Q, Projection::Down],
     ));
-    let (loss, gradient) = llama.loss_and_gradient(&packed, &factors, None).unwrap();
+    let (loss, gradient) = llama
+        .loss_and_gradient(&packed, &factors, PassOptions::default())
+        .unwrap();
     let (mut nats, mut sum) = (0.0, Adapter::zeros(Arc::clone(factors.layout())));
     for rows in &packed.segments {
         let inside = packed
@@ -311,7 +316,9 @@ fn packed_examples_compute_what_they_compute_alone() {
                 })
                 .collect(),
         };
-        let (part, gradient) = llama.loss_and_gradient(&alone, &factors, None).unwrap();
+        let (part, gradient) = llama
+            .loss_and_gradient(&alone, &factors, PassOptions::default())
+            .unwrap();
         nats += part.nats;
         sum.add(&gradient).unwrap();
     }
@@ -361,13 +368,16 @@ fn any_number_of_threads_gives_the_same_bytes() {
     let factors = upload(&adapter(&weights.config, &Projection::ALL));
     let text: Vec<u32> = (0..300).map(|i| i * 37 % 300).collect();
     let batch = Batch::of_texts(&[&text, &text[50..200], &text[7..]]);
-    let dropout = Some(Dropout { rate: 0.1, seed: 1 });
+    let dropped = PassOptions {
+        dropout: Some(Dropout { rate: 0.1, seed: 1 }),
+        ..PassOptions::default()
+    };
     let with_threads = |threads| {
         let pool = rayon::ThreadPoolBuilder::new()
             .num_threads(threads)
             .build()
             .unwrap();
-        pool.install(|| llama.loss_and_gradient(&batch, &factors, dropout).unwrap())
+        pool.install(|| llama.loss_and_gradient(&batch, &factors, dropped).unwrap())
     };
     let (loss, gradient) = with_threads(1);
     for threads in [2, 3, 7] {
@@ -378,6 +388,32 @@ fn any_number_of_threads_gives_the_same_bytes() {
             "{threads} threads"
         );
         assert_eq!(gradient.sha256(), other.sha256(), "{threads} threads");
+    }
+}
+
+#[test]
+fn checkpointing_changes_no_bit_of_the_gradient() {
+    let weights = weights(config());
+    let llama = model(&weights);
+    let dropout = Some(Dropout {
+        rate: 0.3,
+        seed: 11,
+    });
+    let gradient = |targets: &[Projection], checkpointing| {
+        let options = PassOptions {
+            dropout,
+            checkpointing,
+        };
+        let factors = upload(&adapter(&weights.config, targets));
+        llama
+            .loss_and_gradient(&batch(), &factors, options)
+            .unwrap()
+    };
+    for targets in [&Projection::ALL[..], &[Projection::V]] {
+        let (loss, kept) = gradient(targets, Checkpointing::None);
+        let (again_loss, again) = gradient(targets, Checkpointing::Block);
+        assert_eq!(loss, again_loss);
+        assert_eq!(kept.sha256(), again.sha256());
     }
 }
 

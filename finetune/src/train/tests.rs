@@ -10,6 +10,7 @@ use aggregation::{Adapter, ewc};
 
 use super::{fixture, *};
 use crate::{
+    base::BaseModel,
     data::Record,
     fisher::fisher,
     generate::{Sampling, generate},
@@ -24,7 +25,14 @@ fn base() -> Arc<BaseModel> {
 }
 
 fn on(data: &Arc<Dataset>, recipe: Recipe, seed: u64, pull: Option<AnchorPull>) -> Trainer {
-    Trainer::new(base(), Arc::clone(data), recipe, seed, pull).unwrap()
+    Trainer::new(
+        Arc::clone(&base().llama),
+        Arc::clone(data),
+        recipe,
+        seed,
+        pull,
+    )
+    .unwrap()
 }
 
 /// All steps of the recipe from the fresh adapter.
@@ -293,9 +301,85 @@ fn nothing_to_train_on_is_named() {
         source: PathBuf::from("empty.jsonl"),
         truncated: 0,
     };
-    let error = Trainer::new(base(), Arc::new(empty), fixture::recipe(), SEED, None).unwrap_err();
+    let error = Trainer::new(
+        Arc::clone(&base().llama),
+        Arc::new(empty),
+        fixture::recipe(),
+        SEED,
+        None,
+    )
+    .unwrap_err();
     assert_eq!(
         error.to_string(),
         "empty.jsonl holds no example to train on"
+    );
+}
+
+fn course(recipe: Recipe, patience: Option<Patience>) -> Course {
+    let base = base();
+    let trainer = on(&fixture::texts(&base), recipe, SEED, Some(pull(0.5)));
+    Course::new(
+        trainer,
+        fixture::adapter(&base),
+        &base.fingerprint,
+        patience,
+    )
+}
+
+#[test]
+fn training_resumed_after_any_step_gives_the_same_bytes() {
+    let patience = Some(Patience { evaluations: 9 });
+    // Losses that make the third evaluation the best: what is kept must survive, too.
+    let losses = |step: u64| (step as f64 - 3.0).abs();
+    let mut whole = course(fixture::recipe(), patience);
+    let mut states = vec![whole.checkpoint()];
+    while whole.steps_left() > 0 {
+        whole.advance(1, &mut go_on).unwrap();
+        whole.judge(losses(whole.step()));
+        states.push(whole.checkpoint());
+    }
+    let last = whole.adapter().sha256();
+    let kept = whole.finish().sha256();
+    assert_ne!(last, kept);
+    for (step, state) in states.iter().enumerate() {
+        let mut again = course(fixture::recipe(), patience);
+        again.resume(state).unwrap();
+        assert_eq!(again.step(), step as u64);
+        while again.steps_left() > 0 {
+            again.advance(1, &mut go_on).unwrap();
+            again.judge(losses(again.step()));
+        }
+        assert_eq!(again.adapter().sha256(), last, "resumed after {step}");
+        assert_eq!(again.finish().sha256(), kept, "resumed after {step}");
+    }
+}
+
+#[test]
+fn early_stopping_ends_the_course_and_gives_the_best_adapter() {
+    let mut course = course(fixture::recipe(), Some(Patience { evaluations: 2 }));
+    let mut best = None;
+    for loss in [3.0, 2.0, 2.5, 2.6] {
+        course.advance(1, &mut go_on).unwrap();
+        if course.judge(loss) == Verdict::Improved {
+            best = Some(course.adapter().sha256());
+        }
+    }
+    assert_eq!(course.steps_left(), 0);
+    assert_eq!(course.step(), 4);
+    assert_eq!(course.best(), Some(Best { step: 2, loss: 2.0 }));
+    assert_eq!(Some(course.finish().sha256()), best);
+}
+
+#[test]
+fn checkpoint_of_another_training_is_refused_and_says_what_differs() {
+    let state = course(fixture::recipe(), None).checkpoint();
+    let faster = Recipe {
+        learning_rate: 2e-2,
+        ..fixture::recipe()
+    };
+    let refused = course(faster, None).resume(&state).unwrap_err();
+    assert_eq!(
+        refused.to_string(),
+        "it belongs to another training: its learning_rate is 0.01, here it is 0.02"
     );
 }

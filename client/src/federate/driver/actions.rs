@@ -142,10 +142,9 @@ impl Driver {
             }
             Some(_) | None => None,
         };
-        let (base, dataset) = (Arc::clone(&self.base), Arc::clone(dataset));
         Ok(Trainer::new(
-            base,
-            dataset,
+            Arc::clone(&self.base.llama),
+            Arc::clone(dataset),
             terms.recipe.clone(),
             plan.plan().seed,
             pull,

@@ -1,0 +1,102 @@
+//! The arguments of `foedus-client bench`.
+
+use std::{path::PathBuf, str::FromStr};
+
+use clap::{Args, Subcommand, ValueEnum};
+use finetune::{
+    device::DeviceChoice,
+    lora::{Projection, UnknownProjection},
+    model::Checkpointing,
+};
+
+/// Measures this machine
+#[derive(Debug, Subcommand)]
+pub(in crate::cli) enum BenchCommand {
+    Train(BenchTrainArguments),
+}
+
+/// Times training steps on random weights of a known shape
+///
+/// Nothing is read or written but the file of --examples. benches/compare runs it beside PyTorch and PEFT.
+#[derive(Debug, Args)]
+pub(in crate::cli) struct BenchTrainArguments {
+    /// Shape of the base model
+    #[arg(long, default_value = "smollm2-135m")]
+    pub(in crate::cli) shape: Shape,
+    /// Rank of the factors A and B
+    #[arg(long, default_value_t = 16)]
+    pub(in crate::cli) rank: usize,
+    /// Adapted projections: q, k, v, o, gate, up, down, or all
+    #[arg(long, default_value = "q,v", value_name = "NAMES")]
+    pub(in crate::cli) targets: Targets,
+    /// Examples of a step
+    #[arg(long, default_value_t = 2)]
+    pub(in crate::cli) batch: usize,
+    /// Tokens of an example
+    #[arg(long, default_value_t = 256)]
+    pub(in crate::cli) seq: usize,
+    /// Examples to step through instead of random ones, one JSON object a line: {"tokens": [..], "response_from": 3}
+    #[arg(long, value_name = "FILE")]
+    pub(in crate::cli) examples: Option<PathBuf>,
+    /// Share of the adapter's inputs dropped
+    #[arg(long, default_value_t = 0.0)]
+    pub(in crate::cli) dropout: f64,
+    /// Counted steps; two more warm up
+    #[arg(long, default_value_t = 6)]
+    pub(in crate::cli) steps: u64,
+    /// Where to compute: auto, cpu or cuda:N
+    #[arg(long, default_value = "auto", value_name = "DEVICE")]
+    pub(in crate::cli) device: DeviceChoice,
+    /// What forward keeps for backward: none (everything) or block (inputs of blocks)
+    #[arg(long, default_value = "none", value_name = "KIND")]
+    pub(in crate::cli) activation_checkpointing: Checkpointing,
+    /// Print the result as one line of JSON
+    #[arg(long)]
+    pub(in crate::cli) json: bool,
+}
+
+/// Decoders whose speed can be measured without their weights.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(in crate::cli) enum Shape {
+    /// Two layers of width 32, for a try
+    Tiny,
+    /// SmolLM2-135M
+    #[value(name = "smollm2-135m")]
+    Smollm2_135m,
+    /// Llama 3.2 1B
+    #[value(name = "llama-3.2-1b")]
+    Llama3_2_1b,
+    /// Llama 3.1 8B
+    #[value(name = "llama-3.1-8b")]
+    Llama3_1_8b,
+}
+
+impl Shape {
+    pub(in crate::cli) fn name(self) -> String {
+        let value = self.to_possible_value().expect("no shape is hidden");
+        value.get_name().to_owned()
+    }
+}
+
+/// Projections by their short or full names, in the order of a block.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::cli) struct Targets(pub(in crate::cli) Vec<Projection>);
+
+impl FromStr for Targets {
+    type Err = UnknownProjection;
+
+    fn from_str(text: &str) -> Result<Self, UnknownProjection> {
+        if text == "all" {
+            return Ok(Self(Projection::ALL.to_vec()));
+        }
+        let named = |name: &str| {
+            name.parse()
+                .or_else(|refused| format!("{name}_proj").parse().map_err(|_| refused))
+        };
+        let named: Vec<Projection> = text.split(',').map(named).collect::<Result<_, _>>()?;
+        let ordered = Projection::ALL
+            .into_iter()
+            .filter(|known| named.contains(known));
+        Ok(Self(ordered.collect()))
+    }
+}

@@ -1,0 +1,211 @@
+//! The stretches of a training alone: steps, then an evaluation or a checkpoint, then steps again.
+
+use std::{
+    fs,
+    io::{ErrorKind, Write as _},
+    ops::ControlFlow,
+    path::{Path, PathBuf},
+};
+
+use aggregation::Adapter;
+use anyhow::Context as _;
+use finetune::{
+    base::BaseModel,
+    data::Dataset,
+    train::{Best, Course, StepReport, Verdict},
+};
+
+use super::{
+    arguments::TrainArguments, evaluate::measure, failure::Failure, open, progress::Progress,
+};
+
+/// A training under way.
+pub(super) struct Training<'a> {
+    course: Course,
+    held_out: Option<(&'a Dataset, u64)>,
+    checkpoint: Option<(PathBuf, u64)>,
+    summary: Summary,
+}
+
+/// What this process's part of a training came to.
+#[derive(Debug, Default)]
+pub(super) struct Summary {
+    /// Steps of the whole training, those of an earlier process included.
+    pub(super) steps: u64,
+    /// The step that this process began with.
+    pub(super) resumed_at: u64,
+    /// The best evaluation, where early stopping looked for it.
+    pub(super) best: Option<Best>,
+    seconds: f64,
+    rows: u64,
+    tokens: u64,
+    nats: f64,
+}
+
+impl Summary {
+    pub(super) fn tokens_per_second(&self) -> f64 {
+        self.rows as f64 / self.seconds.max(f64::MIN_POSITIVE)
+    }
+
+    /// Nats per response token over the steps of this process; 0 if there were none.
+    pub(super) fn mean_loss(&self) -> f64 {
+        self.nats / self.tokens.max(1) as f64
+    }
+
+    pub(super) fn sentence(&self) -> String {
+        let mut sentence = format!(
+            "trained {} steps at {:.0} tokens/s, mean loss {:.4}",
+            self.steps,
+            self.tokens_per_second(),
+            self.mean_loss()
+        );
+        if self.resumed_at > 0 {
+            sentence += &format!("; resumed at step {}", self.resumed_at);
+        }
+        if let Some(best) = self.best {
+            sentence += &format!(
+                "; lowest held-out loss {:.4} after step {}, whose adapter is kept",
+                best.loss, best.step
+            );
+        }
+        sentence
+    }
+}
+
+impl<'a> Training<'a> {
+    /// Begins, or goes on from the checkpoint if its file is there.
+    pub(super) fn begin(
+        mut course: Course,
+        arguments: &TrainArguments,
+        held_out: Option<&'a Dataset>,
+    ) -> Result<Self, Failure> {
+        if let Some(file) = &arguments.checkpoint {
+            open::parent_of(file)?;
+            resume(&mut course, file)?;
+        }
+        let every = arguments.eval_every;
+        let checkpoint = arguments.checkpoint.clone();
+        Ok(Self {
+            held_out: held_out.zip(every.map(std::num::NonZeroU64::get)),
+            checkpoint: checkpoint.map(|file| (file, arguments.checkpoint_every.get())),
+            summary: Summary {
+                resumed_at: course.step(),
+                ..Summary::default()
+            },
+            course,
+        })
+    }
+
+    /// Takes all steps left, with progress on stderr.
+    pub(super) fn run(&mut self, base: &BaseModel) -> Result<(), Failure> {
+        while self.course.steps_left() > 0 {
+            let stretch = self.stretch();
+            self.advance(stretch)?;
+            let step = self.course.step();
+            if let Some((data, every)) = self.held_out
+                && (step.is_multiple_of(every) || self.course.steps_left() == 0)
+            {
+                let loss = measure("held out", base, Some(self.course.adapter()), data)?.mean();
+                match self.course.judge(loss) {
+                    Verdict::Improved => tracing::info!(step, loss, "held-out loss"),
+                    Verdict::Waiting(since) => {
+                        tracing::info!(step, loss, since, "held-out loss: no improvement");
+                    }
+                    Verdict::Stop => tracing::info!(step, loss, "held-out loss: stopping early"),
+                }
+            }
+            if let Some((file, every)) = &self.checkpoint
+                && step.is_multiple_of(*every)
+            {
+                store(file, &self.course.checkpoint())?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Steps until the next evaluation or checkpoint.
+    fn stretch(&self) -> u64 {
+        let step = self.course.step();
+        let evaluation = self.held_out.map(|(_, every)| every);
+        let checkpoint = self.checkpoint.as_ref().map(|(_, every)| *every);
+        let to_next = [evaluation, checkpoint]
+            .into_iter()
+            .flatten()
+            .map(|every| every - step % every);
+        to_next.min().unwrap_or(u64::MAX)
+    }
+
+    fn advance(&mut self, steps: u64) -> Result<(), Failure> {
+        let Self {
+            course, summary, ..
+        } = self;
+        let end = course.step() + course.steps_left();
+        let mut progress = Progress::begin("training", end);
+        let mut rows = 0;
+        let trained = course.advance(steps, &mut |report: &StepReport| {
+            rows += report.rows;
+            let speed = rows as f64 / progress.seconds().max(f64::MIN_POSITIVE);
+            let state = format!("loss {:.4}, {speed:.0} tokens/s", report.loss);
+            progress.show(report.step + 1, end, &state);
+            ControlFlow::Continue(())
+        });
+        summary.seconds += progress.seconds();
+        progress.end();
+        let trained = trained.map_err(anyhow::Error::from)?;
+        summary.rows += rows;
+        summary.tokens += trained.tokens;
+        summary.nats += trained.mean_loss * trained.tokens as f64;
+        Ok(())
+    }
+
+    /// Ends: the adapter to keep, and what happened. The checkpoint has done its work and is removed.
+    pub(super) fn finish(self) -> Result<(Adapter, Summary), Failure> {
+        let mut summary = self.summary;
+        summary.steps = self.course.step();
+        summary.best = self.course.best();
+        if let Some((file, _)) = &self.checkpoint {
+            match fs::remove_file(file) {
+                Err(error) if error.kind() != ErrorKind::NotFound => {
+                    let what = || format!("cannot remove {}", file.display());
+                    return Err(anyhow::Error::from(error).context(what()).into());
+                }
+                _ => {}
+            }
+        }
+        Ok((self.course.finish(), summary))
+    }
+}
+
+fn resume(course: &mut Course, file: &Path) -> Result<(), Failure> {
+    let bytes = match fs::read(file) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        read => read.with_context(|| format!("cannot read {}", file.display()))?,
+    };
+    course.resume(&bytes).with_context(|| {
+        let file = file.display();
+        format!("cannot go on from {file}; move it away to begin anew")
+    })?;
+    tracing::info!(step = course.step(), "going on from {}", file.display());
+    Ok(())
+}
+
+/// Writes the whole file or leaves what was there: under another name first, durable before it is renamed.
+fn store(file: &Path, bytes: &[u8]) -> Result<(), Failure> {
+    let mut fresh = file.as_os_str().to_owned();
+    fresh.push(".new");
+    let fresh = PathBuf::from(fresh);
+    let write = || {
+        let mut opened = fs::File::create(&fresh)?;
+        opened.write_all(bytes)?;
+        opened.sync_all()?;
+        fs::rename(&fresh, file)?;
+        match file
+            .parent()
+            .filter(|folder| !folder.as_os_str().is_empty())
+        {
+            Some(folder) => fs::File::open(folder)?.sync_all(),
+            None => Ok(()),
+        }
+    };
+    Ok(write().with_context(|| format!("cannot write the checkpoint {}", file.display()))?)
+}
