@@ -10,6 +10,7 @@ use rayon::prelude::*;
 
 pub(crate) mod exp;
 pub(crate) mod lanes;
+mod panel;
 pub(crate) mod product;
 pub(crate) mod tile;
 

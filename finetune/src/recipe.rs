@@ -92,7 +92,9 @@ impl Recipe {
 
     /// Gives the fields that the result depends on, by name: two recipes with equal facts train the same.
     pub fn facts(&self) -> BTreeMap<String, String> {
-        let clip_norm = self.clip_norm.map_or("none".to_owned(), |n| n.to_string());
+        let clip_norm = self
+            .clip_norm
+            .map_or_else(|| "none".to_owned(), |norm| norm.to_string());
         let facts = [
             ("learning_rate", self.learning_rate.to_string()),
             ("schedule", self.schedule.to_string()),

@@ -4,6 +4,7 @@ mod documents;
 mod files;
 mod identity;
 mod run;
+mod training;
 
 use tests::Programs;
 

@@ -24,6 +24,9 @@ fn commands_of_the_documentation_are_accepted() {
         "foedus-client run --config client.toml --check",
         "foedus-client train --model m --data d.jsonl --eval e.jsonl --out o --json",
         "foedus-client train --model m --data d.jsonl --out o --anchor a.safetensors --lambda 0.3",
+        "foedus-client train --model m --data d.jsonl --eval e.jsonl --out o --eval-every 20 --patience 3 --checkpoint c --checkpoint-every 10",
+        "foedus-client bench train --shape llama-3.2-1b --rank 16 --targets all --batch 8 --seq 512 --device cpu --json",
+        "foedus-client bench train --targets q,v --activation-checkpointing block --examples e.jsonl",
         "foedus-client evaluate --model m --adapter a --data d.jsonl --json",
         "foedus-client generate --model m --prompt hello --temperature 0.8 --top-p 0.9 --seed 3",
         "foedus-client fisher --model m --data general.jsonl --out anchor.safetensors",
@@ -51,6 +54,19 @@ fn target_modules_are_a_list_and_strangers_are_named() {
     assert_eq!(names, ["q_proj", "down_proj"]);
     let refused = parse(&format!("{line} lm_head")).unwrap_err().to_string();
     assert!(refused.contains("lm_head"), "{refused}");
+}
+
+#[test]
+fn patience_needs_evaluations_and_they_need_held_out_text() {
+    let line = "foedus-client train --model m --data d --out o";
+    for missing in ["--patience 3", "--eval-every 5", "--checkpoint-every 5"] {
+        let refused = parse(&format!("{line} {missing}")).unwrap_err();
+        assert_eq!(
+            refused.kind(),
+            ErrorKind::MissingRequiredArgument,
+            "{missing}"
+        );
+    }
 }
 
 #[test]

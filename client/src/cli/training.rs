@@ -118,6 +118,7 @@ impl<'a> Training<'a> {
                 && step.is_multiple_of(*every)
             {
                 store(file, &self.course.checkpoint())?;
+                tracing::info!(step, "checkpoint written");
             }
         }
         Ok(())

@@ -1,14 +1,16 @@
-//! Matrix products on slices, cut into tiles of the result at fixed places.
+//! Matrix products on slices: large ones by panels, the others by the gemm crate in tiles at fixed places.
 //!
-//! The products themselves are the gemm crate's, the one that `burn-flex` uses. What is different is who cuts: gemm
-//! divides one product among its threads and joins them after each panel, which leaves a third of two cores idle at
-//! the shapes of an adapted decoder (`foedus-client bench train` shows it). Here every tile is a product of its own on one thread, and tiles do
-//! not depend on the number of threads, so results do not either.
+//! What suits [`panel`] goes there. The rest (narrow, or with a transposed left side) is gemm's, the crate that `burn-flex`
+//! uses, but cut by us: gemm divides one product among its threads and joins them after each panel, which leaves a third of
+//! two cores idle at the shapes of an adapted decoder. Here every tile is a product of its own on one thread, and neither
+//! way's results depend on the number of threads.
 //!
 //! One of the three modules with unsafe code: gemm takes pointers, and tiles of one result interleave in memory.
 
 use gemm::Parallelism;
 use rayon::prelude::*;
+
+use super::panel;
 
 /// Most rows and columns of a tile: its operands fit the second-level cache at the widths of small models.
 const TILE_ROWS: usize = 256;
@@ -21,11 +23,11 @@ const CUT_FROM: usize = 1 << 18;
 /// A matrix to be multiplied: row-major values, or their transpose.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Operand<'a> {
-    values: &'a [f32],
-    rows: usize,
-    columns: usize,
-    row_stride: usize,
-    column_stride: usize,
+    pub(super) values: &'a [f32],
+    pub(super) rows: usize,
+    pub(super) columns: usize,
+    pub(super) row_stride: usize,
+    pub(super) column_stride: usize,
 }
 
 impl<'a> Operand<'a> {
@@ -69,8 +71,10 @@ impl<'a> Operand<'a> {
 /// `scale * left * right`, row-major.
 pub(crate) fn multiply(left: Operand<'_>, right: Operand<'_>, scale: f32) -> Vec<f32> {
     let count = left.rows * right.columns;
-    if left.columns == 0 {
-        return vec![0.0; count];
+    if left.columns == 0 || panel::suits(left, right) {
+        let mut out = vec![0.0; count];
+        multiply_add(left, right, scale, &mut out);
+        return out;
     }
     let mut out = Vec::with_capacity(count);
     let target = Target {
@@ -96,6 +100,10 @@ pub(crate) fn multiply_add(left: Operand<'_>, right: Operand<'_>, scale: f32, ou
         left.rows * right.columns,
         "the sum has the shape of the product"
     );
+    if panel::suits(left, right) {
+        assert_eq!(left.columns, right.rows, "inner widths agree");
+        return panel::multiply_add(left, right, scale, out);
+    }
     let target = Target {
         start: out.as_mut_ptr(),
         keep: true,
@@ -247,6 +255,8 @@ mod tests {
             (257, 33, 193),
             (600, 16, 400),
             (16, 300, 577),
+            (19, 800, 1700),
+            (16, 16, 96),
         ];
         for (rows, inner, columns) in shapes {
             let (a, b) = (values(rows * inner, 0.37), values(inner * columns, 0.73));

@@ -54,24 +54,24 @@ impl FromStr for Checkpointing {
 /// What one block kept.
 #[derive(Debug)]
 pub(super) enum Kept {
-    State(Saved),
+    State(Box<Saved>),
     /// `[rows, hidden]`.
-    Input(Tensor<2>),
+    Input(Box<Tensor<2>>),
 }
 
 impl Kept {
     pub(super) fn new(saved: Saved, checkpointing: Checkpointing) -> Self {
         match checkpointing {
-            Checkpointing::None => Self::State(saved),
-            Checkpointing::Block => Self::Input(saved.x_in),
+            Checkpointing::None => Self::State(Box::new(saved)),
+            Checkpointing::Block => Self::Input(Box::new(saved.x_in)),
         }
     }
 
     /// The state that backward reads.
     pub(super) fn state(self, block: &Block, pass: &Pass<'_>, layer: usize) -> Saved {
         match self {
-            Self::State(saved) => saved,
-            Self::Input(x) => block.state(pass, layer, x),
+            Self::State(saved) => *saved,
+            Self::Input(x) => block.state(pass, layer, *x),
         }
     }
 }

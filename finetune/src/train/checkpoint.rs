@@ -130,7 +130,9 @@ impl Checkpoint {
         for key in keys {
             let (found, wanted) = (self.identity.get(key), expected.get(key));
             if found != wanted {
-                let text = |value: Option<&String>| value.map_or("absent".to_owned(), Clone::clone);
+                let text = |value: Option<&String>| {
+                    value.map_or_else(|| "absent".to_owned(), Clone::clone)
+                };
                 return Err(CheckpointError::Other {
                     what: key.clone(),
                     found: text(found),

@@ -43,7 +43,7 @@ impl Course {
         put("adapter layout", hex(&start.layout().digest()));
         put(
             "patience",
-            patience.map_or("none".to_owned(), |p| p.evaluations.to_string()),
+            patience.map_or_else(|| "none".to_owned(), |p| p.evaluations.to_string()),
         );
         Self {
             trainer,

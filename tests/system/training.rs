@@ -1,0 +1,91 @@
+//! Training alone, as a process: killed and resumed, and stopped early.
+
+use std::fs;
+
+use tests::{Federation, Program};
+
+use crate::PROGRAMS;
+
+/// Enough steps of the tiny model that a kill falls between them.
+const TRAIN: &[&str] = &[
+    "train",
+    "--model",
+    "model",
+    "--data",
+    "hospital-a.jsonl",
+    "--device",
+    "cpu",
+    "--steps",
+    "120",
+    "--batch-examples",
+    "2",
+    "--json",
+];
+
+fn arguments<'a>(more: &[&'a str]) -> Vec<&'a str> {
+    [TRAIN, more].concat()
+}
+
+/// The line of JSON that the command ends with.
+fn result(text: &str) -> serde_json::Value {
+    let line = text.lines().find(|line| line.starts_with('{'));
+    serde_json::from_str(line.unwrap_or_else(|| panic!("no result in: {text}"))).unwrap()
+}
+
+#[test]
+fn a_killed_training_goes_on_to_the_same_bytes() {
+    let federation = Federation::create(PROGRAMS, &["hospital-a"]);
+    let whole = federation.client(&arguments(&["--out", "whole"]));
+    let kept = ["--checkpoint", "state", "--checkpoint-every", "1"];
+    let again = arguments(&[&["--out", "again", "--log", "info"], &kept[..]].concat());
+    let killed = Program::start(PROGRAMS.client, federation.path(), &again);
+    killed.wait_for("checkpoint written");
+    killed.kill();
+    assert!(!federation.file("again").exists());
+    let resumed = federation.client(&again);
+    let (whole, resumed) = (result(&whole.text), result(&resumed.text));
+    assert!(resumed["resumed_at_step"].as_u64() > Some(0), "{resumed}");
+    assert_eq!(resumed["adapter_sha256"], whole["adapter_sha256"]);
+    assert!(!federation.file("state").exists());
+}
+
+#[test]
+fn a_checkpoint_that_is_damaged_or_of_another_training_is_refused_and_kept() {
+    let federation = Federation::create(PROGRAMS, &["hospital-a"]);
+    fs::write(federation.file("state"), b"no checkpoint").unwrap();
+    let refused = federation.client(&arguments(&["--out", "out", "--checkpoint", "state"]));
+    assert_eq!(refused.code, Some(1), "{}", refused.text);
+    assert!(
+        refused.text.contains("cannot go on from state"),
+        "{}",
+        refused.text
+    );
+    assert_eq!(
+        fs::read(federation.file("state")).unwrap(),
+        b"no checkpoint"
+    );
+}
+
+#[test]
+fn patience_ends_a_training_that_no_longer_helps() {
+    let federation = Federation::create(PROGRAMS, &["hospital-a"]);
+    // Held-out text of another kind: what is learned cannot help it for long.
+    federation.write("other.jsonl", "{\"text\": \"0123456789 0123456789\"}\n");
+    let options = [
+        "--out",
+        "out",
+        "--eval",
+        "other.jsonl",
+        "--eval-every",
+        "2",
+        "--patience",
+        "2",
+        "--learning-rate",
+        "0.05",
+    ];
+    let stopped = federation.client(&arguments(&options));
+    let result = result(&stopped.text);
+    let (best, steps) = (&result["best_step"], &result["steps"]);
+    assert!(steps.as_u64() < Some(120), "{result}");
+    assert_eq!(best.as_u64().unwrap() + 4, steps.as_u64().unwrap());
+}
