@@ -184,7 +184,10 @@ fn dataset(arguments: &BenchTrainArguments, config: &LlamaConfig) -> Result<Data
     Ok(Dataset {
         examples,
         digest: [0; 32],
-        source: arguments.examples.clone().unwrap_or("random tokens".into()),
+        source: arguments
+            .examples
+            .clone()
+            .unwrap_or_else(|| "random tokens".into()),
         truncated: 0,
     })
 }
