@@ -29,7 +29,8 @@ fn arguments<'a>(more: &[&'a str]) -> Vec<&'a str> {
 /// The line of JSON that the command ends with.
 fn result(text: &str) -> serde_json::Value {
     let line = text.lines().find(|line| line.starts_with('{'));
-    serde_json::from_str(line.unwrap_or_else(|| panic!("no result in: {text}"))).unwrap()
+    let line = line.unwrap_or_else(|| panic!("no result in: {text}"));
+    serde_json::from_str(line).expect("the result is one line of JSON")
 }
 
 #[test]
