@@ -11,7 +11,7 @@ mod tests;
 
 use std::path::{Path, PathBuf};
 
-use finetune::device::DeviceChoice;
+use finetune::{device::DeviceChoice, model::Checkpointing, precision::BasePrecision};
 use protocol::{participant::Patience, quic::TlsFiles};
 use serde::Deserialize;
 
@@ -30,6 +30,10 @@ struct RawConfig {
     out: PathBuf,
     #[serde(default)]
     device: Option<String>,
+    #[serde(default)]
+    base_precision: Option<String>,
+    #[serde(default)]
+    activation_checkpointing: Option<String>,
     tls: RawTls,
     #[serde(default)]
     share: Share,
@@ -114,6 +118,10 @@ pub struct Config {
     pub out: PathBuf,
     /// The device to train on.
     pub device: DeviceChoice,
+    /// How the base is kept there.
+    pub base_precision: BasePrecision,
+    /// What training keeps between forward and backward.
+    pub checkpointing: Checkpointing,
     /// Certificate, key, authority and revocation list.
     pub tls: TlsFiles,
     /// What may leave the site.
@@ -235,11 +243,13 @@ impl Config {
             let rule = "write it as \"host:port\", such as \"foedus.example.org:4433\"".to_owned();
             return refuse("server", format!("{:?}", raw.server), rule);
         }
-        let choice = raw.device.unwrap_or_else(|| "auto".to_owned());
-        let device = match choice.parse::<DeviceChoice>() {
-            Ok(device) => device,
-            Err(reason) => return refuse("device", format!("{choice:?}"), reason.to_string()),
-        };
+        let device = named(raw.device.as_deref(), "device", path)?;
+        let base_precision = named(raw.base_precision.as_deref(), "base_precision", path)?;
+        let checkpointing = named(
+            raw.activation_checkpointing.as_deref(),
+            "activation_checkpointing",
+            path,
+        )?;
         let patience = Patience {
             first_pause: raw.connection.first_pause.0,
             longest_pause: raw.connection.longest_pause.0,
@@ -266,6 +276,8 @@ impl Config {
             data: folder.join(raw.data),
             out: folder.join(raw.out),
             device,
+            base_precision,
+            checkpointing,
             tls: TlsFiles {
                 certificate: folder.join(raw.tls.certificate),
                 key: folder.join(raw.tls.key),
@@ -282,6 +294,24 @@ impl Config {
 
 /// The largest transfer that is taken in unless the configuration says otherwise: an adapter of 512 million values.
 pub const TRANSFER_MAX: Bytes = Bytes(2 << 30);
+
+/// Reads a value that has a name; without one it is the default.
+fn named<T>(written: Option<&str>, key: &'static str, path: &Path) -> Result<T, ConfigError>
+where
+    T: std::str::FromStr<Err: std::fmt::Display> + Default,
+{
+    let Some(written) = written else {
+        return Ok(T::default());
+    };
+    written
+        .parse()
+        .map_err(|reason: T::Err| ConfigError::Value {
+            path: path.to_owned(),
+            key,
+            found: format!("{written:?}"),
+            rule: reason.to_string(),
+        })
+}
 
 fn default_out() -> PathBuf {
     PathBuf::from("adapter")

@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, sync::Arc};
 
-use finetune::data::Dataset;
+use finetune::{data::Dataset, model::Checkpointing};
 use protocol::{
     participant::Patience,
     quic::{Limits, TlsMaterial},
@@ -24,6 +24,8 @@ pub struct Settings {
     pub patience: Patience,
     /// The largest transfer that is taken in, in bytes.
     pub transfer_bytes_max: u64,
+    /// What training keeps between forward and backward: memory against time, the result is the same.
+    pub checkpointing: Checkpointing,
     /// Program and version, as the server's log will name it.
     pub software: String,
 }
@@ -38,6 +40,7 @@ impl Settings {
             share_train_loss: false,
             patience: Patience::default(),
             transfer_bytes_max: crate::config::TRANSFER_MAX.0,
+            checkpointing: Checkpointing::None,
             software: concat!("foedus-client ", env!("CARGO_PKG_VERSION")).to_owned(),
         }
     }

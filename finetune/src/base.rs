@@ -5,6 +5,7 @@ use crate::error::LoadError;
 use crate::gguf::GgufFile;
 use crate::lora::LoraConfig;
 use crate::model::Llama;
+use crate::precision::BasePrecision;
 use crate::tokenizer::Tokenizer;
 use crate::weights::{SafetensorsFolder, WeightSource};
 use aggregation::AdapterLayout;
@@ -112,12 +113,12 @@ impl BaseFiles {
         })
     }
 
-    /// Copies the weights to a device.
+    /// Brings the weights to a device.
     ///
     /// # Errors
     /// [`LoadError`] with the tensor.
-    pub fn load(self, device: &Device) -> Result<BaseModel, LoadError> {
-        let llama = Llama::from_weights(&*self.weights, device)?;
+    pub fn load(self, device: &Device, precision: BasePrecision) -> Result<BaseModel, LoadError> {
+        let llama = Llama::from_weights(&*self.weights, device, precision)?;
         Ok(BaseModel {
             llama: Arc::new(llama),
             tokenizer: self.tokenizer,
@@ -137,12 +138,12 @@ impl BaseFiles {
 }
 
 impl BaseModel {
-    /// Opens a Hugging Face folder or a `.gguf` file and copies its weights to a device.
+    /// Opens a Hugging Face folder or a `.gguf` file and brings its weights to a device in the usual precision.
     ///
     /// # Errors
     /// [`LoadError`] with the file and tensor.
     pub fn open(path: &Path, device: &Device) -> Result<Self, LoadError> {
-        BaseFiles::open(path)?.load(device)
+        BaseFiles::open(path)?.load(device, BasePrecision::Auto)
     }
 
     /// Lays an adapter out for this model.

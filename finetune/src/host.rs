@@ -8,6 +8,7 @@ use burn::tensor::{Device, Tensor, TensorData};
 use burn_flex::{Flex, FlexTensor};
 use rayon::prelude::*;
 
+pub(crate) mod compressed;
 pub(crate) mod exp;
 pub(crate) mod lanes;
 mod panel;

@@ -21,6 +21,7 @@ pub mod hub;
 pub mod lora;
 pub mod mapped_file;
 pub mod model;
+pub mod precision;
 pub mod random_weights;
 pub mod recipe;
 pub mod schedule;

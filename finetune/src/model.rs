@@ -18,11 +18,12 @@ use crate::{
     ops::{
         attention::Span,
         cross_entropy::{self, Want},
-        product::{Side, product},
+        frozen::Frozen,
         rms_norm,
         rope::Angles,
         rows,
     },
+    precision::BasePrecision,
     weights::WeightSource,
 };
 
@@ -31,6 +32,7 @@ mod branches;
 mod checkpointing;
 mod decode;
 mod error;
+mod example_gradients;
 mod fisher;
 mod gradient;
 mod load;
@@ -98,21 +100,25 @@ pub struct Llama {
     /// Rotary frequencies, scaling included.
     frequencies: Vec<f64>,
     /// `[vocabulary, hidden]`.
-    embedding: Tensor<2>,
+    embedding: Frozen,
     blocks: Vec<Block>,
     /// `[1, hidden]`.
     norm: Tensor<2>,
     /// `[vocabulary, hidden]`; the embedding itself where they are tied.
-    head: Tensor<2>,
+    head: Frozen,
 }
 
 impl Llama {
-    /// Copies the weights to a device, one tensor at a time.
+    /// Brings the weights to a device in the form they are kept in, one tensor at a time.
     ///
     /// # Errors
     /// [`LoadError`] if a tensor is missing, of another shape or unreadable.
-    pub fn from_weights(source: &dyn WeightSource, device: &Device) -> Result<Self, LoadError> {
-        load::load(source, device)
+    pub fn from_weights(
+        source: &dyn WeightSource,
+        device: &Device,
+        precision: BasePrecision,
+    ) -> Result<Self, LoadError> {
+        load::load(source, device, precision, Kernels::of(device))
     }
 
     /// The shape of the decoder.
@@ -210,7 +216,7 @@ impl Llama {
 
     /// The residual stream after the last block.
     fn hidden(&self, batch: &Batch, pass: &Pass<'_>) -> Tensor<2> {
-        let x = rows::gather(self.kernels, &self.embedding, &batch.tokens);
+        let x = self.embedding.gather(self.kernels, &batch.tokens);
         self.through(0..self.blocks.len(), pass, x, &mut |_| ())
     }
 
@@ -233,12 +239,7 @@ impl Llama {
     fn head_logits(&self, hidden: &Tensor<2>) -> Tensor<2> {
         let inverse = rms_norm::inverse(self.kernels, hidden, self.config.rms_norm_eps);
         let normed = rms_norm::apply(self.kernels, hidden, &inverse, &self.norm);
-        product(
-            self.kernels,
-            Side::Plain(&normed),
-            Side::Transposed(&self.head),
-            1.0,
-        )
+        self.head.forward(self.kernels, &normed)
     }
 
     /// The loss of the rows that have a target, and the gradient of the residual stream if wanted.
@@ -278,7 +279,7 @@ impl Llama {
     ) -> LossSum {
         let lowest = visitor.sites().iter().map(|site| site.layer).min();
         let first_kept = lowest.unwrap_or(self.blocks.len());
-        let x = rows::gather(self.kernels, &self.embedding, &batch.tokens);
+        let x = self.embedding.gather(self.kernels, &batch.tokens);
         let x = self.through(0..first_kept, pass, x, &mut |_| ());
         let mut kept = Vec::new();
         let hidden = self.through(first_kept..self.blocks.len(), pass, x, &mut |saved| {

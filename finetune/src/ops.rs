@@ -6,8 +6,11 @@
 
 pub(crate) mod attention;
 pub(crate) mod cross_entropy;
+pub(crate) mod device_blocks;
 pub(crate) mod dropout;
+pub(crate) mod frozen;
 pub(crate) mod linear;
+pub(crate) mod narrow;
 pub(crate) mod product;
 pub(crate) mod rms_norm;
 pub(crate) mod rope;

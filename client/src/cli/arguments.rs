@@ -3,7 +3,10 @@
 use std::{num::NonZeroU64, path::PathBuf};
 
 use clap::{Args, Parser, Subcommand};
-use finetune::{device::DeviceChoice, lora::Projection, model::Checkpointing, schedule::Schedule};
+use finetune::{
+    device::DeviceChoice, lora::Projection, model::Checkpointing, precision::BasePrecision,
+    schedule::Schedule,
+};
 
 mod bench;
 
@@ -72,6 +75,9 @@ pub(super) struct ModelArguments {
     /// Where to compute: auto, cpu or cuda:N
     #[arg(long, default_value = "auto", value_name = "DEVICE")]
     pub(super) device: DeviceChoice,
+    /// How the base is kept: f32, bf16, int8 or nf4; auto is f32 on the CPU and bf16 on CUDA
+    #[arg(long, default_value = "auto", value_name = "PRECISION")]
+    pub(super) base_precision: BasePrecision,
 }
 
 /// Shape and start of an adapter.

@@ -35,7 +35,11 @@ pub(super) fn train(arguments: &BenchTrainArguments) -> Result<(), Failure> {
     let config = shape(arguments.shape);
     let dataset = Arc::new(dataset(arguments, &config)?);
     let device = device::open(arguments.device).map_err(anyhow::Error::from)?;
-    let llama = Llama::from_weights(&RandomWeights(config.clone()), &device);
+    let llama = Llama::from_weights(
+        &RandomWeights(config.clone()),
+        &device,
+        arguments.base_precision,
+    );
     let llama = llama.map_err(anyhow::Error::from)?;
     let lora = LoraConfig {
         rank: arguments.rank,
@@ -55,6 +59,7 @@ pub(super) fn train(arguments: &BenchTrainArguments) -> Result<(), Failure> {
             "targets": arguments.targets.to_string(), "dropout": arguments.dropout,
             "device": arguments.device.to_string(), "threads": device::cpu_threads(),
             "batch": arguments.batch, "seq": arguments.seq, "steps": arguments.steps,
+            "base_precision": arguments.base_precision.to_string(),
             "checkpointing": arguments.activation_checkpointing.to_string(),
             "trained_values": start.values().len(),
             "seconds_median": figures.median, "seconds_least": figures.least,

@@ -7,6 +7,7 @@ use finetune::{
     base::{BaseFiles, BaseModel},
     data::{Dataset, Record},
     device::{self, DeviceChoice},
+    precision::BasePrecision,
     tokenizer::Tokenizer,
 };
 
@@ -15,14 +16,20 @@ use crate::adapter_folder::AdapterFolder;
 
 /// Loads the base model that the arguments name.
 pub(super) fn base(arguments: &ModelArguments) -> Result<Arc<BaseModel>, Failure> {
-    base_on(&arguments.model, arguments.device)
+    base_on(&arguments.model, arguments.device, arguments.base_precision)
 }
 
 /// Loads a base model onto a device.
-pub(super) fn base_on(path: &Path, device: DeviceChoice) -> Result<Arc<BaseModel>, Failure> {
+pub(super) fn base_on(
+    path: &Path,
+    device: DeviceChoice,
+    precision: BasePrecision,
+) -> Result<Arc<BaseModel>, Failure> {
     let device = device::open(device).map_err(anyhow::Error::from)?;
     let files = files(path)?;
-    let base = files.load(&device).map_err(anyhow::Error::from)?;
+    let base = files
+        .load(&device, precision)
+        .map_err(anyhow::Error::from)?;
     Ok(Arc::new(base))
 }
 

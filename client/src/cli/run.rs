@@ -48,7 +48,7 @@ pub(super) fn run(arguments: &RunArguments, log: &LogArguments) -> Result<(), Fa
     let format = log.log_format.unwrap_or(config.log.format);
     telemetry::install(format, filter, bar.clone()).map_err(Failure::usage)?;
     warn_of_expiry(&tls);
-    let base = open::base_on(&config.model, config.device)?;
+    let base = open::base_on(&config.model, config.device, config.base_precision)?;
     let runtime = tokio::runtime::Runtime::new().context("cannot start the async runtime")?;
     let outcome = runtime.block_on(take_part(&config, tls, base.clone(), bar.clone()));
     bar.end();
@@ -75,6 +75,7 @@ async fn take_part(
     settings.share_train_loss = config.share.train_loss;
     settings.patience = config.patience;
     settings.transfer_bytes_max = config.transfer_max.0;
+    settings.checkpointing = config.checkpointing;
     let text = TrainingText::File(config.data.clone());
     let observer = Arc::new(move |event: &Event| show(event, &bar));
     let (switch, shutdown) = Shutdown::channel();

@@ -46,6 +46,8 @@ fn example_file_shows_every_key() {
     let mut top: Vec<&str> = shown.keys().map(String::as_str).collect();
     top.sort_unstable();
     let expected = [
+        "activation_checkpointing",
+        "base_precision",
         "connection",
         "data",
         "device",

@@ -1,4 +1,5 @@
 use super::*;
+use crate::precision::BasePrecision;
 use crate::{chat::Turn, device, tiny, tokenizer::AddSpecial};
 use sha2::{Digest as _, Sha256};
 
@@ -116,7 +117,7 @@ fn smollm_gguf_opens_with_its_known_fingerprint() {
     );
     let device = device::open(device::DeviceChoice::Cpu).unwrap();
     let started = std::time::Instant::now();
-    let base = files.load(&device).unwrap();
+    let base = files.load(&device, BasePrecision::Auto).unwrap();
     println!("loaded in {:?}", started.elapsed());
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
     println!(

@@ -8,7 +8,10 @@
 use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
-use super::product::Operand;
+use super::{
+    compressed::Compressed,
+    product::{Operand, Weights},
+};
 
 /// Columns of a panel: three vectors of sixteen.
 const COLUMNS: usize = 48;
@@ -35,9 +38,29 @@ pub(super) fn suits(left: Operand<'_>, right: Operand<'_>) -> bool {
         && right.columns >= 2 * COLUMNS
 }
 
+/// The right side: floats, or frozen weights that are decoded while they are packed.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Right<'a> {
+    Floats(Operand<'a>),
+    Weights(Weights<'a>),
+}
+
+impl Right<'_> {
+    fn columns(self) -> usize {
+        match self {
+            Self::Floats(operand) => operand.columns,
+            Self::Weights(weights) => weights.columns(),
+        }
+    }
+}
+
 /// Adds `scale * left * right` to `out`, row-major.
-pub(super) fn multiply_add(left: Operand<'_>, right: Operand<'_>, scale: f32, out: &mut [f32]) {
-    let (inner, stride) = (left.columns, right.columns);
+///
+/// # Panics
+/// If the left side is transposed.
+pub(super) fn multiply_add(left: Operand<'_>, right: Right<'_>, scale: f32, out: &mut [f32]) {
+    assert_eq!(left.column_stride, 1, "the left side is as it is stored");
+    let (inner, stride) = (left.columns, right.columns());
     let tasks = 2 * rayon::current_num_threads();
     let rows_per_task = left.rows.div_ceil(tasks).next_multiple_of(ROWS);
     let rows_per_task = rows_per_task.min(ROWS_PER_TASK);
@@ -81,7 +104,7 @@ struct Block {
 
 impl Block {
     /// Packs the panels of the block; columns beyond the matrix are zero.
-    fn pack(self, right: Operand<'_>, packed: &mut Vec<f32>) {
+    fn pack(self, right: Right<'_>, packed: &mut Vec<f32>) {
         let size = COLUMNS * self.depth;
         packed.resize(self.columns.div_ceil(COLUMNS) * size, 0.0);
         packed
@@ -90,20 +113,74 @@ impl Block {
             .for_each(|(number, panel)| {
                 let column = number * COLUMNS;
                 let width = COLUMNS.min(self.columns - column);
-                let start = self.first_k * right.row_stride
-                    + (self.first_column + column) * right.column_stride;
+                let first = (self.first_k, self.first_column + column);
                 let (lines, _) = panel.as_chunks_mut::<COLUMNS>();
                 super::vectorised(
                     #[inline(always)]
-                    || {
-                        if right.column_stride == 1 {
-                            copy(&right.values[start..], right.row_stride, width, lines);
-                        } else {
-                            transpose(&right.values[start..], right.column_stride, width, lines);
+                    || match right {
+                        Right::Floats(right) => fill(right, first, width, lines),
+                        Right::Weights(Weights::Plain(weights)) => {
+                            decode(weights, first, width, lines);
+                        }
+                        Right::Weights(Weights::Transposed(weights)) => {
+                            decode_transposed(weights, first, width, lines);
                         }
                     },
                 );
             });
+    }
+}
+
+/// Floats, from `(k, column)` on.
+#[inline(always)]
+fn fill(
+    right: Operand<'_>,
+    (k, column): (usize, usize),
+    width: usize,
+    lines: &mut [[f32; COLUMNS]],
+) {
+    let values = &right.values[k * right.row_stride + column * right.column_stride..];
+    if right.column_stride == 1 {
+        copy(values, right.row_stride, width, lines);
+    } else {
+        transpose(values, right.column_stride, width, lines);
+    }
+}
+
+/// Lines that are pieces of the weights' rows.
+#[inline(always)]
+fn decode(
+    weights: &Compressed,
+    (k, column): (usize, usize),
+    width: usize,
+    lines: &mut [[f32; COLUMNS]],
+) {
+    for (line, row) in lines.iter_mut().zip(k..) {
+        weights.decode(row, column, &mut line[..width]);
+        line[width..].fill(0.0);
+    }
+}
+
+/// Columns of the panel that are pieces of the weights' rows.
+#[inline(always)]
+fn decode_transposed(
+    weights: &Compressed,
+    (k, column): (usize, usize),
+    width: usize,
+    lines: &mut [[f32; COLUMNS]],
+) {
+    let mut piece = [0.0; SQUARE];
+    for (lines, k) in lines.chunks_mut(SQUARE).zip((k..).step_by(SQUARE)) {
+        for place in 0..width {
+            let piece = &mut piece[..lines.len()];
+            weights.decode(column + place, k, piece);
+            for (line, value) in lines.iter_mut().zip(piece) {
+                line[place] = *value;
+            }
+        }
+        for line in lines {
+            line[width..].fill(0.0);
+        }
     }
 }
 

@@ -7,16 +7,20 @@
 //!
 //! One of the three modules with unsafe code: gemm takes pointers, and tiles of one result interleave in memory.
 
+use std::mem::MaybeUninit;
+
 use gemm::Parallelism;
 use rayon::prelude::*;
 
-use super::panel;
+use super::{compressed::Compressed, panel};
 
 /// Most rows and columns of a tile: its operands fit the second-level cache at the widths of small models.
 const TILE_ROWS: usize = 256;
 const TILE_COLUMNS: usize = 192;
 /// Tiles begin at whole vectors.
 const VECTOR: usize = 16;
+/// Zeros that one thread writes at a time.
+const ZEROS_PER_PIECE: usize = 1 << 16;
 /// Products of fewer multiplications are not cut.
 const CUT_FROM: usize = 1 << 18;
 
@@ -68,11 +72,72 @@ impl<'a> Operand<'a> {
     }
 }
 
+/// Compressed weights as the right side of a product.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Weights<'a> {
+    /// As they are stored.
+    Plain(&'a Compressed),
+    /// Rows and columns exchanged.
+    Transposed(&'a Compressed),
+}
+
+impl Weights<'_> {
+    pub(super) fn columns(self) -> usize {
+        match self {
+            Self::Plain(weights) => weights.dims()[1],
+            Self::Transposed(weights) => weights.dims()[0],
+        }
+    }
+
+    fn rows(self) -> usize {
+        match self {
+            Self::Plain(weights) => weights.dims()[0],
+            Self::Transposed(weights) => weights.dims()[1],
+        }
+    }
+}
+
+/// `left * weights`, row-major.
+pub(crate) fn multiply_weights(left: Operand<'_>, weights: Weights<'_>) -> Vec<f32> {
+    let mut out = zeros(left.rows * weights.columns());
+    add_weights(left, weights, &mut out);
+    out
+}
+
+/// Adds `left * weights` to `out`.
+///
+/// # Panics
+/// If the inner widths differ or `out` has not the result's size.
+pub(crate) fn add_weights(left: Operand<'_>, weights: Weights<'_>, out: &mut [f32]) {
+    assert_eq!(left.columns, weights.rows(), "inner widths agree");
+    assert_eq!(
+        out.len(),
+        left.rows * weights.columns(),
+        "the sum has the shape of the product"
+    );
+    panel::multiply_add(left, panel::Right::Weights(weights), 1.0, out);
+}
+
+/// Zeros, written by all threads: a large product begins with several megabytes of them.
+fn zeros(count: usize) -> Vec<f32> {
+    let mut out = Vec::with_capacity(count);
+    let spare: &mut [MaybeUninit<f32>] = &mut out.spare_capacity_mut()[..count];
+    spare
+        .par_chunks_mut(ZEROS_PER_PIECE)
+        .for_each(|piece| piece.fill(MaybeUninit::new(0.0)));
+    #[expect(unsafe_code, reason = "all threads have written their piece")]
+    // SAFETY: the capacity is at least `count`, and the loop above wrote the first `count` values.
+    unsafe {
+        out.set_len(count);
+    }
+    out
+}
+
 /// `scale * left * right`, row-major.
 pub(crate) fn multiply(left: Operand<'_>, right: Operand<'_>, scale: f32) -> Vec<f32> {
     let count = left.rows * right.columns;
     if left.columns == 0 || panel::suits(left, right) {
-        let mut out = vec![0.0; count];
+        let mut out = zeros(count);
         multiply_add(left, right, scale, &mut out);
         return out;
     }
@@ -102,7 +167,7 @@ pub(crate) fn multiply_add(left: Operand<'_>, right: Operand<'_>, scale: f32, ou
     );
     if panel::suits(left, right) {
         assert_eq!(left.columns, right.rows, "inner widths agree");
-        return panel::multiply_add(left, right, scale, out);
+        return panel::multiply_add(left, panel::Right::Floats(right), scale, out);
     }
     let target = Target {
         start: out.as_mut_ptr(),

@@ -10,7 +10,6 @@ use crate::{
     ops::{
         attention::{self, Span},
         rope::Angles,
-        rows,
     },
 };
 
@@ -30,7 +29,7 @@ impl Llama {
         factors: Option<&LoraFactors>,
     ) -> Result<Vec<f32>, ModelError> {
         let pass = self.decode_pass(cache, tokens, factors)?;
-        let mut x = rows::gather(self.kernels, &self.embedding, tokens);
+        let mut x = self.embedding.gather(self.kernels, tokens);
         for (layer, block) in self.blocks.iter().enumerate() {
             let (_, mut inputs) = block.attention_inputs(&pass, layer, &x);
             (inputs.k, inputs.v) = cache.extend(layer, inputs.k, inputs.v);

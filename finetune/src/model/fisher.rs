@@ -18,6 +18,7 @@ use crate::{
     batch::{Batch, Target},
     host,
     lora::{LoraConfig, Site},
+    ops::narrow::widened,
 };
 
 /// Rows whose logits are on the host at the same time.
@@ -123,7 +124,7 @@ impl Visitor for FisherProbe<'_> {
         _pass_on: bool,
     ) -> Option<Tensor<2>> {
         let module = self.sites.iter().position(|&known| known == site)?;
-        let marginals = Marginals::of(x, dy);
+        let marginals = Marginals::of(&widened(x), &widened(dy));
         self.accumulator
             .add(module, &marginals.row, &marginals.col, marginals.total);
         None

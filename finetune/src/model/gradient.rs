@@ -37,8 +37,9 @@ impl Visitor for GradientVisitor<'_> {
         let kernels = self.pass.kernels;
         let branch = self.pass.branches.at(site.layer, site.projection)?;
         let module = self.sites().iter().position(|&known| known == site)?;
-        let found = branch.backward(kernels, x, dy);
-        let dx = pass_on.then(|| branch.input_gradient(kernels, &found));
+        let way = branch.way_back(kernels, x, dy);
+        let dx = pass_on.then(|| branch.input_gradient(kernels, &way));
+        let found = way.gradient(kernels);
         self.gradient
             .a_mut(module)
             .copy_from_slice(&host::download(found.a));

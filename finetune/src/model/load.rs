@@ -8,24 +8,37 @@ use crate::{
     error::LoadError,
     host::{self, Kernels},
     lora::Projection,
-    ops::{attention::Heads, linear::Linear},
+    ops::{attention::Heads, frozen::Frozen, linear::Linear},
+    precision::BasePrecision,
     weights::WeightSource,
 };
 
 struct Loader<'a> {
     source: &'a dyn WeightSource,
     device: &'a Device,
+    precision: BasePrecision,
+    kernels: Kernels,
 }
 
-pub(super) fn load(source: &dyn WeightSource, device: &Device) -> Result<Llama, LoadError> {
+pub(super) fn load(
+    source: &dyn WeightSource,
+    device: &Device,
+    precision: BasePrecision,
+    kernels: Kernels,
+) -> Result<Llama, LoadError> {
     let config = source.config().clone();
-    let loader = Loader { source, device };
+    let loader = Loader {
+        source,
+        device,
+        precision: precision.for_kernels(kernels),
+        kernels,
+    };
     let shape = [config.vocab_size, config.hidden_size];
-    let embedding = loader.matrix("model.embed_tokens.weight", shape)?;
+    let embedding = loader.embedding("model.embed_tokens.weight", shape)?;
     let head = if config.tie_word_embeddings {
         embedding.clone()
     } else {
-        loader.matrix("lm_head.weight", shape)?
+        loader.embedding("lm_head.weight", shape)?
     };
     let blocks = (0..config.num_hidden_layers)
         .map(|layer| loader.block(&config, layer))
@@ -33,7 +46,7 @@ pub(super) fn load(source: &dyn WeightSource, device: &Device) -> Result<Llama, 
     Ok(Llama {
         norm: loader.vector("model.norm.weight", config.hidden_size)?,
         device: device.clone(),
-        kernels: Kernels::of(device),
+        kernels,
         frequencies: config.inverse_frequencies(),
         embedding,
         blocks,
@@ -43,12 +56,24 @@ pub(super) fn load(source: &dyn WeightSource, device: &Device) -> Result<Llama, 
 }
 
 impl Loader<'_> {
-    fn matrix(&self, name: &str, shape: [usize; 2]) -> Result<Tensor<2>, LoadError> {
-        Ok(host::upload(
-            self.source.tensor(name, &shape)?,
+    fn matrix(
+        &self,
+        name: &str,
+        shape: [usize; 2],
+        precision: BasePrecision,
+    ) -> Result<Frozen, LoadError> {
+        let values = self.source.tensor(name, &shape)?;
+        Ok(Frozen::new(
+            values,
             shape,
+            precision,
+            self.kernels,
             self.device,
         ))
+    }
+
+    fn embedding(&self, name: &str, shape: [usize; 2]) -> Result<Frozen, LoadError> {
+        self.matrix(name, shape, self.precision.for_embedding())
     }
 
     fn vector(&self, name: &str, width: usize) -> Result<Tensor<2>, LoadError> {
@@ -67,7 +92,11 @@ impl Loader<'_> {
     ) -> Result<Linear, LoadError> {
         let module = projection.module(layer);
         let (inputs, outputs) = projection.widths(config);
-        let weight = self.matrix(&format!("{module}.weight"), [outputs, inputs])?;
+        let weight = self.matrix(
+            &format!("{module}.weight"),
+            [outputs, inputs],
+            self.precision,
+        )?;
         let biased = matches!(projection, Projection::Q | Projection::K | Projection::V);
         let bias = (config.attention_bias && biased)
             .then(|| self.vector(&format!("{module}.bias"), outputs))

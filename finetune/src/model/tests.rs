@@ -14,9 +14,11 @@ use crate::{
     generate_cache::KvCache,
     host::{self, Kernels},
     lora::{LoraConfig, LoraFactors, Projection},
+    precision::BasePrecision,
 };
 
 mod golden;
+mod precision;
 mod reference;
 
 use reference::{MemoryWeights, Reference};
@@ -116,7 +118,7 @@ fn upload(adapter: &Adapter) -> LoraFactors {
 }
 
 fn model(weights: &MemoryWeights) -> Llama {
-    Llama::from_weights(weights, &Device::flex()).unwrap()
+    Llama::from_weights(weights, &Device::flex(), BasePrecision::F32).unwrap()
 }
 
 fn close(found: f64, expected: f64, tolerance: f64) -> bool {

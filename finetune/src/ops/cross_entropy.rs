@@ -7,9 +7,9 @@
 use burn::tensor::{IndexingUpdateOp, Int, Tensor, TensorData, activation};
 use rayon::prelude::*;
 
-use super::product::{
-    Side::{Plain, Transposed},
-    product,
+use super::{
+    frozen::Frozen,
+    narrow::{like, widened},
 };
 use crate::host::{self, Kernels, exp::exp, lanes};
 
@@ -30,7 +30,7 @@ pub(crate) enum Want {
 pub(crate) fn loss(
     kernels: Kernels,
     x: &Tensor<2>,
-    head: &Tensor<2>,
+    head: &Frozen,
     targets: &[u32],
     want: Want,
 ) -> (f64, Option<Tensor<2>>) {
@@ -38,14 +38,15 @@ pub(crate) fn loss(
     let mut gradients = Vec::new();
     for (chunk, targets) in targets.chunks(ROWS_PER_CHUNK).enumerate() {
         let rows = x.clone().narrow(0, chunk * ROWS_PER_CHUNK, targets.len());
-        let logits = product(kernels, Plain(&rows), Transposed(head), 1.0);
+        let logits = head.forward(kernels, &rows);
         let (chunk_nats, d_logits) = match kernels {
             Kernels::Host => chunk_on_host(logits, targets),
             Kernels::Portable => chunk_portable(logits, targets),
         };
         nats += chunk_nats;
         if want == Want::LossAndGradient {
-            gradients.push(product(kernels, Plain(&d_logits), Plain(head), 1.0));
+            let d_logits = like(d_logits, x.dtype());
+            gradients.push(head.backward(kernels, &d_logits, None));
         }
     }
     let gradient = (!gradients.is_empty()).then(|| Tensor::cat(gradients, 0));
@@ -87,7 +88,7 @@ fn chunk_portable(logits: Tensor<2>, targets: &[u32]) -> (f64, Tensor<2>) {
     let device = logits.device();
     let values: Vec<i64> = targets.iter().map(|&token| i64::from(token)).collect();
     let index: Tensor<2, Int> = Tensor::from_data(TensorData::new(values, [rows, 1]), &device);
-    let log_softmax = activation::log_softmax(logits, 1);
+    let log_softmax = activation::log_softmax(widened(&logits), 1);
     let asked = host::download(log_softmax.clone().gather(1, index.clone()));
     let minus_one = Tensor::full([rows, 1], -1.0, &device);
     let gradient = log_softmax

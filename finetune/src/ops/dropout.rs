@@ -6,6 +6,7 @@
 
 use burn::tensor::Tensor;
 
+use super::narrow::like;
 use crate::host::{self, Kernels, Values};
 
 /// The mask of one module in one step.
@@ -81,6 +82,9 @@ pub(crate) fn apply(kernels: Kernels, x: &Tensor<2>, mask: Mask) -> Tensor<2> {
     );
     match kernels {
         Kernels::Host => host::tensor(out, [rows, width]),
-        Kernels::Portable => x.clone() * host::upload(out, [rows, width], &x.device()),
+        Kernels::Portable => {
+            let factors = host::upload(out, [rows, width], &x.device());
+            x.clone() * like(factors, x.dtype())
+        }
     }
 }

@@ -4,29 +4,26 @@
 //! `W + s B A` is never formed, and `W` gets no gradient. With `h = drop(x) A^T`:
 //! `dB = s dy^T h`, `dh = s dy B`, `dA = dh^T drop(x)`, `dx = dy W + drop(dh A)`.
 
+use std::ops::Range;
+
 use burn::tensor::Tensor;
-use rayon::prelude::*;
 
 use super::{
     dropout::{self, Mask},
+    frozen::Frozen,
+    narrow::like,
     product::{
         Side::{Plain, Transposed},
         add_product, product,
     },
 };
-use crate::{
-    host::{self, Kernels, Values, lanes},
-    lora::Factors,
-};
-
-/// Output rows of one parallel piece of a matrix-vector product.
-const OUTPUTS_PER_PIECE: usize = 64;
+use crate::{host::Kernels, lora::Factors};
 
 /// A frozen layer.
 #[derive(Clone, Debug)]
 pub(crate) struct Linear {
     /// `[out, in]`.
-    pub(crate) weight: Tensor<2>,
+    pub(crate) weight: Frozen,
     /// `[1, out]`.
     pub(crate) bias: Option<Tensor<2>>,
 }
@@ -37,13 +34,12 @@ impl Linear {
     /// # Shapes
     /// `x` is `[rows, in]`, the result `[rows, out]`.
     pub(crate) fn forward(&self, kernels: Kernels, x: &Tensor<2>) -> Tensor<2> {
-        let y = if kernels == Kernels::Host && x.dims()[0] == 1 {
-            matrix_vector(&self.weight, x)
-        } else {
-            product(kernels, Plain(x), Transposed(&self.weight), 1.0)
-        };
+        let y = self.weight.forward(kernels, x);
         match &self.bias {
-            Some(bias) => y + bias.clone(),
+            Some(bias) => {
+                let bias = like(bias.clone(), y.dtype());
+                y + bias
+            }
             None => y,
         }
     }
@@ -55,33 +51,8 @@ impl Linear {
         dy: &Tensor<2>,
         sum: Option<Tensor<2>>,
     ) -> Tensor<2> {
-        let (dy, weight) = (Plain(dy), Plain(&self.weight));
-        match sum {
-            Some(sum) => add_product(kernels, sum, dy, weight, 1.0),
-            None => product(kernels, dy, weight, 1.0),
-        }
+        self.weight.backward(kernels, dy, sum)
     }
-}
-
-/// One row through a layer. A general product would use one thread; this is limited by memory and uses all.
-fn matrix_vector(weight: &Tensor<2>, x: &Tensor<2>) -> Tensor<2> {
-    let [outputs, inputs] = weight.dims();
-    let (weight, x) = (Values::of(weight), Values::of(x));
-    let mut y = vec![0.0; outputs];
-    let rows = weight.slice().par_chunks(inputs * OUTPUTS_PER_PIECE);
-    y.par_chunks_mut(OUTPUTS_PER_PIECE)
-        .zip(rows)
-        .for_each(|(y, rows)| {
-            host::vectorised(
-                #[inline(always)]
-                || {
-                    for (y, row) in y.iter_mut().zip(rows.chunks_exact(inputs)) {
-                        *y = lanes::dot(row, x.slice());
-                    }
-                },
-            );
-        });
-    host::tensor(y, [1, outputs])
 }
 
 /// How an adapter's branch is computed.
@@ -99,6 +70,17 @@ pub(crate) struct BranchGradient {
     pub(crate) a: Tensor<2>,
     /// `[out, rank]`.
     pub(crate) b: Tensor<2>,
+}
+
+/// What the gradients of one adapted layer are made of, row by row: `dB = dy^T h` and `dA = middle^T x`.
+#[derive(Debug)]
+pub(crate) struct BranchWay {
+    /// The input under dropout, `[rows, in]`.
+    x: Tensor<2>,
+    /// `[rows, rank]`.
+    h: Tensor<2>,
+    /// `[rows, out]`.
+    dy: Tensor<2>,
     /// `[rows, rank]`: times `A` it is the branch's part of the input gradient.
     middle: Tensor<2>,
 }
@@ -114,37 +96,65 @@ impl Branch<'_> {
     /// `y + s (drop(x) A^T) B^T`.
     pub(crate) fn add_forward(&self, kernels: Kernels, y: Tensor<2>, x: &Tensor<2>) -> Tensor<2> {
         let middle = self.narrowed(kernels, &self.dropped(kernels, x));
-        let b = Transposed(&self.factors.b);
-        add_product(kernels, y, Plain(&middle), b, 1.0)
+        let b = self.b(x);
+        add_product(kernels, y, Plain(&middle), Transposed(&b), 1.0)
     }
 
     /// `s x A^T`: the scale goes onto the narrow matrix.
     fn narrowed(&self, kernels: Kernels, x: &Tensor<2>) -> Tensor<2> {
-        product(kernels, Plain(x), Transposed(&self.factors.a), self.scale)
+        product(kernels, Plain(x), Transposed(&self.a(x)), self.scale)
     }
 
-    /// The gradients of both factors, given the layer's input and the gradient of its output.
-    pub(crate) fn backward(
-        &self,
-        kernels: Kernels,
-        x: &Tensor<2>,
-        dy: &Tensor<2>,
-    ) -> BranchGradient {
+    /// `A` in the precision of these activations.
+    fn a(&self, activations: &Tensor<2>) -> Tensor<2> {
+        like(self.factors.a.clone(), activations.dtype())
+    }
+
+    fn b(&self, activations: &Tensor<2>) -> Tensor<2> {
+        like(self.factors.b.clone(), activations.dtype())
+    }
+
+    /// What the gradients of both factors are made of, given the layer's input and the gradient of its output.
+    pub(crate) fn way_back(&self, kernels: Kernels, x: &Tensor<2>, dy: &Tensor<2>) -> BranchWay {
         let x = self.dropped(kernels, x);
         let h = self.narrowed(kernels, &x);
-        let b = product(kernels, Transposed(dy), Plain(&h), 1.0);
-        let middle = product(kernels, Plain(dy), Plain(&self.factors.b), self.scale);
-        let a = product(kernels, Transposed(&middle), Plain(&x), 1.0);
-        BranchGradient { a, b, middle }
+        let middle = product(kernels, Plain(dy), Plain(&self.b(dy)), self.scale);
+        BranchWay {
+            x,
+            h,
+            dy: dy.clone(),
+            middle,
+        }
     }
 
     /// The branch's part of the input gradient.
-    pub(crate) fn input_gradient(&self, kernels: Kernels, gradient: &BranchGradient) -> Tensor<2> {
-        let (middle, a) = (Plain(&gradient.middle), Plain(&self.factors.a));
-        let dx = product(kernels, middle, a, 1.0);
+    pub(crate) fn input_gradient(&self, kernels: Kernels, way: &BranchWay) -> Tensor<2> {
+        let a = self.a(&way.middle);
+        let dx = product(kernels, Plain(&way.middle), Plain(&a), 1.0);
         match self.mask {
             Some(mask) => dropout::apply(kernels, &dx, mask),
             None => dx,
         }
+    }
+}
+
+impl BranchWay {
+    /// The gradients of both factors, summed over all rows.
+    pub(crate) fn gradient(&self, kernels: Kernels) -> BranchGradient {
+        let b = product(kernels, Transposed(&self.dy), Plain(&self.h), 1.0);
+        let a = product(kernels, Transposed(&self.middle), Plain(&self.x), 1.0);
+        BranchGradient { a, b }
+    }
+
+    /// The gradients of both factors, summed over some rows.
+    pub(crate) fn gradient_of(&self, kernels: Kernels, rows: &Range<usize>) -> BranchGradient {
+        let part = |whole: &Tensor<2>| whole.clone().narrow(0, rows.start, rows.len());
+        let part = Self {
+            x: part(&self.x),
+            h: part(&self.h),
+            dy: part(&self.dy),
+            middle: part(&self.middle),
+        };
+        part.gradient(kernels)
     }
 }

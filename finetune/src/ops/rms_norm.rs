@@ -4,6 +4,7 @@
 
 use burn::tensor::Tensor;
 
+use super::narrow::{like, widened};
 use crate::host::{self, Kernels, Values, lanes};
 
 /// `1 / sqrt(mean(x^2) + eps)` of every row.
@@ -13,7 +14,8 @@ use crate::host::{self, Kernels, Values, lanes};
 pub(crate) fn inverse(kernels: Kernels, x: &Tensor<2>, eps: f64) -> Tensor<2> {
     let [rows, width] = x.dims();
     if kernels == Kernels::Portable {
-        let mean = (x.clone() * x.clone()).sum_dim(1) / width as f64;
+        let x = widened(x);
+        let mean = (x.clone() * x).sum_dim(1) / width as f64;
         return (mean + eps).sqrt().recip();
     }
     let x = Values::of(x);
@@ -44,7 +46,8 @@ pub(crate) fn apply(
 ) -> Tensor<2> {
     let [rows, width] = x.dims();
     if kernels == Kernels::Portable {
-        return x.clone() * inverse.clone() * weight.clone();
+        let y = widened(x) * inverse.clone() * weight.clone();
+        return like(y, x.dtype());
     }
     let (x, inverse, weight) = (Values::of(x), Values::of(inverse), Values::of(weight));
     let mut y = vec![0.0; rows * width];
@@ -76,10 +79,12 @@ pub(crate) fn backward(
 ) -> Tensor<2> {
     let [rows, width] = x.dims();
     if kernels == Kernels::Portable {
-        let scaled = dy.clone() * weight.clone();
+        let (precision, x) = (dy.dtype(), widened(x));
+        let scaled = widened(dy) * weight.clone();
         let mean = (scaled.clone() * x.clone()).sum_dim(1) / width as f64;
         let cubed = inverse.clone() * inverse.clone() * inverse.clone();
-        return scaled * inverse.clone() - x.clone() * (mean * cubed);
+        let dx = scaled * inverse.clone() - x * (mean * cubed);
+        return like(dx, precision);
     }
     let (dy, x) = (Values::of(dy), Values::of(x));
     let (inverse, weight) = (Values::of(inverse), Values::of(weight));

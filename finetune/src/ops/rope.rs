@@ -5,6 +5,7 @@
 
 use burn::tensor::{Device, Tensor};
 
+use super::narrow::{like, widened};
 use crate::host::{self, Kernels, Values};
 
 /// Cosines and sines of every row's position.
@@ -49,13 +50,15 @@ pub(crate) fn rotate(kernels: Kernels, x: Tensor<2>, angles: &Angles) -> Tensor<
     let half = angles.cos.dims()[1];
     if kernels == Kernels::Portable {
         let heads = width / (2 * half);
-        let x = x.reshape([rows, heads, 2 * half]);
+        let precision = x.dtype();
+        let x = widened(&x).reshape([rows, heads, 2 * half]);
         let (low, high) = (x.clone().narrow(2, 0, half), x.narrow(2, half, half));
         let cos = angles.cos.clone().reshape([rows, 1, half]);
         let sin = angles.sin.clone().reshape([rows, 1, half]);
         let turned_low = low.clone() * cos.clone() - high.clone() * sin.clone();
         let turned_high = high * cos + low * sin;
-        return Tensor::cat(vec![turned_low, turned_high], 2).reshape([rows, width]);
+        let turned = Tensor::cat(vec![turned_low, turned_high], 2).reshape([rows, width]);
+        return like(turned, precision);
     }
     let (cos, sin) = (Values::of(&angles.cos), Values::of(&angles.sin));
     host::update(x, |x| {

@@ -2,6 +2,7 @@
 
 use burn::tensor::{Device, IndexingUpdateOp, Int, Tensor, TensorData};
 
+use super::narrow::like;
 use crate::host::{self, Kernels, Values};
 
 fn indices(rows: &[u32], device: &Device) -> Tensor<1, Int> {
@@ -39,7 +40,7 @@ pub(crate) fn scatter(
     let width = values.dims()[1];
     if kernels == Kernels::Portable {
         let device = values.device();
-        let zeros = Tensor::zeros([count, width], &device);
+        let zeros = like(Tensor::zeros([count, width], &device), values.dtype());
         return zeros.select_assign(0, indices(rows, &device), values, IndexingUpdateOp::Add);
     }
     let values = Values::of(&values);

@@ -3,6 +3,7 @@
 use burn::tensor::{Tensor, activation};
 use rayon::prelude::*;
 
+use super::narrow::{like, widened};
 use crate::host::{self, Kernels, Values, exp::sigmoid};
 
 /// Values of one parallel piece.
@@ -12,7 +13,7 @@ const PIECE: usize = 1 << 13;
 pub(crate) fn forward(kernels: Kernels, gate: &Tensor<2>, up: &Tensor<2>) -> Tensor<2> {
     let shape = gate.dims();
     if kernels == Kernels::Portable {
-        return activation::silu(gate.clone()) * up.clone();
+        return like(activation::silu(widened(gate)) * widened(up), gate.dtype());
     }
     let (gate, up) = (Values::of(gate), Values::of(up));
     let mut out = vec![0.0; gate.slice().len()];
@@ -44,10 +45,13 @@ pub(crate) fn backward(
 ) -> (Tensor<2>, Tensor<2>) {
     let shape = gate.dims();
     if kernels == Kernels::Portable {
+        let (precision, dy) = (dy.dtype(), widened(&dy));
+        let (gate, up) = (widened(gate), widened(up));
         let sigmoid = activation::sigmoid(gate.clone());
-        let silu = gate.clone() * sigmoid.clone();
+        let silu = gate * sigmoid.clone();
         let slope = sigmoid.clone() + silu.clone() * (sigmoid.neg() + 1.0);
-        return (dy.clone() * up.clone() * slope, dy * silu);
+        let d_gate = like(dy.clone() * up * slope, precision);
+        return (d_gate, like(dy * silu, precision));
     }
     let (gate, up) = (Values::of(gate), Values::of(up));
     let mut d_gate = vec![0.0; gate.slice().len()];

@@ -8,6 +8,7 @@ use super::{
     attention::{self, Heads, Inputs, Span},
     cross_entropy::{self, Want},
     dropout::{self, Mask},
+    frozen::Frozen,
     linear::{Branch, Linear},
     rms_norm, rope, rows, swiglu,
 };
@@ -255,6 +256,7 @@ fn a_rotation_is_undone_by_its_backward_and_equal_in_both_implementations() {
 #[test]
 fn cross_entropy_and_its_gradient_agree_with_autodiff() {
     let head = random([67, 12], 9);
+    let frozen = Frozen::from(head.clone());
     let targets: Vec<u32> = (0..150).map(|row| row * 7 % 67).collect();
     let forward = |inputs: &[Tensor<2>]| {
         let x = &inputs[0];
@@ -276,7 +278,7 @@ fn cross_entropy_and_its_gradient_agree_with_autodiff() {
     let x = random([150, 12], 10) * 3.0;
     let expected = host::download(forward(std::slice::from_ref(&x)))[0];
     for kernels in BOTH {
-        let (nats, none) = cross_entropy::loss(kernels, &x, &head, &targets, Want::Loss);
+        let (nats, none) = cross_entropy::loss(kernels, &x, &frozen, &targets, Want::Loss);
         assert!(
             (nats - f64::from(expected)).abs() / nats < 1e-5,
             "{nats} {expected}"
@@ -285,7 +287,7 @@ fn cross_entropy_and_its_gradient_agree_with_autodiff() {
     }
     let backward = |kernels, inputs: &[Tensor<2>], dy: Tensor<2>| {
         let want = Want::LossAndGradient;
-        let (_, dx) = cross_entropy::loss(kernels, &inputs[0], &head, &targets, want);
+        let (_, dx) = cross_entropy::loss(kernels, &inputs[0], &frozen, &targets, want);
         vec![dx.expect("wanted") * host::download(dy)[0]]
     };
     let inputs = vec![x];
@@ -300,8 +302,9 @@ fn cross_entropy_and_its_gradient_agree_with_autodiff() {
 
 #[test]
 fn an_adapted_linear_layer_and_its_backward_agree_with_autodiff() {
+    let weight = random([14, 18], 11);
     let linear = Linear {
-        weight: random([14, 18], 11),
+        weight: weight.clone().into(),
         bias: Some(random([1, 14], 12)),
     };
     let scale = 0.75;
@@ -317,7 +320,7 @@ fn an_adapted_linear_layer_and_its_backward_agree_with_autodiff() {
                 Some(ones) => x.clone() * lift(ones, &x),
                 None => x.clone(),
             };
-            x.clone().matmul(lift(&linear.weight, &x).transpose())
+            x.clone().matmul(lift(&weight, &x).transpose())
                 + dropped.matmul(a.transpose()).matmul(b.transpose()) * scale
         };
         let backward = |kernels, inputs: &[Tensor<2>], dy: Tensor<2>| {
@@ -335,8 +338,9 @@ fn an_adapted_linear_layer_and_its_backward_agree_with_autodiff() {
                 scale,
                 mask,
             };
-            let found = branch.backward(kernels, &inputs[0], &dy);
-            let dx = linear.backward(kernels, &dy, None) + branch.input_gradient(kernels, &found);
+            let way = branch.way_back(kernels, &inputs[0], &dy);
+            let found = way.gradient(kernels);
+            let dx = linear.backward(kernels, &dy, None) + branch.input_gradient(kernels, &way);
             vec![dx, found.a, found.b]
         };
         let inputs = vec![
@@ -357,7 +361,7 @@ fn an_adapted_linear_layer_and_its_backward_agree_with_autodiff() {
 #[test]
 fn one_row_goes_through_a_layer_like_many() {
     let linear = Linear {
-        weight: random([130, 37], 16),
+        weight: random([130, 37], 16).into(),
         bias: Some(random([1, 130], 17)),
     };
     let x = random([3, 37], 18);

@@ -7,6 +7,7 @@ use finetune::{
     device::DeviceChoice,
     lora::{Projection, UnknownProjection},
     model::Checkpointing,
+    precision::BasePrecision,
 };
 
 /// Measures this machine
@@ -47,6 +48,9 @@ pub(in crate::cli) struct BenchTrainArguments {
     /// Where to compute: auto, cpu or cuda:N
     #[arg(long, default_value = "auto", value_name = "DEVICE")]
     pub(in crate::cli) device: DeviceChoice,
+    /// How the base is kept: auto, f32, bf16, int8 or nf4
+    #[arg(long, default_value = "auto", value_name = "PRECISION")]
+    pub(in crate::cli) base_precision: BasePrecision,
     /// What forward keeps for backward: none (everything) or block (inputs of blocks)
     #[arg(long, default_value = "none", value_name = "KIND")]
     pub(in crate::cli) activation_checkpointing: Checkpointing,

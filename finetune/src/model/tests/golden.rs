@@ -6,6 +6,7 @@ use burn::tensor::Device;
 use serde_json::Value;
 
 use super::{Batch, KvCache, Llama};
+use crate::precision::BasePrecision;
 use crate::{
     gguf::GgufFile,
     shared::models as shared,
@@ -72,7 +73,7 @@ fn stories260k_gives_the_golden_logits_losses_and_text() {
     };
     let golden = json(&folder.join("golden.json"));
     let source = SafetensorsFolder::open(&folder).unwrap();
-    let llama = Llama::from_weights(&source, &Device::flex()).unwrap();
+    let llama = Llama::from_weights(&source, &Device::flex(), BasePrecision::F32).unwrap();
 
     let prompt = tokens(&golden["logits_prompt"]["ids"]);
     let found = llama.logits(&Batch::of_texts(&[&prompt]), None).unwrap();
@@ -109,7 +110,12 @@ fn smollm2_gives_the_golden_logits_and_text() {
     );
     let Some(gguf) = present(gguf) else { return };
     let golden = json(&folder.join("golden_model.json"));
-    let llama = Llama::from_weights(&GgufFile::open(&gguf).unwrap(), &Device::flex()).unwrap();
+    let llama = Llama::from_weights(
+        &GgufFile::open(&gguf).unwrap(),
+        &Device::flex(),
+        BasePrecision::F32,
+    )
+    .unwrap();
     for case in golden["cases"].as_array().unwrap() {
         if let Some(top) = case["top8"].as_array() {
             let prompt = tokens(&case["ids"]);

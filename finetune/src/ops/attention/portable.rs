@@ -3,6 +3,7 @@
 use burn::tensor::{Bool, Tensor};
 
 use super::{Attended, Heads, Inputs, Span};
+use crate::ops::narrow::{like, widened};
 
 /// `[rows, heads * width]` to `[query heads, rows, width]`, key heads repeated over their group.
 fn split(x: &Tensor<2>, rows: std::ops::Range<usize>, width: usize, repeat: usize) -> Tensor<3> {
@@ -32,7 +33,7 @@ fn scores(q: Tensor<3>, k: Tensor<3>, before: usize, scale: f32) -> Tensor<3> {
     let [heads, queries, _] = q.dims();
     let keys = k.dims()[1];
     let device = q.device();
-    let scores = q.matmul(k.swap_dims(1, 2)) * scale;
+    let scores = widened(&q.matmul(k.swap_dims(1, 2))) * scale;
     let hidden = Tensor::<2, Bool>::tril_mask([queries, keys], before as i64, &device);
     scores.mask_fill(
         hidden.unsqueeze::<3>().repeat_dim(0, heads),
@@ -50,7 +51,8 @@ pub(super) fn forward(inputs: &Inputs, spans: &[Span], heads: Heads) -> Attended
         let largest = scores.clone().max_dim(2);
         let powers = (scores - largest.clone()).exp();
         let sum = powers.clone().sum_dim(2);
-        outs.push(joined((powers / sum.clone()).matmul(v)));
+        let p = like(powers / sum.clone(), v.dtype());
+        outs.push(joined(p.matmul(v)));
         log_sums.push(joined(largest + sum.log()));
     }
     Attended {
@@ -77,9 +79,11 @@ pub(super) fn backward(
         let out = split(&attended.out, rows.clone(), width, 1);
         let log_sum = split(&attended.log_sum, rows, 1, 1);
         let p = (scores(q.clone(), k.clone(), 0, heads.scale()) - log_sum).exp();
-        let share = (d_out.clone() * out).sum_dim(2);
-        let dp = d_out.clone().matmul(v.swap_dims(1, 2));
-        let ds = p.clone() * (dp - share) * heads.scale();
+        let precision = q.dtype();
+        let share = (widened(&d_out) * widened(&out)).sum_dim(2);
+        let dp = widened(&d_out.clone().matmul(v.swap_dims(1, 2)));
+        let ds = like(p.clone() * (dp - share) * heads.scale(), precision);
+        let p = like(p, precision);
         dq.push(joined(ds.clone().matmul(k)));
         dk.push(joined(grouped(ds.swap_dims(1, 2).matmul(q), heads)));
         dv.push(joined(grouped(p.swap_dims(1, 2).matmul(d_out), heads)));
