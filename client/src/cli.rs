@@ -67,5 +67,6 @@ fn dispatch(arguments: Arguments) -> Result<(), Failure> {
         Command::Fisher(command) => fisher::fisher(&command),
         Command::Adapter(command) => adapter::adapter(&command),
         Command::Bench(BenchCommand::Train(command)) => bench::train(&command),
+        Command::Bench(BenchCommand::Products(command)) => bench::products(&command),
     }
 }

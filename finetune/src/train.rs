@@ -73,6 +73,8 @@ pub struct StepReport {
     pub gradient_norm: f64,
     /// The learning rate that the step was taken with.
     pub learning_rate: f64,
+    /// Lines of the data that the step read, in its order.
+    pub lines: Vec<usize>,
 }
 
 /// The outcome of some steps.
@@ -169,6 +171,7 @@ impl Trainer {
         for step in (first_step..).take(usize::try_from(steps).unwrap_or(usize::MAX)) {
             let (examples, slope) = self.slope(&adapter, step)?;
             let (gradient_norm, learning_rate) = self.descend(&mut adapter, &slope, step)?;
+            let lines = self.lines(&examples).lines;
             used.extend(examples);
             sum.nats += slope.loss.nats;
             sum.tokens += slope.loss.tokens;
@@ -182,6 +185,7 @@ impl Trainer {
                 rows: slope.rows,
                 gradient_norm,
                 learning_rate,
+                lines,
             };
             if observe(&report).is_break() {
                 break;

@@ -10,7 +10,9 @@ use finetune::{
 
 mod bench;
 
-pub(super) use self::bench::{BenchCommand, BenchTrainArguments, Shape, Targets};
+pub(super) use self::bench::{
+    BenchCommand, BenchProductsArguments, BenchTrainArguments, Shape, Targets,
+};
 use crate::telemetry::LogFormat;
 
 /// Fine-tunes a language model together with other institutions, without showing them your text.

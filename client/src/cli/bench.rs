@@ -13,6 +13,7 @@ use finetune::{
     device,
     lora::LoraConfig,
     model::Llama,
+    product_rate,
     random_weights::RandomWeights,
     recipe::Recipe,
     train::{StepReport, Trainer},
@@ -21,26 +22,42 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::{
-    arguments::{BenchTrainArguments, Shape, Targets},
+    arguments::{BenchProductsArguments, BenchTrainArguments, Shape, Targets},
     failure::Failure,
+    open,
     progress::Progress,
 };
 
 /// Steps that are not counted: the first ones allocate, and on CUDA compile and tune kernels.
 const WARM_UP: usize = 2;
 
+/// Measures products of matrices and prints their rate.
+#[expect(clippy::print_stdout, reason = "the result is the command's answer")]
+pub(super) fn products(arguments: &BenchProductsArguments) -> Result<(), Failure> {
+    if arguments.size == 0 {
+        return Err(Failure::usage("--size must be at least 1"));
+    }
+    let device = device::open(arguments.device).map_err(anyhow::Error::from)?;
+    let rate = product_rate::measure(&device, arguments.size, arguments.base_precision);
+    if arguments.json {
+        let line = json!({
+            "device": arguments.device.to_string(), "size": arguments.size,
+            "base_precision": arguments.base_precision.to_string(), "operations_per_second": rate,
+        });
+        println!("{line}");
+    } else {
+        let (size, rate) = (arguments.size, rate / 1e9);
+        println!("products of {size} x {size}: {rate:.1} GFLOP/s");
+    }
+    Ok(())
+}
+
 /// Measures and prints the result.
 #[expect(clippy::print_stdout, reason = "the result is the command's answer")]
 pub(super) fn train(arguments: &BenchTrainArguments) -> Result<(), Failure> {
-    let config = shape(arguments.shape);
+    let llama = llama(arguments)?;
+    let config = llama.config().clone();
     let dataset = Arc::new(dataset(arguments, &config)?);
-    let device = device::open(arguments.device).map_err(anyhow::Error::from)?;
-    let llama = Llama::from_weights(
-        &RandomWeights(config.clone()),
-        &device,
-        arguments.base_precision,
-    );
-    let llama = llama.map_err(anyhow::Error::from)?;
     let lora = LoraConfig {
         rank: arguments.rank,
         alpha: 2.0 * arguments.rank as f64,
@@ -67,6 +84,8 @@ pub(super) fn train(arguments: &BenchTrainArguments) -> Result<(), Failure> {
             "target_tokens_per_second": figures.targets_per_second,
             "memory_mb_loaded": resident_after_loading, "memory_mb_peak": memory_mb("VmHWM"),
             "losses": steps.iter().map(|step| step.loss).collect::<Vec<_>>(),
+            "learning_rates": steps.iter().map(|step| step.learning_rate).collect::<Vec<_>>(),
+            "lines": steps.iter().map(|step| &step.lines).collect::<Vec<_>>(),
         });
         println!("{line}");
         return Ok(());
@@ -86,6 +105,19 @@ pub(super) fn train(arguments: &BenchTrainArguments) -> Result<(), Failure> {
     Ok(())
 }
 
+/// The base on its device: that of the file, or random weights.
+fn llama(arguments: &BenchTrainArguments) -> Result<Arc<Llama>, Failure> {
+    let precision = arguments.base_precision;
+    if let Some(model) = &arguments.model {
+        let base = open::base_on(model, arguments.device, precision)?;
+        return Ok(Arc::clone(&base.llama));
+    }
+    let device = device::open(arguments.device).map_err(anyhow::Error::from)?;
+    let weights = RandomWeights(shape(arguments.shape));
+    let llama = Llama::from_weights(&weights, &device, precision);
+    Ok(Arc::new(llama.map_err(anyhow::Error::from)?))
+}
+
 fn shape(shape: Shape) -> LlamaConfig {
     match shape {
         Shape::Tiny => finetune::tiny::shape(),
@@ -102,11 +134,13 @@ struct Step {
     tokens: u64,
     targets: u64,
     loss: f64,
+    learning_rate: f64,
+    lines: Vec<usize>,
 }
 
 fn measure(
     arguments: &BenchTrainArguments,
-    llama: Llama,
+    llama: Arc<Llama>,
     dataset: Arc<Dataset>,
     start: &Adapter,
 ) -> Result<Vec<Step>, Failure> {
@@ -119,7 +153,7 @@ fn measure(
         checkpointing: arguments.activation_checkpointing,
         ..Recipe::default()
     };
-    let trainer = Trainer::new(Arc::new(llama), dataset, recipe, 1, None);
+    let trainer = Trainer::new(llama, dataset, recipe, 1, None);
     let mut trainer = trainer.map_err(anyhow::Error::from)?;
     let mut progress = Progress::begin("steps", total);
     let mut steps = Vec::new();
@@ -130,6 +164,8 @@ fn measure(
             tokens: report.rows,
             targets: report.tokens,
             loss: report.loss,
+            learning_rate: report.learning_rate,
+            lines: report.lines.clone(),
         });
         progress.show(report.done, report.asked, "");
         begun = Instant::now();
@@ -252,6 +288,8 @@ mod tests {
             tokens: 100,
             targets: 10,
             loss: 1.0,
+            learning_rate: 1e-4,
+            lines: vec![1],
         };
         let steps = [9.0, 9.0, 2.0, 1.0, 3.0].map(step);
         let expected = Figures {

@@ -27,6 +27,8 @@ fn commands_of_the_documentation_are_accepted() {
         "foedus-client train --model m --data d.jsonl --eval e.jsonl --out o --eval-every 20 --patience 3 --checkpoint c --checkpoint-every 10",
         "foedus-client bench train --shape llama-3.2-1b --rank 16 --targets all --batch 8 --seq 512 --device cpu --json",
         "foedus-client bench train --targets q,v --activation-checkpointing block --examples e.jsonl",
+        "foedus-client bench train --model m.gguf --examples e.jsonl --base-precision int8",
+        "foedus-client train --model m --data d.jsonl --out o --base-precision nf4",
         "foedus-client evaluate --model m --adapter a --data d.jsonl --json",
         "foedus-client generate --model m --prompt hello --temperature 0.8 --top-p 0.9 --seed 3",
         "foedus-client fisher --model m --data general.jsonl --out anchor.safetensors",

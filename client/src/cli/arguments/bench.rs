@@ -14,6 +14,24 @@ use finetune::{
 #[derive(Debug, Subcommand)]
 pub(in crate::cli) enum BenchCommand {
     Train(BenchTrainArguments),
+    Products(BenchProductsArguments),
+}
+
+/// Measures how fast the device multiplies matrices: what training steps are a share of
+#[derive(Debug, Args)]
+pub(in crate::cli) struct BenchProductsArguments {
+    /// Rows and columns of the matrices
+    #[arg(long, default_value_t = 4096)]
+    pub(in crate::cli) size: usize,
+    /// Where to compute: auto, cpu or cuda:N
+    #[arg(long, default_value = "auto", value_name = "DEVICE")]
+    pub(in crate::cli) device: DeviceChoice,
+    /// Precision of the matrices: f32 or bf16; auto is f32 on the CPU and bf16 on CUDA
+    #[arg(long, default_value = "auto", value_name = "PRECISION")]
+    pub(in crate::cli) base_precision: BasePrecision,
+    /// Print the result as one line of JSON
+    #[arg(long)]
+    pub(in crate::cli) json: bool,
 }
 
 /// Times training steps on random weights of a known shape
@@ -24,6 +42,9 @@ pub(in crate::cli) struct BenchTrainArguments {
     /// Shape of the base model
     #[arg(long, default_value = "smollm2-135m")]
     pub(in crate::cli) shape: Shape,
+    /// Base model to train instead of random weights: a Hugging Face folder or a GGUF file
+    #[arg(long, value_name = "PATH", conflicts_with = "shape")]
+    pub(in crate::cli) model: Option<PathBuf>,
     /// Rank of the factors A and B
     #[arg(long, default_value_t = 16)]
     pub(in crate::cli) rank: usize,

@@ -3,7 +3,10 @@
 use std::sync::Arc;
 
 use aggregation::ewc::Anchor;
-use finetune::train::{AnchorPull, Trainer};
+use finetune::{
+    recipe::Recipe,
+    train::{AnchorPull, Trainer},
+};
 use protocol::{
     close::CloseCode,
     message::TransferHeader,
@@ -142,10 +145,15 @@ impl Driver {
             }
             Some(_) | None => None,
         };
+        // Memory is the site's affair: it changes no result, so the plan says nothing about it.
+        let recipe = Recipe {
+            checkpointing: self.settings.checkpointing,
+            ..terms.recipe.clone()
+        };
         Ok(Trainer::new(
             Arc::clone(&self.base.llama),
             Arc::clone(dataset),
-            terms.recipe.clone(),
+            recipe,
             plan.plan().seed,
             pull,
         )?)
