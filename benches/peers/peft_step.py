@@ -118,7 +118,7 @@ def main():
     counted = steps[WARM_UP:]
     whole = sum(step[0] for step in counted)
     line = {
-        "program": f"torch {torch.__version__}", "shape": a.shape, "rank": a.rank, "targets": a.targets,
+        "program": f"torch {torch.__version__}", "model": a.shape, "rank": a.rank, "targets": a.targets,
         "dropout": a.dropout, "device": a.device, "dtype": a.dtype, "threads": a.threads, "batch": a.batch, "seq": a.seq,
         "steps": a.steps, "checkpointing": a.activation_checkpointing,
         "trained_values": sum(parameter.numel() for parameter in trained),

@@ -32,7 +32,6 @@ mod branches;
 mod checkpointing;
 mod decode;
 mod error;
-mod example_gradients;
 mod fisher;
 mod gradient;
 mod load;
@@ -44,7 +43,6 @@ use branches::Branches;
 use checkpointing::Kept;
 pub use checkpointing::{Checkpointing, UnknownCheckpointing};
 pub use error::ModelError;
-use gradient::GradientVisitor;
 
 /// A sum of losses over predicted tokens.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -97,6 +95,8 @@ pub struct Llama {
     config: LlamaConfig,
     device: Device,
     kernels: Kernels,
+    /// Never `Auto`.
+    precision: BasePrecision,
     /// Rotary frequencies, scaling included.
     frequencies: Vec<f64>,
     /// `[vocabulary, hidden]`.
@@ -131,6 +131,11 @@ impl Llama {
         &self.device
     }
 
+    /// How the frozen weights are kept; never [`BasePrecision::Auto`].
+    pub fn precision(&self) -> BasePrecision {
+        self.precision
+    }
+
     /// The loss of a batch, without dropout.
     ///
     /// # Errors
@@ -162,16 +167,26 @@ impl Llama {
         factors: &LoraFactors,
         options: PassOptions,
     ) -> Result<(LossSum, Adapter), ModelError> {
-        self.check(batch)?;
-        let gradient = Adapter::zeros(std::sync::Arc::clone(factors.layout()));
-        if batch.targets.is_empty() {
-            return Ok((LossSum::default(), gradient));
-        }
-        let branches = Branches::new(&self.config, Some(factors), options.dropout)?;
-        let pass = self.pass(batch, branches);
-        let mut visitor = GradientVisitor::new(&pass, gradient);
-        let loss = self.forward_backward(batch, &pass, options.checkpointing, &mut visitor);
-        Ok((loss, visitor.finish()))
+        let all = 0..batch.tokens.len();
+        let (loss, mut gradients) =
+            self.gradients(batch, factors, options, std::slice::from_ref(&all))?;
+        let gradient = gradients.pop().expect("one group of rows has one gradient");
+        Ok((loss, gradient))
+    }
+
+    /// The loss of a batch and, for each of its examples, the gradient of the example's own sum of nats.
+    ///
+    /// The gradients are all in memory at once: an adapter for every example.
+    ///
+    /// # Errors
+    /// [`ModelError`] if the batch or the adapter does not fit the model.
+    pub fn loss_and_example_gradients(
+        &self,
+        batch: &Batch,
+        factors: &LoraFactors,
+        options: PassOptions,
+    ) -> Result<(LossSum, Vec<Adapter>), ModelError> {
+        self.gradients(batch, factors, options, &batch.segments)
     }
 
     /// The logits of every row.

@@ -212,6 +212,7 @@ impl Trainer {
         let mut put = |key: &str, value: String| identity.insert(key.to_owned(), value);
         put("seed", self.seeds.seed.to_string());
         put("data", hex(&self.dataset.digest));
+        put("base precision", self.llama.precision().to_string());
         if let Some(pull) = &self.pull {
             put("lambda", pull.lambda.to_string());
             put("anchor", hex(&pull.anchor.digest()));

@@ -1,4 +1,4 @@
-//! `foedus-client bench train`: the speed and the memory of training steps, on random weights of a known shape.
+//! `foedus-client bench`: the speed and the memory of training steps, and the rate of products that they are a share of.
 //!
 //! The trainer is the real one, so what is timed is what a round does: upload of the factors, forward, backward, AdamW. Two
 //! steps warm up and are not counted.
@@ -38,11 +38,11 @@ pub(super) fn products(arguments: &BenchProductsArguments) -> Result<(), Failure
         return Err(Failure::usage("--size must be at least 1"));
     }
     let device = device::open(arguments.device).map_err(anyhow::Error::from)?;
-    let rate = product_rate::measure(&device, arguments.size, arguments.base_precision);
+    let rate = product_rate::measure(&device, arguments.size);
     if arguments.json {
         let line = json!({
             "device": arguments.device.to_string(), "size": arguments.size,
-            "base_precision": arguments.base_precision.to_string(), "operations_per_second": rate,
+            "operations_per_second": rate,
         });
         println!("{line}");
     } else {
@@ -72,7 +72,7 @@ pub(super) fn train(arguments: &BenchTrainArguments) -> Result<(), Failure> {
     let figures = Figures::of(&steps);
     if arguments.json {
         let line = json!({
-            "program": "foedus", "shape": arguments.shape.name(), "rank": arguments.rank,
+            "program": "foedus", "model": name(arguments), "rank": arguments.rank,
             "targets": arguments.targets.to_string(), "dropout": arguments.dropout,
             "device": arguments.device.to_string(), "threads": device::cpu_threads(),
             "batch": arguments.batch, "seq": arguments.seq, "steps": arguments.steps,
@@ -92,7 +92,7 @@ pub(super) fn train(arguments: &BenchTrainArguments) -> Result<(), Failure> {
     }
     println!(
         "{} rank {} on {}: {:.3} s a step (least {:.3}), {:.0} tokens/s, {:.0} of them with a target; {} MB at the peak, {} MB after loading",
-        arguments.shape.name(),
+        name(arguments),
         arguments.rank,
         arguments.targets,
         figures.median,
@@ -103,6 +103,14 @@ pub(super) fn train(arguments: &BenchTrainArguments) -> Result<(), Failure> {
         resident_after_loading,
     );
     Ok(())
+}
+
+/// The file of the base, or the shape of its random weights.
+fn name(arguments: &BenchTrainArguments) -> String {
+    match &arguments.model {
+        Some(model) => model.display().to_string(),
+        None => arguments.shape.name(),
+    }
 }
 
 /// The base on its device: that of the file, or random weights.

@@ -5,7 +5,8 @@
 //! two cores idle at the shapes of an adapted decoder. Here every tile is a product of its own on one thread, and neither
 //! way's results depend on the number of threads.
 //!
-//! One of the three modules with unsafe code: gemm takes pointers, and tiles of one result interleave in memory.
+//! One of the three modules with unsafe code: gemm takes pointers, tiles of one result interleave in memory,
+//! and results are allocated without being written first.
 
 use std::mem::MaybeUninit;
 

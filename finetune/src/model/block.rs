@@ -244,6 +244,7 @@ impl Way<'_> {
         Some(
             self.block
                 .linear(projection)
+                .weight
                 .backward(self.kernels, dy, sum),
         )
     }

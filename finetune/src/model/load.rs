@@ -44,6 +44,7 @@ pub(super) fn load(
         .map(|layer| loader.block(&config, layer))
         .collect::<Result<_, _>>()?;
     Ok(Llama {
+        precision: loader.precision,
         norm: loader.vector("model.norm.weight", config.hidden_size)?,
         device: device.clone(),
         kernels,

@@ -17,6 +17,7 @@ use crate::{
     precision::BasePrecision,
 };
 
+mod example_gradients;
 mod golden;
 mod precision;
 mod reference;

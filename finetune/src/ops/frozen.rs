@@ -10,7 +10,6 @@ use rayon::prelude::*;
 
 use super::{
     device_blocks::DeviceBlocks,
-    narrow::like,
     product::{
         Side::{Plain, Transposed},
         add_product, product,
@@ -84,10 +83,7 @@ impl Frozen {
             return self.matrix_vector(x);
         }
         match self {
-            Self::Whole(weights) => {
-                let x = like(x.clone(), weights.dtype());
-                product(kernels, Plain(&x), Transposed(weights), 1.0)
-            }
+            Self::Whole(weights) => product(kernels, Plain(x), Transposed(weights), 1.0),
             Self::Device(weights) => product(kernels, Plain(x), Transposed(&weights.decode()), 1.0),
             Self::Host(weights) => {
                 let shape = [x.dims()[0], self.dims()[0]];

@@ -43,16 +43,6 @@ impl Linear {
             None => y,
         }
     }
-
-    /// `dy W`, added to `sum` if there is one.
-    pub(crate) fn backward(
-        &self,
-        kernels: Kernels,
-        dy: &Tensor<2>,
-        sum: Option<Tensor<2>>,
-    ) -> Tensor<2> {
-        self.weight.backward(kernels, dy, sum)
-    }
 }
 
 /// How an adapter's branch is computed.
@@ -139,22 +129,13 @@ impl Branch<'_> {
 }
 
 impl BranchWay {
-    /// The gradients of both factors, summed over all rows.
-    pub(crate) fn gradient(&self, kernels: Kernels) -> BranchGradient {
-        let b = product(kernels, Transposed(&self.dy), Plain(&self.h), 1.0);
-        let a = product(kernels, Transposed(&self.middle), Plain(&self.x), 1.0);
-        BranchGradient { a, b }
-    }
-
-    /// The gradients of both factors, summed over some rows.
-    pub(crate) fn gradient_of(&self, kernels: Kernels, rows: &Range<usize>) -> BranchGradient {
+    /// The gradients of both factors, summed over these rows.
+    pub(crate) fn gradient(&self, kernels: Kernels, rows: &Range<usize>) -> BranchGradient {
         let part = |whole: &Tensor<2>| whole.clone().narrow(0, rows.start, rows.len());
-        let part = Self {
-            x: part(&self.x),
-            h: part(&self.h),
-            dy: part(&self.dy),
-            middle: part(&self.middle),
-        };
-        part.gradient(kernels)
+        let (dy, h) = (part(&self.dy), part(&self.h));
+        let (middle, x) = (part(&self.middle), part(&self.x));
+        let b = product(kernels, Transposed(&dy), Plain(&h), 1.0);
+        let a = product(kernels, Transposed(&middle), Plain(&x), 1.0);
+        BranchGradient { a, b }
     }
 }

@@ -18,6 +18,8 @@ pub(in crate::cli) enum BenchCommand {
 }
 
 /// Measures how fast the device multiplies matrices: what training steps are a share of
+///
+/// In f32 on the CPU and in bf16 on CUDA.
 #[derive(Debug, Args)]
 pub(in crate::cli) struct BenchProductsArguments {
     /// Rows and columns of the matrices
@@ -26,17 +28,14 @@ pub(in crate::cli) struct BenchProductsArguments {
     /// Where to compute: auto, cpu or cuda:N
     #[arg(long, default_value = "auto", value_name = "DEVICE")]
     pub(in crate::cli) device: DeviceChoice,
-    /// Precision of the matrices: f32 or bf16; auto is f32 on the CPU and bf16 on CUDA
-    #[arg(long, default_value = "auto", value_name = "PRECISION")]
-    pub(in crate::cli) base_precision: BasePrecision,
     /// Print the result as one line of JSON
     #[arg(long)]
     pub(in crate::cli) json: bool,
 }
 
-/// Times training steps on random weights of a known shape
+/// Times training steps on random weights of a known shape, or on a model
 ///
-/// Nothing is read or written but the file of --examples. benches/compare runs it beside PyTorch and PEFT.
+/// Nothing is read but what --model and --examples name, and nothing is written. benches/compare runs it beside PyTorch and PEFT.
 #[derive(Debug, Args)]
 pub(in crate::cli) struct BenchTrainArguments {
     /// Shape of the base model
