@@ -6,6 +6,7 @@
 //!
 //! It does not see an update's bytes. The owner receives them, asks [`Coordinator::handle_update_received`]
 //! whether they count, folds them, and answers. That question and its answer are what makes an update count once.
+//! What must outlive a crash of the owner it asks to have written down; see [`Entry`].
 //!
 //! One phase follows the other: joining, then for each round open and aggregating, then finishing, then over. A
 //! failure leads from any of them to over. The rules are in `docs/protocol.md`.
@@ -16,14 +17,17 @@ mod closing;
 mod deadline;
 mod delivery;
 mod ending;
+mod history;
 mod joining;
+mod resuming;
 mod roster;
 mod round;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::time::Instant;
 
 pub use action::{AcceptedUpdate, Action, Admission, Outcome, Report, RoundSummary};
+pub use history::{Entry, History, OpenHistory};
 
 use crate::close::CloseCode;
 use crate::ids::{ConnectionId, Digest, ParticipantName, Round};
@@ -31,6 +35,7 @@ use crate::message::{Content, ToClient, ToServer, TransferHeader, TransferKind};
 use crate::plan::{CheckedPlan, EwcPlace, Participants, SignedPlan};
 use crate::text::Text;
 use crate::violation::{Breach, Misuse, Party, Violation};
+use resuming::Returning;
 use roster::{Roster, Stage};
 use round::OpenRound;
 
@@ -59,6 +64,9 @@ pub struct Coordinator {
     /// The adapter that the open or the next round starts from.
     adapter: Content,
     roster: Roster,
+    /// Those of whom was written down that they joined and still need something.
+    joined: BTreeSet<ParticipantName>,
+    returning: Returning,
     phase: Phase,
     actions: VecDeque<Action>,
 }
@@ -108,6 +116,8 @@ impl Coordinator {
             anchor,
             adapter,
             roster: Roster::default(),
+            joined: BTreeSet::new(),
+            returning: Returning::nobody(now),
             phase: Phase::Joining { since: now },
             actions: VecDeque::new(),
         })
@@ -299,6 +309,7 @@ impl Coordinator {
 
     /// Draws every conclusion from the present state: the one place where phases end.
     fn settle(&mut self, now: Instant) {
+        self.returning.note_time(now);
         match &mut self.phase {
             Phase::Joining { since } => {
                 let since = *since;
@@ -348,6 +359,20 @@ impl Coordinator {
             connection,
             message,
         });
+    }
+
+    fn record(&mut self, entry: Entry) {
+        self.actions.push_back(Action::Record(entry));
+    }
+
+    /// One needs nothing more from this run, as far as it is known now.
+    fn part(&mut self, name: &ParticipantName) {
+        self.returning.remove(name);
+        if self.joined.remove(name) {
+            self.record(Entry::Parted {
+                participant: name.clone(),
+            });
+        }
     }
 
     fn report(&mut self, report: Report) {

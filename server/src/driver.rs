@@ -9,6 +9,7 @@ mod perform;
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::pin;
+use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -22,6 +23,7 @@ use tokio::task::JoinSet;
 
 use crate::error::ServerError;
 use crate::fold::{Job, Merged, Refused};
+use crate::journal::Journal;
 use crate::narrate::Narrator;
 use crate::observer::RunEvent;
 use crate::record::RoundRecord;
@@ -80,8 +82,10 @@ pub(crate) enum Event {
         round: Round,
         verdict: Result<(), Refused>,
     },
-    /// A round's adapter is on disk, or cannot be.
-    Merged(Result<Box<Merged>, ServerError>),
+    /// A round's adapter is on disk.
+    Merged(Box<Merged>),
+    /// The folding thread cannot go on.
+    Failed(ServerError),
     /// The coordinator's deadline has come.
     Deadline,
     /// The operator wants the server to stop.
@@ -97,6 +101,11 @@ pub(crate) struct Parts {
     pub(crate) events: mpsc::Receiver<Event>,
     pub(crate) shared: Shared,
     pub(crate) jobs: mpsc::UnboundedSender<Job>,
+    pub(crate) journal: Arc<Journal>,
+    /// Of the rounds that are done.
+    pub(crate) records: Vec<RoundRecord>,
+    /// Of the run so far, and of its open round.
+    pub(crate) traffic: (Traffic, Traffic),
     pub(crate) global: Bytes,
     pub(crate) anchor: Bytes,
     pub(crate) narrator: Narrator,
@@ -117,6 +126,7 @@ pub(crate) struct Driver {
     coordinator: Coordinator,
     shared: Shared,
     jobs: mpsc::UnboundedSender<Job>,
+    journal: Arc<Journal>,
     narrator: Narrator,
     peers: BTreeMap<ConnectionId, Peer>,
     sessions: JoinSet<()>,
@@ -148,6 +158,9 @@ pub(crate) async fn drive(parts: Parts, shutdown: impl Future<Output = ()>) -> E
         mut events,
         shared,
         jobs,
+        journal,
+        records,
+        traffic: (traffic, round_traffic),
         global,
         anchor,
         narrator,
@@ -156,16 +169,17 @@ pub(crate) async fn drive(parts: Parts, shutdown: impl Future<Output = ()>) -> E
         coordinator,
         shared,
         jobs,
+        journal,
         narrator,
         peers: BTreeMap::new(),
         sessions: JoinSet::new(),
         connections: 0,
         global,
         anchor,
-        round_traffic: Traffic::default(),
-        traffic: Traffic::default(),
+        round_traffic,
+        traffic,
         findings: BTreeMap::new(),
-        records: Vec::new(),
+        records,
         broken: None,
         outcome: None,
     };
@@ -187,6 +201,10 @@ pub(crate) async fn drive(parts: Parts, shutdown: impl Future<Output = ()>) -> E
         };
         is_stopping |= matches!(event, Event::Shutdown);
         driver.handle(event);
+        // Whatever else has happened by now shares one write to the journal.
+        while let Ok(event) = events.try_recv() {
+            driver.handle(event);
+        }
     };
     driver.end(listener, events, outcome).await
 }
@@ -255,8 +273,8 @@ impl Driver {
                 round,
                 verdict,
             } => self.answer(&participant, round, verdict, now),
-            Event::Merged(Ok(merged)) => self.merged(*merged, now),
-            Event::Merged(Err(error)) => self.give_up(error),
+            Event::Merged(merged) => self.merged(*merged, now),
+            Event::Failed(error) => self.give_up(error),
             Event::Deadline => self.coordinator.handle_timeout(now),
             Event::Shutdown => self.coordinator.stop(),
             Event::Broken(what) => self.give_up(ServerError::Internal {
@@ -399,9 +417,14 @@ impl Driver {
     }
 
     fn give_up(&mut self, error: ServerError) {
-        // Participants learn that it is our fault and nothing about our insides.
-        self.coordinator
-            .give_up(Text::new("the server cannot go on; its log says why"));
+        if error.is_of_disk() {
+            // Nothing is lost: the run goes on when the server is started again, and participants come back.
+            self.coordinator.stop();
+        } else {
+            // Participants learn that it is our fault and nothing about our insides.
+            self.coordinator
+                .give_up(Text::new("the server cannot go on; its log says why"));
+        }
         self.broken.get_or_insert(error);
     }
 

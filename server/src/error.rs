@@ -8,6 +8,7 @@ use protocol::plan::PlanError;
 use protocol::quic::{ListenError, MaterialError, Rejection};
 
 use crate::config::ValueError;
+use crate::journal::JournalError;
 use crate::start::StartError;
 
 /// A server that could not do its run.
@@ -28,13 +29,36 @@ pub enum ServerError {
     /// The limits leave no room for an exact sum.
     #[error("[limits]: {0}")]
     Limits(AggregateError),
-    /// The run's folder has rounds already, or another server has it.
+    /// The run is finished, or its rounds have no journal to go on from.
     #[error(
-        "{} has the rounds of a run already, or another server writes to it; choose another run.name or move the folder away", folder.display()
+        "{} has the rounds of a finished run; choose another run.name or move the folder away", folder.display()
     )]
     RunExists {
         /// The run's folder.
         folder: PathBuf,
+    },
+    /// The journal cannot be opened, read or written.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    /// An update that counts is not there any more.
+    #[error(
+        "an accepted update is lost: {}: {what}; restore the run's folder from a backup, or choose another run.name to begin anew", path.display()
+    )]
+    UpdateLost {
+        /// Its file.
+        path: PathBuf,
+        /// What was found.
+        what: String,
+    },
+    /// The adapter of a round that is done is not there any more.
+    #[error(
+        "the adapter of a finished round is lost: {}: {what}; restore the run's folder from a backup, or choose another run.name to begin anew", folder.display()
+    )]
+    AdapterLost {
+        /// Its folder.
+        folder: PathBuf,
+        /// What was found.
+        what: String,
     },
     /// The socket cannot be opened.
     #[error(transparent)]
@@ -77,10 +101,14 @@ impl ServerError {
             | Self::Plan(_)
             | Self::Limits(_)
             | Self::RunExists { .. }
+            | Self::Journal(JournalError::Busy { .. } | JournalError::OtherRun { .. })
             | Self::Listen(ListenError::Role { .. }) => exit::CONFIGURATION,
             Self::Unfinished { reason, .. } if reason.is_temporary() => exit::TRY_AGAIN,
             Self::Listen(ListenError::Socket { .. })
             | Self::Write { .. }
+            | Self::Journal(_)
+            | Self::UpdateLost { .. }
+            | Self::AdapterLost { .. }
             | Self::Unfinished { .. }
             | Self::Internal { .. } => exit::FAILURE,
         }
@@ -106,9 +134,16 @@ impl ServerError {
             }
             Self::Start(error) => Some(ValueError::new(error.key(), error.to_string())),
             Self::Limits(error) => Some(ValueError::new("limits", error.to_string())),
-            Self::RunExists { .. } => Some(ValueError::new("run.name", self.to_string())),
+            Self::RunExists { .. } | Self::Journal(JournalError::OtherRun { .. }) => {
+                Some(ValueError::new("run.name", self.to_string()))
+            }
             _ => None,
         }
+    }
+
+    /// Whether the run can go on once the operator has looked after the disk.
+    pub(crate) fn is_of_disk(&self) -> bool {
+        matches!(self, Self::Write { .. } | Self::Journal(_))
     }
 
     pub(crate) fn write(path: &Path) -> impl FnOnce(std::io::Error) -> Self + '_ {

@@ -1,4 +1,4 @@
-//! The one place where updates become numbers: checked and folded as they arrive, then dropped.
+//! The one place where updates become numbers: checked, kept on disk and folded as they arrive, then dropped.
 //!
 //! Runs on a thread of its own beside the driver, so that the event loop never waits for arithmetic or for the disk.
 //! Jobs are done in the order in which they were given; the sum does not depend on it. Memory: the global adapter, the
@@ -20,9 +20,11 @@ use tokio::sync::mpsc;
 
 use crate::driver::Event;
 use crate::error::ServerError;
+use crate::journal::Journal;
 use crate::record::{RoundRecord, RunFolder};
 use crate::round::{Merger, Traffic};
 use crate::session::Upload;
+use crate::spool::Spool;
 
 /// Something for the folding thread to do.
 #[derive(Debug)]
@@ -67,31 +69,47 @@ pub(crate) struct Folder {
     pub(crate) global: Adapter,
     pub(crate) merger: Merger,
     pub(crate) files: RunFolder,
+    pub(crate) journal: Arc<Journal>,
+    pub(crate) spool: Spool,
     /// Rounds of the run; the last one's adapter is also the run's.
     pub(crate) rounds: u32,
 }
 
 /// A round's sum and what was refused.
-struct Sum {
+#[derive(Debug)]
+pub(crate) struct Sum {
     fedavg: FedAvg,
     refused: BTreeMap<ParticipantName, Refused>,
+}
+
+impl Sum {
+    /// A sum of which nothing was refused.
+    pub(crate) fn of(fedavg: FedAvg) -> Self {
+        Self {
+            fedavg,
+            refused: BTreeMap::new(),
+        }
+    }
 }
 
 impl Folder {
     /// Does jobs until there are no more, and gives itself back with the last global adapter.
     pub(crate) fn work(
         mut self,
+        mut sum: Sum,
         mut jobs: mpsc::UnboundedReceiver<Job>,
         events: &mpsc::Sender<Event>,
     ) -> Self {
         let _alarm = Alarm(events);
-        let mut sum = self.empty_sum();
         while let Some(job) = jobs.blocking_recv() {
             let event = match job {
-                Job::Fold { admission, upload } => self.fold(&mut sum, admission, upload),
+                Job::Fold { admission, upload } => self
+                    .fold(&mut sum, admission, upload)
+                    .unwrap_or_else(Event::Failed),
                 Job::Merge { summary, traffic } => {
                     let full = std::mem::replace(&mut sum, self.empty_sum());
-                    Event::Merged(self.merge(&full, &summary, traffic).map(Box::new))
+                    self.merge(&full, &summary, traffic)
+                        .map_or_else(Event::Failed, |merged| Event::Merged(Box::new(merged)))
                 }
             };
             // The driver is gone when its run was abandoned: then nobody wants the answer.
@@ -103,38 +121,43 @@ impl Folder {
     }
 
     fn empty_sum(&self) -> Sum {
-        let fedavg = FedAvg::new(Arc::clone(self.global.layout()), self.fixed);
-        Sum {
-            fedavg,
-            refused: BTreeMap::new(),
-        }
+        Sum::of(FedAvg::new(Arc::clone(self.global.layout()), self.fixed))
     }
 
-    fn fold(&self, sum: &mut Sum, admission: Admission, upload: Upload) -> Event {
+    /// Checks an update, keeps its bytes and adds it to the sum; an error is our own.
+    fn fold(
+        &self,
+        sum: &mut Sum,
+        admission: Admission,
+        upload: Upload,
+    ) -> Result<Event, ServerError> {
         let weight = admission.weight;
-        let verdict = admission::admit(self.global.layout(), &upload.bytes, weight, &self.rules)
+        let admitted = admission::admit(self.global.layout(), &upload.bytes, weight, &self.rules)
             .map_err(|refusal| Refused {
                 reason: reason(&refusal),
                 detail: refusal.to_string(),
-            })
-            .and_then(|update| {
-                // The bytes go before the sum is touched: one adapter less at the peak.
-                drop(upload);
-                let over = |error: AggregateError| Refused {
-                    reason: RefusalReason::Internal,
-                    detail: error.to_string(),
-                };
-                sum.fedavg.fold(&update, weight).map_err(over)
             });
+        if admitted.is_ok() {
+            self.spool.keep(&admission.transfer, &upload.bytes)?;
+        }
+        let verdict = admitted.and_then(|update| {
+            // The bytes go before the sum is touched: one adapter less at the peak.
+            drop(upload);
+            let over = |error: AggregateError| Refused {
+                reason: RefusalReason::Internal,
+                detail: error.to_string(),
+            };
+            sum.fedavg.fold(&update, weight).map_err(over)
+        });
         if let Err(refused) = &verdict {
             sum.refused
                 .insert(admission.participant.clone(), refused.clone());
         }
-        Event::Folded {
+        Ok(Event::Folded {
             participant: admission.participant,
             round: admission.round,
             verdict,
-        }
+        })
     }
 
     fn merge(
@@ -153,7 +176,10 @@ impl Folder {
         }
         let seconds = summary.opened_at.elapsed().as_secs_f64();
         let record = formed.record(summary, &sum.refused, traffic, seconds, content);
+        // From here on the round is done, whatever happens.
+        self.journal.round_done(&record)?;
         self.files.append(&record)?;
+        self.spool.clear()?;
         self.global = formed.adapter;
         Ok(Merged {
             content,

@@ -9,7 +9,7 @@
 //! - `driver`: the one owner of the protocol's coordinator, a loop over a closed set of events.
 //! - `session`: one connection; only moves bytes.
 //! - `fold`, `round`: updates checked and folded as they arrive, the next global adapter formed and anchored.
-//! - [`record`]: what a run leaves on disk.
+//! - [`record`]: what a run leaves on disk. `journal`, `spool`, `recovery`: what it must not forget if its process is killed.
 //! - [`observer`]: what a run tells; `narrate` is the same as log lines.
 //! - [`cli`], [`telemetry`]: the program `foedus-server`. Only these install a log or choose an exit code.
 
@@ -21,8 +21,11 @@ pub mod run;
 
 mod driver;
 mod fold;
+pub mod journal;
+mod recovery;
 mod round;
 mod session;
+mod spool;
 
 mod narrate;
 pub mod observer;

@@ -51,6 +51,7 @@ fn days_left(expires: SystemTime, now: SystemTime) -> Option<u64> {
 fn log(run: &RunId, event: &RunEvent) {
     match event {
         RunEvent::Listening { .. }
+        | RunEvent::Resumed { .. }
         | RunEvent::RoundOpened { .. }
         | RunEvent::QuorumMissing { .. }
         | RunEvent::RoundFinished(_)
@@ -79,6 +80,9 @@ fn log_run(run: &RunId, event: &RunEvent) {
             ..
         } => {
             tracing::info!(%run, %address, %plan, rounds, "listening");
+        }
+        RunEvent::Resumed { round, accepted } => {
+            tracing::info!(%run, %round, accepted, "going on from the journal");
         }
         RunEvent::RoundOpened { round, asked } => {
             let asked: Vec<&str> = asked.iter().map(|name| name.as_str()).collect();

@@ -41,6 +41,13 @@ pub enum RunEvent {
         /// Rounds planned.
         rounds: u32,
     },
+    /// The run goes on from what an earlier process of it wrote down.
+    Resumed {
+        /// The round that is open, or the next.
+        round: Round,
+        /// Updates that count in it already.
+        accepted: usize,
+    },
     /// A peer was not let in.
     HandshakeRejected {
         /// Who its certificate claims to be, and where it is.

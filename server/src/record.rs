@@ -9,10 +9,14 @@ use std::path::{Path, PathBuf};
 
 use aggregation::Adapter;
 use aggregation::peft::{self, Sidecar};
+use protocol::Digest;
 use serde::{Deserialize, Serialize};
 
 use crate::error::ServerError;
 use crate::start::{CONFIG_FILE, MODEL_FILE, SIDECAR_FILE};
+
+const ROUNDS_FILE: &str = "rounds.jsonl";
+const JOURNAL_FILE: &str = "journal.redb";
 
 /// One line of `rounds.jsonl`.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
@@ -92,21 +96,17 @@ pub(crate) struct RunFolder {
 }
 
 impl RunFolder {
-    /// Makes the run's folder. One with a finished round, or of a server that is running, is refused.
-    pub(crate) fn create(
-        path: &Path,
-        sidecar: &Sidecar,
-        dropout: f64,
-    ) -> Result<Self, ServerError> {
+    /// Opens the run's folder, or makes it. One with rounds and without a journal is another run's.
+    pub(crate) fn open(path: &Path, sidecar: &Sidecar, dropout: f64) -> Result<Self, ServerError> {
         fs::create_dir_all(path).map_err(ServerError::write(path))?;
-        let lines = path.join("rounds.jsonl");
+        let lines = path.join(ROUNDS_FILE);
         let rounds = open_rounds(&lines).map_err(ServerError::write(&lines))?;
-        // A run that ended before its first round has nothing to lose, and starts again under its name.
-        let Some(rounds) = rounds else {
+        let length = rounds.metadata().map_err(ServerError::write(&lines))?.len();
+        if 0 < length && !path.join(JOURNAL_FILE).exists() {
             return Err(ServerError::RunExists {
                 folder: path.to_owned(),
             });
-        };
+        }
         sync_folder(path).map_err(ServerError::write(path))?;
         Ok(Self {
             path: path.to_owned(),
@@ -117,13 +117,68 @@ impl RunFolder {
         })
     }
 
+    /// The run's journal.
+    pub(crate) fn journal(&self) -> PathBuf {
+        self.path.join(JOURNAL_FILE)
+    }
+
+    /// The folder of updates that count in the open round.
+    pub(crate) fn updates(&self) -> PathBuf {
+        self.path.join("updates")
+    }
+
+    /// Makes `rounds.jsonl` say what the journal says: a crash may have come between the two.
+    pub(crate) fn restore(&mut self, records: &[RoundRecord]) -> Result<(), ServerError> {
+        let path = self.path.join(ROUNDS_FILE);
+        let lines = records.iter().map(line);
+        let lines = lines.collect::<Result<Vec<_>, _>>()?.concat();
+        let restore = || -> io::Result<File> {
+            if fs::read(&path)? != lines {
+                let temporary = self.path.join(".rounds.part");
+                let mut file = File::create(&temporary)?;
+                file.write_all(&lines)?;
+                file.sync_all()?;
+                fs::rename(&temporary, &path)?;
+                sync_folder(&self.path)?;
+            }
+            open_rounds(&path)
+        };
+        self.rounds = restore().map_err(ServerError::write(&path))?;
+        Ok(())
+    }
+
+    /// Reads the adapter that came out of a round, which is the one that its record names.
+    pub(crate) fn read_round(
+        &self,
+        record: &RoundRecord,
+        like: &Adapter,
+    ) -> Result<Adapter, ServerError> {
+        let folder = self.path.join(round_folder(record.round));
+        let lost = |what: String| ServerError::AdapterLost {
+            folder: folder.clone(),
+            what,
+        };
+        let read = |name: &str| {
+            fs::read(folder.join(name)).map_err(|error| lost(format!("{name}: {error}")))
+        };
+        let (adapter, _) = peft::load(&read(CONFIG_FILE)?, &read(MODEL_FILE)?)
+            .map_err(|error| lost(error.to_string()))?;
+        let found = Digest(adapter.sha256()).to_string();
+        if adapter.layout() != like.layout() || found != record.adapter_sha256 {
+            return Err(lost(
+                "it is not the adapter that the round came to".to_owned(),
+            ));
+        }
+        Ok(adapter)
+    }
+
     /// Writes the adapter that came out of a round.
     pub(crate) fn write_round(
         &self,
         round: u32,
         adapter: &Adapter,
     ) -> Result<PathBuf, ServerError> {
-        self.write_adapter(&format!("round-{round:04}"), adapter)
+        self.write_adapter(&round_folder(round), adapter)
     }
 
     /// Writes the adapter that came out of the run.
@@ -133,15 +188,12 @@ impl RunFolder {
 
     /// Adds a line to `rounds.jsonl`.
     pub(crate) fn append(&mut self, record: &RoundRecord) -> Result<(), ServerError> {
-        let mut line = serde_json::to_vec(record).map_err(|error| ServerError::Internal {
-            what: format!("a round's record is not JSON: {error}"),
-        })?;
-        line.push(b'\n');
+        let line = line(record)?;
         let written = self
             .rounds
             .write_all(&line)
             .and_then(|()| self.rounds.sync_data());
-        written.map_err(ServerError::write(&self.path.join("rounds.jsonl")))
+        written.map_err(ServerError::write(&self.path.join(ROUNDS_FILE)))
     }
 
     fn write_adapter(&self, name: &str, adapter: &Adapter) -> Result<PathBuf, ServerError> {
@@ -157,14 +209,21 @@ impl RunFolder {
     }
 }
 
-/// Opens `rounds.jsonl` for this process alone; none if it has lines or another process has it.
-fn open_rounds(path: &Path) -> io::Result<Option<File>> {
-    let file = OpenOptions::new().append(true).create(true).open(path)?;
-    match file.try_lock() {
-        Ok(()) if file.metadata()?.len() == 0 => Ok(Some(file)),
-        Ok(()) | Err(fs::TryLockError::WouldBlock) => Ok(None),
-        Err(fs::TryLockError::Error(error)) => Err(error),
-    }
+fn open_rounds(path: &Path) -> io::Result<File> {
+    OpenOptions::new().append(true).create(true).open(path)
+}
+
+/// A line of `rounds.jsonl`.
+fn line(record: &RoundRecord) -> Result<Vec<u8>, ServerError> {
+    let mut line = serde_json::to_vec(record).map_err(|error| ServerError::Internal {
+        what: format!("a round's record is not JSON: {error}"),
+    })?;
+    line.push(b'\n');
+    Ok(line)
+}
+
+fn round_folder(round: u32) -> String {
+    format!("round-{round:04}")
 }
 
 /// Writes a folder of files so that it is there whole or not at all.
@@ -181,12 +240,16 @@ fn write_folder(parent: &Path, target: &Path, files: &[(&str, &Vec<u8>)]) -> io:
         file.sync_all()?;
     }
     sync_folder(&temporary)?;
+    // What a crash left there is no round's yet: the journal did not know it.
+    if target.exists() {
+        fs::remove_dir_all(target)?;
+    }
     fs::rename(&temporary, target)?;
     sync_folder(parent)
 }
 
 /// Makes the names in a folder durable. Only Unix can open a folder.
-fn sync_folder(path: &Path) -> io::Result<()> {
+pub(crate) fn sync_folder(path: &Path) -> io::Result<()> {
     if cfg!(unix) {
         File::open(path)?.sync_all()
     } else {

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
 use bytes::Bytes;
-use protocol::coordinator::{Coordinator, Outcome, Setup};
+use protocol::coordinator::{Coordinator, History, Outcome, Setup};
 use protocol::message::Content;
 use protocol::plan::CheckedPlan;
 use protocol::quic::{self, Limits, Listener};
@@ -23,7 +23,7 @@ use crate::error::ServerError;
 use crate::fold::{Folder, Job};
 use crate::narrate::{Narrator, warn_of_expiry};
 use crate::observer::{Observer, RunEvent, RunOutcome};
-use crate::record::RunFolder;
+use crate::recovery::Recovered;
 use crate::round::Merger;
 use crate::session::Shared;
 use crate::start::Prepared;
@@ -107,13 +107,13 @@ impl Server {
         };
         warn_of_dates(&prepared);
         let (events, incoming) = mpsc::channel(EVENTS_MAX);
-        let work = Work::start(&prepared, events.clone())?;
-        let global = Bytes::from(prepared.adapter.to_le_bytes());
+        let recovered = Recovered::open(&prepared)?;
+        let global = recovered.global_bytes();
         let anchor = prepared
             .anchor
             .as_ref()
             .map_or_else(Bytes::new, |anchor| anchor.bytes.clone());
-        let coordinator = coordinator(&prepared, &global, &anchor)?;
+        let coordinator = coordinator(&prepared, &recovered, &global, &anchor)?;
         let (run, plan, rounds) = (
             narrator.run.clone(),
             prepared.plan.digest(),
@@ -125,6 +125,15 @@ impl Server {
             plan,
             rounds,
         });
+        if recovered.history != History::default() {
+            narrator.tell(&RunEvent::Resumed {
+                round: recovered.history.round(),
+                accepted: recovered.accepted.len(),
+            });
+        }
+        let (journal, traffic) = (Arc::clone(&recovered.journal), recovered.traffic());
+        let records = recovered.records.clone();
+        let work = Work::start(&prepared, recovered, events.clone())?;
         let shared = Shared {
             events,
             slots: Arc::new(Semaphore::new(
@@ -138,6 +147,9 @@ impl Server {
             events: incoming,
             shared,
             jobs: work.jobs.clone(),
+            journal,
+            records,
+            traffic,
             global,
             anchor,
             narrator: Narrator {
@@ -158,19 +170,24 @@ struct Work {
 }
 
 impl Work {
-    fn start(prepared: &Prepared, events: mpsc::Sender<Event>) -> Result<Self, ServerError> {
-        let path = prepared.config.run.folder();
-        let files = RunFolder::create(&path, &prepared.sidecar, prepared.dropout)?;
+    fn start(
+        prepared: &Prepared,
+        recovered: Recovered,
+        events: mpsc::Sender<Event>,
+    ) -> Result<Self, ServerError> {
+        let sum = recovered.sum(prepared)?;
         let folder = Folder {
             rules: prepared.rules(),
             fixed: prepared.fixed,
-            global: prepared.adapter.clone(),
+            global: recovered.global,
             merger: Merger::new(prepared.plan.clone(), prepared.anchor.clone()),
-            files,
+            files: recovered.files,
+            journal: recovered.journal,
+            spool: recovered.spool,
             rounds: prepared.plan.rounds,
         };
         let (jobs, queue) = mpsc::unbounded_channel();
-        let thread = tokio::task::spawn_blocking(move || folder.work(queue, &events));
+        let thread = tokio::task::spawn_blocking(move || folder.work(sum, queue, &events));
         Ok(Self { jobs, thread })
     }
 
@@ -203,6 +220,7 @@ fn warn_of_dates(prepared: &Prepared) {
 
 fn coordinator(
     prepared: &Prepared,
+    recovered: &Recovered,
     global: &Bytes,
     anchor: &Bytes,
 ) -> Result<Coordinator, ServerError> {
@@ -213,7 +231,8 @@ fn coordinator(
         anchor: prepared.anchor.is_some().then(|| Content::of(anchor)),
         software: Text::new(concat!("foedus-server ", env!("CARGO_PKG_VERSION"))),
     };
-    Coordinator::new(setup, Instant::now()).map_err(|error| ServerError::Internal {
+    let history = recovered.history.clone();
+    Coordinator::resume(setup, history, Instant::now()).map_err(|error| ServerError::Internal {
         what: error.to_string(),
     })
 }
@@ -242,6 +261,7 @@ fn conclude(
             rounds: prepared.plan.rounds,
         }),
         Outcome::Finished { rounds, .. } => {
+            folder.journal.finish()?;
             let adapter_sha256 = Digest(folder.global.sha256());
             narrator.tell(&RunEvent::Finished {
                 rounds,

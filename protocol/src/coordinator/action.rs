@@ -2,15 +2,20 @@
 
 use std::time::Instant;
 
+use serde::{Deserialize, Serialize};
+
+use super::Entry;
 use crate::close::{CloseCode, RefusalReason, RunFailure};
 use crate::ids::{ConnectionId, ParticipantName, Round};
 use crate::message::{Content, Metrics, ToClient, TransferHeader};
 use crate::text::Text;
 use crate::violation::Violation;
 
-/// One thing to do. Actions for one connection are to be done in the order in which they are polled.
+/// One thing to do. Actions are to be done in the order in which they are polled, those for different connections in any.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Action {
+    /// Write this down so that it outlives a crash, before any action that follows is performed.
+    Record(Entry),
     /// Write a message to the control stream.
     Send {
         /// Where to.
@@ -50,7 +55,7 @@ pub enum Action {
 /// An update that the owner is to check and fold, once. It must be answered with
 /// [`handle_update_accepted`](super::Coordinator::handle_update_accepted) or
 /// [`handle_update_refused`](super::Coordinator::handle_update_refused).
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub struct Admission {
     /// Whose update.
     pub participant: ParticipantName,

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use super::roster::Stage;
 use super::round::{Lateness, OpenRound, Work};
-use super::{Action, Coordinator, Phase, Report};
+use super::{Action, Coordinator, Entry, Phase, Report};
 use crate::close::RefusalReason;
 use crate::ids::{ParticipantName, Round};
 use crate::message::{ToClient, TransferHeader, TransferKind};
@@ -13,6 +13,7 @@ impl Coordinator {
     /// Opens a round and asks everyone who is ready.
     pub(super) fn open(&mut self, round: Round, now: Instant) {
         self.phase = Phase::Open(OpenRound::new(round, now));
+        self.record(Entry::Opened { round });
         let asked: Vec<_> = self.ready().cloned().collect();
         self.report(Report::RoundOpened {
             round,

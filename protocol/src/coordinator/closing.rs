@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use super::round::{Lateness, OpenRound, Work};
-use super::{Action, Coordinator, Phase, Report};
+use super::{Action, Coordinator, Entry, Phase, Report};
 use crate::close::{RefusalReason, RunFailure};
 use crate::ids::ParticipantName;
 use crate::message::ToClient;
@@ -23,7 +23,10 @@ impl Coordinator {
         }
         if quorum <= accepted {
             let enough = match lateness {
-                Lateness::InTime => !open.is_awaiting(&self.roster),
+                Lateness::InTime => {
+                    let owes = |name: &ParticipantName| open.owes(name);
+                    !open.is_awaiting(&self.roster) && !self.returning.expects_any(owes)
+                }
                 Lateness::Soft => !open.is_receiving(&self.roster),
                 Lateness::Hard => true,
             };
@@ -65,6 +68,7 @@ impl Coordinator {
             .collect();
         let round = closed.round;
         self.phase = Phase::Aggregating { closed };
+        self.record(Entry::Closed { round });
         for name in &late {
             self.tell(
                 name,

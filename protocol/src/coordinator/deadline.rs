@@ -24,7 +24,7 @@ impl Coordinator {
             .roster
             .links()
             .filter_map(|(name, link)| self.link_deadline(name, link));
-        links.chain(phase).min()
+        links.chain(phase).chain(self.returning.deadline()).min()
     }
 
     /// The connections whose limit has passed.

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use super::round::{Offered, Work};
-use super::{Admission, Coordinator, Phase, Report};
+use super::{Admission, Coordinator, Entry, Phase, Report};
 use crate::close::RefusalReason;
 use crate::ids::{ConnectionId, ParticipantName, Round, TransferId};
 use crate::message::{ToClient, TransferHeader};
@@ -26,7 +26,7 @@ impl Coordinator {
         let name = self.roster.name(connection)?.clone();
         let admission = self.admit(&name, header);
         let answer = match admission {
-            Ok(admission) => Some(admission),
+            Ok(admission) => admission,
             Err(reason) => {
                 self.spoil(&name, header.round, reason);
                 self.refuse(&name, header.round, reason);
@@ -51,6 +51,7 @@ impl Coordinator {
             return Ok(());
         }
         let (round, offered) = self.take_folding(name, "handle_update_accepted")?;
+        self.record(Entry::Accepted(offered.admission(name, round)));
         self.set_work(name, Work::Accepted(offered));
         self.report(Report::Accepted {
             participant: name.clone(),
@@ -75,7 +76,7 @@ impl Coordinator {
             return Ok(());
         }
         let (round, _) = self.take_folding(name, "handle_update_refused")?;
-        self.set_work(name, Work::Refused(reason));
+        self.exclude(name, round, reason);
         self.refuse(name, round, reason);
         self.settle(now);
         Ok(())
@@ -192,10 +193,8 @@ impl Coordinator {
             Some(Work::Accepted(counted)) if counted.transfer.id == transfer.id => {
                 Judgement::Accepted
             }
-            Some(Work::Folding(held)) if held.transfer.id == transfer.id => Judgement::Pending,
-            Some(Work::Accepted(_) | Work::Folding(_)) => {
-                Judgement::Refuse(RefusalReason::Duplicate)
-            }
+            Some(Work::Folding(_)) => Judgement::Pending,
+            Some(Work::Accepted(_)) => Judgement::Refuse(RefusalReason::Duplicate),
             Some(Work::Training { .. } | Work::Delivering(_)) => self.judge_content(name, offered),
         }
     }
@@ -225,7 +224,7 @@ impl Coordinator {
         &mut self,
         name: &ParticipantName,
         header: &TransferHeader,
-    ) -> Result<Admission, RefusalReason> {
+    ) -> Result<Option<Admission>, RefusalReason> {
         let Phase::Open(open) = &mut self.phase else {
             return Err(RefusalReason::Late);
         };
@@ -239,20 +238,16 @@ impl Coordinator {
         match open.works.get(name) {
             Some(Work::Delivering(offered)) if offered.transfer == header.at(0) => {
                 let offered = offered.clone();
-                let admission = Admission {
-                    participant: name.clone(),
-                    round: open.round,
-                    weight: offered.weight,
-                    metrics: offered.metrics,
-                    transfer: offered.transfer,
-                };
+                let admission = offered.admission(name, open.round);
                 open.works.insert(name.clone(), Work::Folding(offered));
                 open.kept.remove(name);
-                Ok(admission)
+                Ok(Some(admission))
             }
             None => Err(RefusalReason::NotInRound),
             Some(Work::Training { .. } | Work::Delivering(_)) => Err(RefusalReason::WrongTransfer),
-            Some(Work::Folding(_) | Work::Accepted(_)) => Err(RefusalReason::Duplicate),
+            // Not "duplicate": whether the one with the owner counts is not known yet, and its answer will follow.
+            Some(Work::Folding(_)) => Ok(None),
+            Some(Work::Accepted(_)) => Err(RefusalReason::Duplicate),
             Some(Work::Refused(reason)) => Err(*reason),
         }
     }
@@ -308,17 +303,28 @@ impl Coordinator {
     /// An update that is refused for what it is ends the participant's part in the round; one for another round or
     /// plan, or beside an update that counts, changes nothing.
     fn spoil(&mut self, name: &ParticipantName, round: Round, reason: RefusalReason) {
-        let Phase::Open(open) = &mut self.phase else {
+        let Phase::Open(open) = &self.phase else {
             return;
         };
-        let owed = open.works.get(name).is_some_and(Work::is_outstanding);
+        // One that was not asked is told so, and out as well: it must not be asked afterwards.
+        let owed = open.owes(name);
         let elsewhere = matches!(
             reason,
             RefusalReason::WrongPlan | RefusalReason::WrongRound | RefusalReason::Late
         );
         if owed && !elsewhere && round == open.round {
-            open.works.insert(name.clone(), Work::Refused(reason));
+            self.exclude(name, round, reason);
         }
+    }
+
+    /// Ends a participant's part in the open round.
+    fn exclude(&mut self, name: &ParticipantName, round: Round, reason: RefusalReason) {
+        self.set_work(name, Work::Refused(reason));
+        self.record(Entry::Refused {
+            participant: name.clone(),
+            round,
+            reason,
+        });
     }
 
     fn refuse(&mut self, name: &ParticipantName, round: Round, reason: RefusalReason) {
@@ -344,7 +350,7 @@ enum Judgement {
     Deliver { offset: u64 },
     /// This very update is already counted.
     Accepted,
-    /// This very update is with the owner; the answer will follow.
+    /// An update of this participant is with the owner; its answer will follow, and holds for this one too.
     Pending,
     /// No.
     Refuse(RefusalReason),

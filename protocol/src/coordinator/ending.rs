@@ -97,6 +97,9 @@ impl Coordinator {
         self.handle_transfer_progress(connection, now);
         match self.phase {
             Phase::Finishing { adapter } if adapter.id == transfer => {
+                if let Some(name) = self.roster.name(connection).cloned() {
+                    self.part(&name);
+                }
                 self.close(connection, CloseCode::Finished, None);
             }
             // The anchor or a round's adapter: it shows progress, nothing else depends on it.
@@ -104,9 +107,10 @@ impl Coordinator {
         }
     }
 
-    /// Ends the run once nobody is left who waits for the final adapter. Who is away now is not waited for.
+    /// Ends the run once nobody is left who waits for the final adapter. Who is away now is not waited for, unless it was
+    /// our own restart that sent it away.
     pub(super) fn settle_finishing(&mut self) {
-        if self.roster.all_ready().next().is_none() {
+        if self.roster.all_ready().next().is_none() && !self.returning.is_anybody() {
             let outcome = Outcome::Finished {
                 rounds: self.plan.rounds,
                 adapter: self.adapter,

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use super::deadline::has_quorum_joined;
 use super::roster::Stage;
-use super::{Action, Coordinator, Phase, Report};
+use super::{Action, Coordinator, Entry, Phase, Report};
 use crate::close::{CloseCode, RunFailure};
 use crate::ids::{ConnectionId, Digest, ParticipantName, Round};
 use crate::message::{HOLDS_MAX, PROTOCOL_VERSION, ToClient};
@@ -92,6 +92,12 @@ impl Coordinator {
         link.stage = Stage::Ready { holds };
         link.moved_at = now;
         let software = link.software.clone();
+        self.returning.remove(name);
+        if self.joined.insert(name.clone()) {
+            self.record(Entry::Joined {
+                participant: name.clone(),
+            });
+        }
         self.report(Report::Joined {
             participant: name.clone(),
             software,
@@ -123,6 +129,7 @@ impl Coordinator {
             reason,
         });
         self.roster.withdraw(name);
+        self.part(name);
         self.close(connection, CloseCode::Declined, None);
         Ok(())
     }
@@ -138,6 +145,7 @@ impl Coordinator {
             reason,
         });
         self.roster.withdraw(name);
+        self.part(name);
         self.close(connection, CloseCode::Left, None);
     }
 

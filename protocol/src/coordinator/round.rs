@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-use super::action::{AcceptedUpdate, RoundSummary};
+use super::action::{AcceptedUpdate, Admission, RoundSummary};
 use super::roster::Roster;
 use crate::close::RefusalReason;
 use crate::ids::{ParticipantName, Round, TransferId};
@@ -102,6 +102,11 @@ impl OpenRound {
             .any(|(name, work)| work.is_outstanding() && roster.ready(name).is_some())
     }
 
+    /// Whether an update of this participant may still come: it owes one, or was not asked yet.
+    pub(super) fn owes(&self, name: &ParticipantName) -> bool {
+        self.works.get(name).is_none_or(Work::is_outstanding)
+    }
+
     /// Whether a connected participant is delivering its update.
     pub(super) fn is_receiving(&self, roster: &Roster) -> bool {
         self.works
@@ -174,6 +179,17 @@ impl Work {
 }
 
 impl Offered {
+    /// What the owner is asked to fold.
+    pub(super) fn admission(&self, name: &ParticipantName, round: Round) -> Admission {
+        Admission {
+            participant: name.clone(),
+            round,
+            weight: self.weight,
+            metrics: self.metrics,
+            transfer: self.transfer,
+        }
+    }
+
     fn accepted_from(&self, name: &ParticipantName) -> AcceptedUpdate {
         AcceptedUpdate {
             participant: name.clone(),

@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use protocol::close::{CloseCode, RefusalReason};
-use protocol::coordinator::{self, Coordinator, Outcome, Report, RoundSummary};
+use protocol::coordinator::{self, Coordinator, History, Outcome, Report, RoundSummary};
 use protocol::message::{Content, Metrics, ToClient, ToServer, TransferHeader};
 use protocol::participant::{self, AnchorCopy, Disposition, Participant, Spooled};
 use protocol::plan::{
@@ -68,6 +68,8 @@ pub(crate) struct Weather {
     pub(crate) decline: u64,
     /// Per dial: it fails.
     pub(crate) dial_fails: u64,
+    /// Per action of the server: its process is killed before it, and starts again.
+    pub(crate) crash: u64,
     /// Killed processes find their update on disk.
     pub(crate) spool: bool,
 }
@@ -88,6 +90,7 @@ impl Weather {
             refuse: 0,
             decline: 0,
             dial_fails: 0,
+            crash: 0,
             spool: false,
         }
     }
@@ -110,8 +113,9 @@ enum Event {
     Step(usize, u64, Round, u32),
     Trained(usize, u64, Round),
     Restart(usize),
-    Folded(ParticipantName),
-    Aggregated(Round),
+    /// The number of the server's process comes with what only that process can hear.
+    Folded(u64, ParticipantName),
+    Aggregated(u64, Round),
 }
 
 /// A connection, as its two ends see it.
@@ -158,6 +162,12 @@ pub(crate) struct Server {
     pub(crate) reports: Vec<Report>,
     pub(crate) sent: Vec<(ParticipantName, ToClient)>,
     pub(crate) transfers: Vec<(ParticipantName, TransferHeader)>,
+    /// What was written down.
+    pub(crate) history: History,
+    /// Actions that were polled, over all its processes.
+    pub(crate) actions: u64,
+    /// Times that its process was killed.
+    pub(crate) crashes: u64,
     with_owner: BTreeSet<ParticipantName>,
     asked: BTreeSet<(Round, ParticipantName)>,
 }
@@ -177,6 +187,8 @@ pub(crate) struct Pair {
     next_connection: u64,
     /// Answers to folds are withheld until the test gives them.
     pub(crate) hold_folds: bool,
+    /// The server's process is killed before it performs the action of this number.
+    pub(crate) crash_before: Option<u64>,
 }
 
 /// A plan that is easy to reason about: soft deadline 30 s, hard 120 s, stall 20 s, join 10 s, four steps.
@@ -266,14 +278,24 @@ pub(crate) fn coordinator(
     anchor: Option<Content>,
     now: Instant,
 ) -> Coordinator {
-    let setup = coordinator::Setup {
+    Coordinator::new(setup(plan, content("start"), anchor), now).unwrap()
+}
+
+fn setup(plan: &CheckedPlan, adapter: Content, anchor: Option<Content>) -> coordinator::Setup {
+    coordinator::Setup {
         plan: plan.clone(),
         signed: sign(plan),
-        adapter: content("start"),
+        adapter,
         anchor,
         software: Text::new("test server"),
-    };
-    Coordinator::new(setup, now).unwrap()
+    }
+}
+
+impl Server {
+    /// Whether this participant's update waits for an answer.
+    pub(crate) fn is_with_owner(&self, site: &str) -> bool {
+        self.with_owner.contains(&name(site))
+    }
 }
 
 impl Pair {
@@ -299,6 +321,7 @@ impl Pair {
             sequence: 0,
             next_connection: 1,
             hold_folds: false,
+            crash_before: None,
         };
         for name in names {
             pair.add_site(name);
@@ -473,6 +496,48 @@ impl Pair {
         site.global = None;
     }
 
+    /// Kills the server's process and starts it again from what was written down. Actions that were not performed are lost.
+    pub(crate) fn crash(&mut self) {
+        let lines: Vec<_> = self.lines.keys().copied().collect();
+        for connection in lines {
+            self.break_line(connection);
+            self.lines.get_mut(&connection).unwrap().server_open = false;
+        }
+        let server = &mut self.server;
+        server.crashes += 1;
+        server.with_owner.clear();
+        server
+            .summaries
+            .truncate(server.history.rounds_done as usize);
+        let accepted = server
+            .history
+            .open
+            .iter()
+            .flat_map(|open| open.accepted.keys());
+        let accepted = accepted.cloned().collect();
+        server.folded.insert(server.history.round(), accepted);
+        let history = self.server.history.clone();
+        self.coordinator = Coordinator::resume(self.setup(), history, self.now).unwrap();
+    }
+
+    /// What the server starts from, given what was written down.
+    pub(crate) fn setup(&self) -> coordinator::Setup {
+        let adapter = match self.server.history.rounds_done {
+            0 => content("start"),
+            done => content(&format!("global after {done}")),
+        };
+        setup(&self.plan, adapter, None)
+    }
+
+    /// Refuses an update that is with the owner.
+    pub(crate) fn refuse(&mut self, site: &str) {
+        let site = name(site);
+        assert!(self.server.with_owner.remove(&site));
+        self.coordinator
+            .handle_update_refused(&site, RefusalReason::OverNorm, self.now)
+            .unwrap();
+    }
+
     fn break_line(&mut self, connection: ConnectionId) {
         let Some(line) = self.lines.get_mut(&connection) else {
             return;
@@ -557,8 +622,11 @@ impl Pair {
                 }
             }
             Event::BulkCut(connection, kept) => self.bulk_cut(connection, kept),
-            Event::Folded(name) => self.folded(name),
-            Event::Aggregated(round) => {
+            Event::Folded(process, _) | Event::Aggregated(process, _)
+                if process != self.server.crashes => {}
+            Event::Folded(_, name) => self.folded(name),
+            Event::Aggregated(_, round) => {
+                self.server.history.round_done();
                 let adapter = content(&format!("global after {round}"));
                 self.coordinator
                     .round_aggregated(adapter, self.now)
@@ -656,7 +724,7 @@ impl Pair {
             );
             if !self.hold_folds {
                 let when = self.now + self.rng.between(self.weather.fold_ms);
-                self.at(when, Event::Folded(name));
+                self.at(when, Event::Folded(self.server.crashes, name));
             }
         }
     }
@@ -723,7 +791,7 @@ impl Pair {
         );
         self.server.summaries.push(summary);
         let when = self.now + self.rng.between(self.weather.fold_ms);
-        self.at(when, Event::Aggregated(round));
+        self.at(when, Event::Aggregated(self.server.crashes, round));
     }
 
     /// Does what the machines ask for, until they ask for nothing.
@@ -732,6 +800,14 @@ impl Pair {
             let mut idle = true;
             while let Some(action) = self.coordinator.poll_action() {
                 idle = false;
+                let number = self.server.actions;
+                self.server.actions += 1;
+                if self.server.outcome.is_none()
+                    && (self.crash_before == Some(number) || self.rng.chance(self.weather.crash))
+                {
+                    self.crash();
+                    continue;
+                }
                 self.act_for_server(action);
             }
             for index in 0..self.sites.len() {
@@ -765,6 +841,13 @@ impl Pair {
                         folded.is_some_and(|folded| folded.contains(&name)),
                         "acknowledged and not folded"
                     );
+                    let history = &self.server.history;
+                    let open = history.open.as_ref().filter(|_| *round == history.round());
+                    assert!(
+                        round.0 <= history.rounds_done
+                            || open.is_some_and(|open| open.accepted.contains_key(&name)),
+                        "acknowledged and not written down"
+                    );
                 }
                 self.server.sent.push((name, message.clone()));
                 if self.rng.chance(self.weather.cut) {
@@ -794,6 +877,7 @@ impl Pair {
                 self.send_to_site(connection, Event::SiteLost(connection, Some(code)));
             }
             coordinator::Action::Aggregate { summary } => self.aggregate(summary),
+            coordinator::Action::Record(entry) => self.server.history.note(entry),
             coordinator::Action::Report(report) => self.server.reports.push(report),
             coordinator::Action::End(outcome) => {
                 assert!(

@@ -3,8 +3,9 @@
 use std::collections::BTreeSet;
 
 const DOCUMENT: &str = include_str!("../../../docs/protocol.md");
-const TESTS: [&str; 6] = [
+const TESTS: [&str; 7] = [
     include_str!("bytes.rs"),
+    include_str!("crash.rs"),
     include_str!("hostile.rs"),
     include_str!("join.rs"),
     include_str!("resume.rs"),
@@ -14,7 +15,7 @@ const TESTS: [&str; 6] = [
 
 /// `J1`, `C10`: a letter and a number.
 fn rule(word: &str) -> Option<&str> {
-    let number = word.strip_prefix(['C', 'F', 'J', 'R', 'V', 'W'])?;
+    let number = word.strip_prefix(['C', 'D', 'F', 'J', 'R', 'V', 'W'])?;
     (!number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit())).then_some(word)
 }
 

@@ -31,6 +31,7 @@ fn weather(rng: &mut Rng) -> Weather {
         decline: bad(rng, 150),
         dial_fails: bad(rng, 300),
         spool: rng.chance(500),
+        crash: bad(rng, 40),
     }
 }
 
@@ -114,7 +115,7 @@ fn found_failures_stay_repaired() {
     }
 }
 
-const REGRESSIONS: &[u64] = &[];
+const REGRESSIONS: &[u64] = &[1267];
 
 #[test]
 fn in_fair_weather_everyone_is_counted_in_every_round_and_gets_the_adapter() {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use protocol::close::{CloseCode, RunFailure};
-use protocol::coordinator::{Action, Outcome, Report};
+use protocol::coordinator::{Action, Entry, Outcome, Report};
 use protocol::message::TransferKind;
 use protocol::quic::Listener;
 use tokio::sync::mpsc;
@@ -15,15 +15,34 @@ use crate::fold::Job;
 use crate::observer::RunEvent;
 use crate::session::Outgoing;
 
+/// The entry that an action asks for.
+fn entry(action: &Action) -> Option<Entry> {
+    match action {
+        Action::Record(entry) => Some(entry.clone()),
+        _ => None,
+    }
+}
+
 /// How long peers have to take notice of the end.
 const GOODBYE: Duration = Duration::from_secs(5);
 
 impl Driver {
     /// Performs what the coordinator wants done now.
     pub(super) fn perform_all(&mut self) {
-        while let Some(action) = self.coordinator.poll_action() {
+        let mut actions = self.poll_actions();
+        let entries: Vec<_> = actions.iter().filter_map(entry).collect();
+        if let Err(error) = self.journal.record(&entries) {
+            // Nothing of what depends on these entries is said.
+            self.give_up(error.into());
+            actions = self.poll_actions();
+        }
+        for action in actions {
             self.perform(action);
         }
+    }
+
+    fn poll_actions(&mut self) -> Vec<Action> {
+        std::iter::from_fn(|| self.coordinator.poll_action()).collect()
     }
 
     fn perform(&mut self, action: Action) {
@@ -70,6 +89,8 @@ impl Driver {
                     });
                 }
             }
+            // Written down with all others before anything was performed.
+            Action::Record(_) => {}
             Action::Report(report) => self.report(report),
             Action::End(outcome) => self.outcome = Some(outcome),
         }

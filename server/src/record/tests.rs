@@ -27,7 +27,7 @@ fn sidecar() -> Sidecar {
 #[test]
 fn an_adapter_folder_reads_back_and_leaves_no_temporary() {
     let parent = tempfile::tempdir().unwrap();
-    let folder = RunFolder::create(&parent.path().join("run"), &sidecar(), 0.1).unwrap();
+    let folder = RunFolder::open(&parent.path().join("run"), &sidecar(), 0.1).unwrap();
     let written = folder.write_round(1, &adapter(5)).unwrap();
     assert!(written.ends_with("round-0001"));
     let read = |name: &str| fs::read(written.join(name)).unwrap();
@@ -43,13 +43,13 @@ fn an_adapter_folder_reads_back_and_leaves_no_temporary() {
         .map(|entry| entry.unwrap().file_name());
     let mut names: Vec<_> = names.collect();
     names.sort();
-    assert_eq!(names, ["round-0001", "rounds.jsonl"]);
+    assert_eq!(names, ["round-0001", ROUNDS_FILE]);
 }
 
 #[test]
 fn what_a_crash_left_half_written_is_replaced() {
     let parent = tempfile::tempdir().unwrap();
-    let folder = RunFolder::create(parent.path(), &sidecar(), 0.0).unwrap();
+    let folder = RunFolder::open(parent.path(), &sidecar(), 0.0).unwrap();
     fs::create_dir(parent.path().join(".adapter.part")).unwrap();
     fs::write(
         parent.path().join(".adapter.part").join(MODEL_FILE),
@@ -61,21 +61,69 @@ fn what_a_crash_left_half_written_is_replaced() {
 }
 
 #[test]
-fn a_folder_with_a_round_in_it_is_refused_and_named() {
+fn a_folder_with_rounds_and_without_a_journal_is_refused_and_named() {
     let parent = tempfile::tempdir().unwrap();
-    drop(RunFolder::create(parent.path(), &sidecar(), 0.0).unwrap());
+    drop(RunFolder::open(parent.path(), &sidecar(), 0.0).unwrap());
     fs::write(parent.path().join("rounds.jsonl"), "{}\n").unwrap();
-    let refused = RunFolder::create(parent.path(), &sidecar(), 0.0).unwrap_err();
+    let refused = RunFolder::open(parent.path(), &sidecar(), 0.0).unwrap_err();
     assert!(matches!(refused, ServerError::RunExists { .. }));
     assert!(refused.to_string().contains("choose another run.name"));
     assert_eq!(refused.exit_code(), 78);
 }
 
+fn record(adapter: &Adapter) -> RoundRecord {
+    RoundRecord {
+        round: 1,
+        seconds: 0.5,
+        participants: Vec::new(),
+        refused: Vec::new(),
+        missing: Vec::new(),
+        update_norm: 0.0,
+        inexactness: 0.0,
+        bytes_up: 0,
+        bytes_down: 0,
+        adapter_sha256: Digest(adapter.sha256()).to_string(),
+        ewc: None,
+    }
+}
+
 #[test]
-fn a_folder_is_one_servers_at_a_time_and_free_again_if_no_round_was_done() {
+fn lines_that_a_crash_left_out_or_cut_are_written_again() {
     let parent = tempfile::tempdir().unwrap();
-    let first = RunFolder::create(parent.path(), &sidecar(), 0.0).unwrap();
-    assert!(RunFolder::create(parent.path(), &sidecar(), 0.0).is_err());
-    drop(first);
-    assert!(RunFolder::create(parent.path(), &sidecar(), 0.0).is_ok());
+    let mut folder = RunFolder::open(parent.path(), &sidecar(), 0.0).unwrap();
+    let first = record(&adapter(5));
+    let second = RoundRecord {
+        round: 2,
+        ..first.clone()
+    };
+    folder.append(&first).unwrap();
+    let path = parent.path().join(ROUNDS_FILE);
+    let whole = [line(&first).unwrap(), line(&second).unwrap()].concat();
+    for found in [&b""[..], &whole[..30], &whole[..whole.len() - 3]] {
+        fs::write(&path, found).unwrap();
+        folder.restore(std::slice::from_ref(&first)).unwrap();
+        folder.append(&second).unwrap();
+        assert_eq!(fs::read(&path).unwrap(), whole);
+    }
+}
+
+#[test]
+fn an_adapter_that_is_not_the_rounds_is_named() {
+    let parent = tempfile::tempdir().unwrap();
+    let folder = RunFolder::open(parent.path(), &sidecar(), 0.0).unwrap();
+    let missing = folder
+        .read_round(&record(&adapter(5)), &adapter(1))
+        .unwrap_err();
+    assert!(missing.to_string().contains("round-0001"), "{missing}");
+    folder.write_round(1, &adapter(6)).unwrap();
+    let other = folder
+        .read_round(&record(&adapter(5)), &adapter(1))
+        .unwrap_err();
+    assert!(other.to_string().contains("not the adapter"), "{other}");
+    // What the journal did not know is replaced.
+    folder.write_round(1, &adapter(5)).unwrap();
+    let read = folder
+        .read_round(&record(&adapter(5)), &adapter(1))
+        .unwrap();
+    assert_eq!(read, adapter(5));
 }

@@ -188,7 +188,9 @@ async fn a_run_without_a_round_can_be_tried_again_and_one_with_rounds_is_not_wri
         running.stop();
         assert_eq!(running.outcome().await.unwrap_err().exit_code(), 75);
     }
-    std::fs::write(scene.config.run.folder().join("rounds.jsonl"), "{}\n").unwrap();
+    let folder = scene.config.run.folder();
+    std::fs::remove_file(folder.join("journal.redb")).unwrap();
+    std::fs::write(folder.join("rounds.jsonl"), "{}\n").unwrap();
     let error = scene.serve().outcome().await.unwrap_err();
     assert!(matches!(error, ServerError::RunExists { .. }), "{error}");
     assert_eq!(error.exit_code(), 78);

@@ -1,0 +1,126 @@
+//! What a run must remember over a crash of the server: entries to be written down, and what they add up to.
+//!
+//! The coordinator asks for an entry with [`Action::Record`](super::Action::Record) before anything that follows from it is
+//! said to a participant. An owner that writes entries down in that order, and performs what comes after them only once
+//! they are safe, can be killed at any instant: [`Coordinator::resume`](super::Coordinator::resume) goes on from their sum.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+
+use super::Admission;
+use crate::close::RefusalReason;
+use crate::ids::{ParticipantName, Round};
+
+/// One thing that must not be forgotten.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub enum Entry {
+    /// A participant agreed to the plan.
+    Joined {
+        /// Who.
+        participant: ParticipantName,
+    },
+    /// A participant needs nothing more: it declined, left, or has the final adapter.
+    Parted {
+        /// Who.
+        participant: ParticipantName,
+    },
+    /// A round was opened.
+    Opened {
+        /// Which.
+        round: Round,
+    },
+    /// An update counts. Its bytes are the owner's to keep.
+    Accepted(Admission),
+    /// A participant is out of the open round.
+    Refused {
+        /// Who.
+        participant: ParticipantName,
+        /// Of which round.
+        round: Round,
+        /// Why.
+        reason: RefusalReason,
+    },
+    /// A round was closed: what was accepted so far is what it comes to.
+    Closed {
+        /// Which.
+        round: Round,
+    },
+}
+
+/// The sum of a run's entries.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct History {
+    /// Rounds whose adapter is safe.
+    pub rounds_done: u32,
+    /// Participants that agreed to the plan and still need something.
+    pub joined: BTreeSet<ParticipantName>,
+    /// The round after those, if it was opened.
+    pub open: Option<OpenHistory>,
+}
+
+/// What is known of a round that was opened and not aggregated.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct OpenHistory {
+    /// Updates that count.
+    pub accepted: BTreeMap<ParticipantName, Admission>,
+    /// Participants that are out.
+    pub refused: BTreeMap<ParticipantName, RefusalReason>,
+    /// Whether it was closed.
+    pub is_closed: bool,
+}
+
+impl History {
+    /// Adds an entry. One about another round than the present one changes nothing.
+    pub fn note(&mut self, entry: Entry) {
+        match entry {
+            Entry::Joined { participant } => {
+                self.joined.insert(participant);
+            }
+            Entry::Parted { participant } => {
+                self.joined.remove(&participant);
+            }
+            Entry::Opened { round } => {
+                if round == self.round() {
+                    self.open.get_or_insert_default();
+                }
+            }
+            Entry::Accepted(admission) => {
+                if let Some(open) = self.present(admission.round) {
+                    open.accepted
+                        .insert(admission.participant.clone(), admission);
+                }
+            }
+            Entry::Refused {
+                participant,
+                round,
+                reason,
+            } => {
+                if let Some(open) = self.present(round) {
+                    open.refused.insert(participant, reason);
+                }
+            }
+            Entry::Closed { round } => {
+                if let Some(open) = self.present(round) {
+                    open.is_closed = true;
+                }
+            }
+        }
+    }
+
+    /// The present round's adapter is safe: its entries have served.
+    pub fn round_done(&mut self) {
+        self.rounds_done = self.rounds_done.saturating_add(1);
+        self.open = None;
+    }
+
+    /// The round after those that are done.
+    pub fn round(&self) -> Round {
+        Round(self.rounds_done).next()
+    }
+
+    fn present(&mut self, round: Round) -> Option<&mut OpenHistory> {
+        let is_present = round == self.round();
+        self.open.as_mut().filter(|_| is_present)
+    }
+}

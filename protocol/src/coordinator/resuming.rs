@@ -1,0 +1,120 @@
+//! Going on after a crash: the state that a history stands for, and the wait for those who were there.
+//!
+//! Nobody is connected at first. A round must not close, nor the run end, only because its participants have not yet come
+//! back; so whoever had joined and still needs something is waited for, until the plan's join deadline at the latest.
+//! All other deadlines of the round begin anew: time in which the server was away is nobody's delay.
+
+use std::collections::BTreeSet;
+use std::time::Instant;
+
+use super::history::{History, OpenHistory};
+use super::round::{Offered, OpenRound, Work};
+use super::{Action, Coordinator, Phase, Setup, SetupError};
+use crate::ids::{ParticipantName, Round};
+
+/// Participants that are expected back after a restart.
+#[derive(Debug)]
+pub(super) struct Returning {
+    names: BTreeSet<ParticipantName>,
+    until: Instant,
+}
+
+impl Returning {
+    /// Nobody: the run begins.
+    pub(super) fn nobody(now: Instant) -> Self {
+        Self {
+            names: BTreeSet::new(),
+            until: now,
+        }
+    }
+
+    /// One is back, or will not come.
+    pub(super) fn remove(&mut self, name: &ParticipantName) {
+        self.names.remove(name);
+    }
+
+    /// Stops the waiting when its time is over.
+    pub(super) fn note_time(&mut self, now: Instant) {
+        if self.until <= now {
+            self.names.clear();
+        }
+    }
+
+    /// Whether anybody is still waited for.
+    pub(super) fn is_anybody(&self) -> bool {
+        !self.names.is_empty()
+    }
+
+    /// Whether anybody of this kind is still waited for.
+    pub(super) fn expects_any(&self, kind: impl FnMut(&ParticipantName) -> bool) -> bool {
+        self.names.iter().any(kind)
+    }
+
+    /// Until when, if anybody is waited for.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        self.is_anybody().then_some(self.until)
+    }
+}
+
+impl Coordinator {
+    /// A run that goes on after its server ended, from what was written down.
+    ///
+    /// `setup.adapter` is the adapter that came out of the last round that was done, or the first one's start.
+    ///
+    /// # Errors
+    /// [`SetupError`] if the parts do not belong together.
+    pub fn resume(setup: Setup, history: History, now: Instant) -> Result<Self, SetupError> {
+        let mut coordinator = Self::new(setup, now)?;
+        coordinator.restore(history, now);
+        coordinator.settle(now);
+        Ok(coordinator)
+    }
+
+    fn restore(&mut self, history: History, now: Instant) {
+        let round = history.round();
+        let History {
+            rounds_done,
+            joined,
+            open,
+        } = history;
+        self.returning = Returning {
+            names: joined.clone(),
+            until: now + self.plan.cohort.join_deadline,
+        };
+        self.joined = joined;
+        if self.plan.rounds <= rounds_done {
+            return self.finish(now);
+        }
+        match open {
+            Some(open) => self.reopen(round, open, now),
+            // The adapter of the round before is safe, its successor was not opened yet.
+            None if 0 < rounds_done => self.open(round, now),
+            None => {}
+        }
+    }
+
+    fn reopen(&mut self, round: Round, history: OpenHistory, now: Instant) {
+        let mut open = OpenRound::new(round, now);
+        for name in &self.joined {
+            open.works.insert(name.clone(), Work::Training { step: 0 });
+        }
+        for (name, reason) in history.refused {
+            open.works.insert(name, Work::Refused(reason));
+        }
+        for (name, admission) in history.accepted {
+            let offered = Offered {
+                transfer: admission.transfer,
+                weight: admission.weight,
+                metrics: admission.metrics,
+            };
+            open.works.insert(name, Work::Accepted(offered));
+        }
+        if history.is_closed {
+            let summary = open.summary(self.named(), now);
+            self.phase = Phase::Aggregating { closed: open };
+            self.actions.push_back(Action::Aggregate { summary });
+        } else {
+            self.phase = Phase::Open(open);
+        }
+    }
+}

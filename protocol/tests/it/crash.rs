@@ -1,0 +1,146 @@
+//! The server's process is killed and goes on from what was written down (rules D1 to D4).
+
+use std::time::Duration;
+
+use protocol::Round;
+use protocol::coordinator::{Coordinator, Entry, History, Outcome};
+use protocol::participant;
+
+use super::pair::{Pair, Weather, name, plan};
+
+const NAMES: [&str; 3] = ["a", "b", "c"];
+
+fn pair() -> Pair {
+    Pair::new(plan(&NAMES, 3, 2), Weather::fair(), 1)
+}
+
+/// D1: before whichever action the process dies, the run comes to what it would have come to, and nobody trains twice.
+#[test]
+fn a_server_killed_before_any_of_its_actions_counts_every_update_once() {
+    let mut whole = pair();
+    whole.drive();
+    let actions = whole.server.actions;
+    assert!(60 < actions, "{actions} actions");
+    for before in 0..actions {
+        let mut pair = pair();
+        pair.crash_before = Some(before);
+        pair.drive();
+        assert_eq!(pair.server.crashes, 1, "before action {before}");
+        let outcome = pair.server.outcome.as_ref();
+        assert_eq!(
+            outcome,
+            whole.server.outcome.as_ref(),
+            "before action {before}"
+        );
+        for round in 1..=2 {
+            assert_eq!(pair.counted(round), NAMES, "before action {before}");
+        }
+        for site in &pair.sites {
+            let expected = [Round(1), Round(2)];
+            assert_eq!(
+                site.trainings, expected,
+                "{} before action {before}",
+                site.name
+            );
+            let ended = matches!(site.outcome, Some(participant::Outcome::Finished { .. }));
+            assert!(
+                ended,
+                "{} before action {before}: {:?}",
+                site.name, site.outcome
+            );
+        }
+    }
+}
+
+/// D2: the round waits for those whom the restart sent away, though the quorum is there.
+#[test]
+fn a_restarted_round_waits_for_those_who_were_at_work() {
+    let mut pair = Pair::new(plan(&NAMES, 1, 1), Weather::fair(), 1);
+    pair.drive_until("training", |pair| {
+        pair.sites.iter().all(|site| !site.trainings.is_empty())
+    });
+    pair.weather.train_ms = (8000, 8000);
+    pair.kill(2);
+    pair.restart(2);
+    pair.drive_until("two are counted", |pair| pair.counted(1).len() == 2);
+    pair.crash();
+    assert_eq!(pair.coordinator.open_round(), Some(Round(1)));
+    pair.drive();
+    assert_eq!(pair.counted(1), NAMES);
+}
+
+/// D2: but not for ever.
+#[test]
+fn who_does_not_come_back_is_waited_for_until_the_join_deadline() {
+    let mut pair = Pair::new(plan(&NAMES, 2, 1), Weather::fair(), 1);
+    pair.drive_until("training", |pair| {
+        pair.sites.iter().all(|site| !site.trainings.is_empty())
+    });
+    pair.kill(2);
+    pair.drive_until("two are counted or closed", |pair| {
+        pair.counted(1).len() == 2
+    });
+    pair.crash();
+    let restarted = pair.now;
+    pair.drive_until("closed", |pair| !pair.server.summaries.is_empty());
+    let waited = pair.now - restarted;
+    assert!(waited <= Duration::from_secs(10), "{waited:?}");
+    pair.drive();
+    assert_eq!(pair.counted(1), ["a", "b"]);
+    assert!(matches!(
+        pair.server.outcome,
+        Some(Outcome::Finished { .. })
+    ));
+}
+
+/// D3: a refusal is not forgotten either.
+#[test]
+fn a_refused_update_stays_refused_after_a_restart() {
+    let mut pair = Pair::new(plan(&NAMES, 2, 1), Weather::fair(), 1);
+    pair.hold_folds = true;
+    pair.drive_until("a is with the owner", |pair| pair.server.is_with_owner("a"));
+    pair.refuse("a");
+    pair.hold_folds = false;
+    pair.act();
+    pair.crash();
+    pair.drive();
+    assert_eq!(pair.counted(1), ["b", "c"]);
+    assert_eq!(pair.sites[0].trainings, [Round(1)]);
+}
+
+/// D4: a history says nothing about rounds that are over.
+#[test]
+fn entries_of_other_rounds_change_nothing() {
+    let mut history = History::default();
+    history.note(Entry::Opened { round: Round(1) });
+    history.round_done();
+    let done = history.clone();
+    history.note(Entry::Closed { round: Round(1) });
+    history.note(Entry::Opened { round: Round(3) });
+    history.note(Entry::Refused {
+        participant: name("a"),
+        round: Round(1),
+        reason: protocol::close::RefusalReason::Late,
+    });
+    assert_eq!(history, done);
+    assert_eq!(history.round(), Round(2));
+}
+
+/// D4: a run whose last round is done only hands its adapter over.
+#[test]
+fn a_run_that_was_done_ends_at_once_if_nobody_needs_the_adapter() {
+    let mut pair = pair();
+    pair.drive();
+    let history = pair.server.history.clone();
+    assert!(history.joined.is_empty());
+    let setup = pair.setup();
+    let mut again = Coordinator::resume(setup, history, pair.now).unwrap();
+    let first = again.poll_action();
+    assert!(
+        matches!(
+            first,
+            Some(protocol::coordinator::Action::End(Outcome::Finished { .. }))
+        ),
+        "{first:?}"
+    );
+}

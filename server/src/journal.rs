@@ -1,0 +1,280 @@
+//! What must outlive the process: the coordinator's entries and the rounds that are done, in one redb file a run.
+//!
+//! A commit is durable before it returns. Entries of the open round go with the round, those about who takes part stay. The
+//! updates' bytes are the [`spool`](crate::spool)'s, adapters the run folder's. What the entries mean is
+//! `protocol::coordinator`'s affair; values are JSON, so that an operator can look at them with any redb browser.
+
+use std::path::{Path, PathBuf};
+
+use protocol::Digest;
+use protocol::coordinator::{Entry, History};
+use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable, TableDefinition};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::record::RoundRecord;
+
+/// `format`, `identity` and `finished`, as JSON.
+const RUN: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("run");
+/// A [`RoundRecord`] by round.
+const ROUNDS: TableDefinition<'_, u32, &[u8]> = TableDefinition::new("rounds");
+/// An [`Entry`] by its number.
+const ENTRIES: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("entries");
+
+const IDENTITY: &str = "identity";
+const FINISHED: &str = "finished";
+/// Raised when old journals can no longer be read.
+const FORMAT: u32 = 1;
+
+/// Which run a journal belongs to.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub(crate) struct Identity {
+    format: u32,
+    plan: Digest,
+    /// Digest of the adapter that the first round starts from.
+    start: Digest,
+}
+
+impl Identity {
+    pub(crate) fn new(plan: Digest, start: Digest) -> Self {
+        Self {
+            format: FORMAT,
+            plan,
+            start,
+        }
+    }
+}
+
+/// What a journal holds when a server starts.
+#[derive(Debug, Default)]
+pub(crate) struct Found {
+    /// The rounds that are done, in order.
+    pub(crate) rounds: Vec<RoundRecord>,
+    /// What the coordinator goes on from.
+    pub(crate) history: History,
+    /// Whether the run came to its end.
+    pub(crate) is_finished: bool,
+}
+
+/// The journal of one run, open.
+#[derive(Debug)]
+pub(crate) struct Journal {
+    path: PathBuf,
+    database: Database,
+}
+
+impl Journal {
+    /// Opens the journal of a run, or begins it.
+    ///
+    /// # Errors
+    /// [`JournalError`], also if it is another run's or another server has it open.
+    pub(crate) fn open(path: &Path, identity: &Identity) -> Result<(Self, Found), JournalError> {
+        let database = Database::create(path).map_err(|error| match error {
+            DatabaseError::DatabaseAlreadyOpen => JournalError::Busy {
+                path: path.to_owned(),
+            },
+            error => storage(path)(error.into()),
+        })?;
+        let journal = Self {
+            path: path.to_owned(),
+            database,
+        };
+        journal.begin(identity)?;
+        let found = journal.read()?;
+        Ok((journal, found))
+    }
+
+    /// Writes entries down, all or none.
+    pub(crate) fn record(&self, entries: &[Entry]) -> Result<(), JournalError> {
+        if entries.is_empty() {
+            return Ok(());
+        }
+        let values = entries.iter().map(|entry| self.json(entry));
+        let values = values.collect::<Result<Vec<_>, _>>()?;
+        let write = || -> Result<(), redb::Error> {
+            let transaction = self.database.begin_write()?;
+            {
+                let mut table = transaction.open_table(ENTRIES)?;
+                let last = table.last()?.map(|(number, _)| number.value());
+                let first = last.map_or(0, |last| last + 1);
+                for (number, value) in (first..).zip(&values) {
+                    table.insert(number, value.as_slice())?;
+                }
+            }
+            Ok(transaction.commit()?)
+        };
+        write().map_err(storage(&self.path))
+    }
+
+    /// Writes down that a round's adapter is safe; the round's entries go.
+    pub(crate) fn round_done(&self, record: &RoundRecord) -> Result<(), JournalError> {
+        let value = self.json(record)?;
+        let write = || -> Result<(), redb::Error> {
+            let transaction = self.database.begin_write()?;
+            {
+                let mut rounds = transaction.open_table(ROUNDS)?;
+                rounds.insert(record.round, value.as_slice())?;
+                let mut entries = transaction.open_table(ENTRIES)?;
+                // What cannot be read is kept: the next start names it.
+                entries.retain(|_, value| {
+                    serde_json::from_slice(value).map_or(true, |entry| is_lasting(&entry))
+                })?;
+            }
+            Ok(transaction.commit()?)
+        };
+        write().map_err(storage(&self.path))
+    }
+
+    /// Writes down that the run came to its end.
+    pub(crate) fn finish(&self) -> Result<(), JournalError> {
+        let write = || -> Result<(), redb::Error> {
+            let transaction = self.database.begin_write()?;
+            transaction
+                .open_table(RUN)?
+                .insert(FINISHED, b"true".as_slice())?;
+            Ok(transaction.commit()?)
+        };
+        write().map_err(storage(&self.path))
+    }
+
+    /// Makes the tables, and the identity in a new journal; refuses another run's.
+    fn begin(&self, identity: &Identity) -> Result<(), JournalError> {
+        let value = self.json(identity)?;
+        let write = || -> Result<Option<Vec<u8>>, redb::Error> {
+            let transaction = self.database.begin_write()?;
+            let before = {
+                transaction.open_table(ROUNDS)?;
+                transaction.open_table(ENTRIES)?;
+                let mut run = transaction.open_table(RUN)?;
+                let before = run.get(IDENTITY)?.map(|value| value.value().to_vec());
+                if before.is_none() {
+                    run.insert(IDENTITY, value.as_slice())?;
+                }
+                before
+            };
+            transaction.commit()?;
+            Ok(before)
+        };
+        let Some(before) = write().map_err(storage(&self.path))? else {
+            return Ok(());
+        };
+        let before: Identity = self.parse("identity", &before)?;
+        if before == *identity {
+            return Ok(());
+        }
+        Err(JournalError::OtherRun {
+            path: self.path.clone(),
+            what: if before.plan == identity.plan {
+                "start adapter"
+            } else {
+                "plan"
+            },
+        })
+    }
+
+    fn read(&self) -> Result<Found, JournalError> {
+        let values = || -> Result<(Vec<Vec<u8>>, Vec<Vec<u8>>, bool), redb::Error> {
+            let transaction = self.database.begin_read()?;
+            let rounds = transaction.open_table(ROUNDS)?;
+            let rounds = rounds.iter()?.map(|row| Ok(row?.1.value().to_vec()));
+            let rounds = rounds.collect::<Result<_, redb::StorageError>>()?;
+            let entries = transaction.open_table(ENTRIES)?;
+            let entries = entries.iter()?.map(|row| Ok(row?.1.value().to_vec()));
+            let entries = entries.collect::<Result<_, redb::StorageError>>()?;
+            let is_finished = transaction.open_table(RUN)?.get(FINISHED)?.is_some();
+            Ok((rounds, entries, is_finished))
+        };
+        let (rounds, entries, is_finished) = values().map_err(storage(&self.path))?;
+        let mut found = Found {
+            is_finished,
+            ..Found::default()
+        };
+        for value in &rounds {
+            let record: RoundRecord = self.parse("round", value)?;
+            found.history.round_done();
+            if record.round != found.history.rounds_done {
+                return Err(self.damaged(format!("round {} is missing", found.history.rounds_done)));
+            }
+            found.rounds.push(record);
+        }
+        for value in &entries {
+            found.history.note(self.parse("entry", value)?);
+        }
+        Ok(found)
+    }
+
+    fn json<T: Serialize>(&self, value: &T) -> Result<Vec<u8>, JournalError> {
+        serde_json::to_vec(value).map_err(|error| self.damaged(format!("cannot encode: {error}")))
+    }
+
+    fn parse<T: DeserializeOwned>(&self, what: &str, value: &[u8]) -> Result<T, JournalError> {
+        serde_json::from_slice(value).map_err(|error| self.damaged(format!("{what}: {error}")))
+    }
+
+    fn damaged(&self, what: String) -> JournalError {
+        JournalError::Damaged {
+            path: self.path.clone(),
+            what,
+        }
+    }
+}
+
+/// Whether an entry holds beyond its round.
+fn is_lasting(entry: &Entry) -> bool {
+    match entry {
+        Entry::Joined { .. } | Entry::Parted { .. } => true,
+        Entry::Opened { .. }
+        | Entry::Accepted(_)
+        | Entry::Refused { .. }
+        | Entry::Closed { .. } => false,
+    }
+}
+
+fn storage(path: &Path) -> impl FnOnce(redb::Error) -> JournalError + '_ {
+    move |source| JournalError::Storage {
+        path: path.to_owned(),
+        source: Box::new(source),
+    }
+}
+
+/// A journal that cannot be opened, read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum JournalError {
+    /// Another process has it open.
+    #[error("another server has {} open; a run has one server at a time", path.display())]
+    Busy {
+        /// The journal.
+        path: PathBuf,
+    },
+    /// It was begun for another run.
+    #[error(
+        "{} was begun with another {what} than the configuration has now; put the configuration back to go on with that run, or choose another run.name", path.display()
+    )]
+    OtherRun {
+        /// The journal.
+        path: PathBuf,
+        /// What differs.
+        what: &'static str,
+    },
+    /// The file system or the database failed.
+    #[error("the journal {}: {source}", path.display())]
+    Storage {
+        /// The journal.
+        path: PathBuf,
+        /// What the database said.
+        source: Box<redb::Error>,
+    },
+    /// It holds what no server of this version wrote.
+    #[error(
+        "the journal {} is damaged or of another version ({what}); restore the run's folder from a backup, or choose another run.name to begin anew", path.display()
+    )]
+    Damaged {
+        /// The journal.
+        path: PathBuf,
+        /// What was found.
+        what: String,
+    },
+}
+
+#[cfg(test)]
+mod tests;

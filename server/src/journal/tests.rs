@@ -1,0 +1,107 @@
+use protocol::Round;
+use protocol::close::RefusalReason;
+
+use super::*;
+
+fn identity() -> Identity {
+    Identity::new(Digest([1; 32]), Digest([2; 32]))
+}
+
+fn record(round: u32) -> RoundRecord {
+    RoundRecord {
+        round,
+        seconds: 1.0,
+        participants: Vec::new(),
+        refused: Vec::new(),
+        missing: Vec::new(),
+        update_norm: 0.1,
+        inexactness: 0.2,
+        bytes_up: 3,
+        bytes_down: 4,
+        adapter_sha256: Digest([3; 32]).to_string(),
+        ewc: None,
+    }
+}
+
+fn entries(round: u32) -> [Entry; 3] {
+    let participant = || "north".parse().unwrap();
+    let round = Round(round);
+    [
+        Entry::Joined {
+            participant: participant(),
+        },
+        Entry::Opened { round },
+        Entry::Refused {
+            participant: participant(),
+            round,
+            reason: RefusalReason::NotFinite,
+        },
+    ]
+}
+
+#[test]
+fn what_was_recorded_is_there_when_the_journal_is_opened_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("journal.redb");
+    let (journal, found) = Journal::open(&path, &identity()).unwrap();
+    assert!(found.rounds.is_empty() && found.history == History::default());
+    journal.record(&entries(1)[..1]).unwrap();
+    journal.record(&entries(1)[1..]).unwrap();
+    drop(journal);
+    let (journal, found) = Journal::open(&path, &identity()).unwrap();
+    let open = found.history.open.unwrap();
+    assert_eq!(open.refused.len(), 1);
+    assert_eq!(found.history.joined.len(), 1);
+    journal.round_done(&record(1)).unwrap();
+    journal.finish().unwrap();
+    drop(journal);
+    let (_, found) = Journal::open(&path, &identity()).unwrap();
+    assert_eq!(found.rounds, [record(1)]);
+    assert!(found.is_finished);
+    assert_eq!((found.history.rounds_done, found.history.open), (1, None));
+    assert_eq!(found.history.joined.len(), 1, "who joined is still known");
+}
+
+#[test]
+fn a_journal_is_one_servers_and_one_runs() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("journal.redb");
+    let first = Journal::open(&path, &identity()).unwrap();
+    let busy = Journal::open(&path, &identity()).unwrap_err();
+    assert!(matches!(busy, JournalError::Busy { .. }), "{busy}");
+    drop(first);
+    for (other, what) in [
+        (
+            Identity::new(Digest([9; 32]), Digest([2; 32])),
+            "another plan",
+        ),
+        (
+            Identity::new(Digest([1; 32]), Digest([9; 32])),
+            "another start adapter",
+        ),
+    ] {
+        let error = Journal::open(&path, &other).unwrap_err().to_string();
+        assert!(
+            error.contains(what) && error.contains("run.name"),
+            "{error}"
+        );
+    }
+    Journal::open(&path, &identity()).unwrap();
+}
+
+#[test]
+fn a_damaged_journal_is_named_and_left_as_it_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("journal.redb");
+    std::fs::write(&path, b"no database, but something of the operator's").unwrap();
+    let error = Journal::open(&path, &identity()).unwrap_err().to_string();
+    assert!(error.contains("journal.redb"), "{error}");
+    let kept = std::fs::read(&path).unwrap();
+    assert_eq!(kept, b"no database, but something of the operator's");
+    std::fs::remove_file(&path).unwrap();
+    let (journal, _) = Journal::open(&path, &identity()).unwrap();
+    journal.round_done(&record(2)).unwrap();
+    drop(journal);
+    let error = Journal::open(&path, &identity()).unwrap_err().to_string();
+    assert!(error.contains("round 1 is missing"), "{error}");
+}

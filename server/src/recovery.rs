@@ -1,0 +1,112 @@
+//! From what an earlier process of the same run left to the state in which the run goes on.
+//!
+//! The journal decides: adapters, lines and updates that it does not know are written again or removed, and what it knows
+//! must be there. A run that begins is one with an empty journal.
+
+use std::sync::Arc;
+
+use aggregation::Adapter;
+use aggregation::strategy::fedavg::FedAvg;
+use bytes::Bytes;
+use protocol::Digest;
+use protocol::coordinator::{Admission, History};
+use protocol::message::TransferHeader;
+
+use crate::error::ServerError;
+use crate::fold::Sum;
+use crate::journal::{Found, Identity, Journal};
+use crate::record::{RoundRecord, RunFolder};
+use crate::round::Traffic;
+use crate::spool::Spool;
+use crate::start::Prepared;
+
+/// A run's state on disk, opened, and what was in it.
+#[derive(Debug)]
+pub(crate) struct Recovered {
+    pub(crate) files: RunFolder,
+    pub(crate) journal: Arc<Journal>,
+    pub(crate) spool: Spool,
+    pub(crate) history: History,
+    pub(crate) records: Vec<RoundRecord>,
+    /// The adapter that came out of the last round that is done, or the one that the run starts from.
+    pub(crate) global: Adapter,
+    /// Updates of the open round that count.
+    pub(crate) accepted: Vec<Admission>,
+}
+
+impl Recovered {
+    /// Opens the run's folder and reads how far the run has come.
+    ///
+    /// # Errors
+    /// [`ServerError`] if the run is finished, another server's, of another plan, or not all there.
+    pub(crate) fn open(prepared: &Prepared) -> Result<Self, ServerError> {
+        let path = prepared.config.run.folder();
+        let mut files = RunFolder::open(&path, &prepared.sidecar, prepared.dropout)?;
+        let start = Digest(prepared.adapter.sha256());
+        let identity = Identity::new(prepared.plan.digest(), start);
+        let (journal, found) = Journal::open(&files.journal(), &identity)?;
+        let Found {
+            rounds: records,
+            history,
+            is_finished,
+        } = found;
+        if is_finished {
+            return Err(ServerError::RunExists { folder: path });
+        }
+        files.restore(&records)?;
+        let global = match records.last() {
+            Some(last) => files.read_round(last, &prepared.adapter)?,
+            None => prepared.adapter.clone(),
+        };
+        let open = history.open.iter();
+        let accepted: Vec<_> = open
+            .flat_map(|open| open.accepted.values().cloned())
+            .collect();
+        let headers: Vec<TransferHeader> = accepted.iter().map(|one| one.transfer).collect();
+        let spool = Spool::open(&files.updates(), &headers)?;
+        Ok(Self {
+            files,
+            journal: Arc::new(journal),
+            spool,
+            history,
+            records,
+            global,
+            accepted,
+        })
+    }
+
+    /// Folds the updates of the open round that count, as they were folded before.
+    pub(crate) fn sum(&self, prepared: &Prepared) -> Result<Sum, ServerError> {
+        let layout = Arc::clone(self.global.layout());
+        let mut fedavg = FedAvg::new(Arc::clone(&layout), prepared.fixed);
+        for admission in &self.accepted {
+            let bytes = self.spool.read(&admission.transfer)?;
+            let internal = |what: String| ServerError::Internal {
+                what: format!("the kept update of {}: {what}", admission.participant),
+            };
+            let update = Adapter::from_le_bytes(Arc::clone(&layout), &bytes);
+            let update = update.map_err(|error| internal(error.to_string()))?;
+            let folded = fedavg.fold(&update, admission.weight);
+            folded.map_err(|error| internal(error.to_string()))?;
+        }
+        Ok(Sum::of(fedavg))
+    }
+
+    /// Bulk bytes that the run had moved, and those of the open round, as far as they are known.
+    pub(crate) fn traffic(&self) -> (Traffic, Traffic) {
+        let mut round = Traffic::default();
+        round.up = self.accepted.iter().map(|one| one.transfer.bytes).sum();
+        let up: u64 = self.records.iter().map(|record| record.bytes_up).sum();
+        let down = self.records.iter().map(|record| record.bytes_down).sum();
+        let whole = Traffic {
+            up: up + round.up,
+            down,
+        };
+        (whole, round)
+    }
+
+    /// The bytes in which participants get the adapter.
+    pub(crate) fn global_bytes(&self) -> Bytes {
+        Bytes::from(self.global.to_le_bytes())
+    }
+}
