@@ -131,9 +131,7 @@ impl Federation {
              [training]\nlocal_steps = 4\nlearning_rate = 5e-3\n[cohort]\nquorum = {quorum}\njoin_deadline = \"1s\"\n"
         );
         self.write("server.toml", &text);
-        let mut arguments = vec!["--config", "server.toml", "--log-format", "json"];
-        arguments.extend(settings.iter().flat_map(|setting| ["--set", setting]));
-        let server = Program::start(self.programs.server, self.path(), &arguments);
+        let server = self.restart_server(settings);
         let line = server.wait_for("\"listening\"");
         let entry: serde_json::Value = serde_json::from_str(&line).expect("a log line is JSON");
         let address = entry["address"]
@@ -141,6 +139,13 @@ impl Federation {
             .expect("the address is logged")
             .to_owned();
         (server, address)
+    }
+
+    /// Starts the server with the configuration that it was started with before, and settings.
+    pub fn restart_server(&self, settings: &[&str]) -> Program {
+        let mut arguments = vec!["--config", "server.toml", "--log-format", "json"];
+        arguments.extend(settings.iter().flat_map(|setting| ["--set", setting]));
+        Program::start(self.programs.server, self.path(), &arguments)
     }
 
     /// Starts the client with `CONFIG.toml` against the server at `address`.

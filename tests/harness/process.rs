@@ -81,10 +81,18 @@ impl Program {
     /// # Panics
     /// Panics with the whole output if it does not come in time.
     pub fn wait_for(&self, text: &str) -> String {
+        self.wait_for_any(&[text])
+    }
+
+    /// Waits until the output contains one of `texts` and returns the line it stands in.
+    ///
+    /// # Panics
+    /// Panics with the whole output if none comes in time.
+    pub fn wait_for_any(&self, texts: &[&str]) -> String {
         let found = |output: &str| {
             output
                 .lines()
-                .find(|line| line.contains(text))
+                .find(|line| texts.iter().any(|text| line.contains(text)))
                 .map(str::to_owned)
         };
         let seen = self.output.text.lock().expect("no reader panics");
@@ -93,7 +101,17 @@ impl Program {
             .grown
             .wait_timeout_while(seen, PATIENCE, |seen| found(seen).is_none())
             .expect("no reader panics");
-        found(&seen).unwrap_or_else(|| panic!("{}: no line with {text:?} in:\n{seen}", self.name))
+        found(&seen)
+            .unwrap_or_else(|| panic!("{}: no line with any of {texts:?} in:\n{seen}", self.name))
+    }
+
+    /// Whether the program has ended by itself.
+    ///
+    /// # Panics
+    /// Panics if the system does not say.
+    pub fn has_ended(&mut self) -> bool {
+        let status = self.child.try_wait().expect("a child can be waited for");
+        status.is_some()
     }
 
     /// Waits for the end of the program.

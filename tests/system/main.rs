@@ -1,5 +1,6 @@
 //! System tests: the real programs as processes, real certificates, real TLS over loopback, a tiny base model.
 
+mod crash;
 mod documents;
 mod files;
 mod identity;

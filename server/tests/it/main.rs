@@ -8,5 +8,6 @@
 mod admission;
 mod ending;
 mod outcome;
+mod restart;
 mod scene;
 mod scripted;

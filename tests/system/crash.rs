@@ -1,0 +1,95 @@
+//! `kill -9` of the server at random instants: the run comes to the same adapter, byte for byte.
+
+use std::fs;
+use std::thread;
+use std::time::Duration;
+
+use tests::{Federation, Program, assert_success};
+
+use crate::PROGRAMS;
+
+const NAMES: [&str; 2] = ["hospital-a", "bank-b"];
+const SETTINGS: [&str; 3] = [
+    "cohort.participants=[\"hospital-a\", \"bank-b\"]",
+    "run.rounds=3",
+    "training.local_steps=6",
+];
+/// Kills in all runs of the test together; `FOEDUS_KILLS` asks for more.
+const KILLS: u32 = 24;
+
+/// SplitMix64: the same instants on every machine, as far as a machine keeps time.
+fn next(state: &mut u64) -> u64 {
+    *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let mixed = (*state ^ (*state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    mixed ^ (mixed >> 31)
+}
+
+/// One run whose server is killed again and again; returns its adapter and how often that was.
+fn run(seed: u64, kill: bool) -> (Vec<u8>, u32) {
+    let federation = Federation::create(PROGRAMS, &NAMES);
+    let (mut server, address) = federation.start_server(2, &SETTINGS);
+    let listen = format!("listen={address}");
+    let settings: Vec<&str> = SETTINGS.into_iter().chain([listen.as_str()]).collect();
+    let clients = NAMES.map(|name| federation.start_client(name, &address));
+    let (mut state, mut kills) = (seed, 0);
+    while kill {
+        thread::sleep(Duration::from_millis(next(&mut state) % 400));
+        if server.has_ended() {
+            break;
+        }
+        server.kill();
+        kills += 1;
+        match restarted(&federation, &settings) {
+            Some(again) => server = again,
+            // It was killed after its last word.
+            None => return (adapter(&federation), kills),
+        }
+    }
+    for client in clients {
+        assert_success(&client.finish());
+    }
+    assert_success(&server.finish());
+    (adapter(&federation), kills)
+}
+
+/// Starts the server again, unless its run was finished.
+fn restarted(federation: &Federation, settings: &[&str]) -> Option<Program> {
+    let finished = federation.file("runs/trial/adapter").exists();
+    let server = federation.restart_server(settings);
+    let line = server.wait_for_any(&["\"listening\"", "finished run"]);
+    if line.contains("finished run") {
+        assert!(finished, "a run that is not finished: {line}");
+        return None;
+    }
+    Some(server)
+}
+
+fn adapter(federation: &Federation) -> Vec<u8> {
+    let rounds = federation.json_lines("runs/trial/rounds.jsonl");
+    assert_eq!(rounds.len(), 3);
+    for round in &rounds {
+        let counted = round["participants"].as_array().map(Vec::len);
+        assert_eq!(counted, Some(2), "{round}");
+    }
+    fs::read(federation.file("runs/trial/adapter/adapter_model.safetensors")).unwrap()
+}
+
+#[test]
+fn a_server_killed_at_random_instants_comes_to_the_same_adapter() {
+    let (expected, _) = run(0, false);
+    let enough = std::env::var("FOEDUS_KILLS").map_or(KILLS, |kills| kills.parse().unwrap());
+    let (mut kills, mut seed) = (0, 0);
+    while kills < enough {
+        seed += 1;
+        println!("seed {seed}");
+        let (found, more) = run(seed, true);
+        assert!(
+            found == expected,
+            "seed {seed}: another adapter after {more} kills"
+        );
+        assert!(0 < more, "seed {seed} killed nobody");
+        kills += more;
+    }
+    println!("{kills} kills in {seed} runs");
+}
