@@ -29,6 +29,8 @@ struct RawConfig {
     #[serde(default = "default_out")]
     out: PathBuf,
     #[serde(default)]
+    state: Option<PathBuf>,
+    #[serde(default)]
     device: Option<String>,
     #[serde(default)]
     base_precision: Option<String>,
@@ -116,6 +118,8 @@ pub struct Config {
     pub data: PathBuf,
     /// The folder that the run's final adapter is written to.
     pub out: PathBuf,
+    /// The file that keeps a finished update over the death of the process.
+    pub state: PathBuf,
     /// The device to train on.
     pub device: DeviceChoice,
     /// How the base is kept there.
@@ -274,6 +278,10 @@ impl Config {
             server: raw.server,
             model: folder.join(raw.model),
             data: folder.join(raw.data),
+            state: folder.join(
+                raw.state
+                    .unwrap_or_else(|| raw.out.with_added_extension("state")),
+            ),
             out: folder.join(raw.out),
             device,
             base_precision,

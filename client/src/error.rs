@@ -1,7 +1,10 @@
 //! How a federated run can end without an adapter.
 
 use aggregation::{AdapterError, ewc::AnchorError};
-use finetune::{data::DataError, train::TrainError};
+use finetune::{
+    data::DataError,
+    train::{CheckpointError, TrainError},
+};
 use protocol::{
     Misuse, Text, Violation,
     close::{CloseCode, RunFailure},
@@ -9,7 +12,7 @@ use protocol::{
     quic::{HandshakeError, MaterialError},
 };
 
-use crate::terms::Objection;
+use crate::{state::StateError, terms::Objection};
 
 /// A federated run that ended without an adapter, and whose turn it is.
 #[derive(Debug, thiserror::Error)]
@@ -72,6 +75,14 @@ pub enum ClientError {
     /// The training failed, so we left the run.
     #[error("training failed, so this site left the run: {0}")]
     Training(#[from] TrainError),
+    /// The state that an earlier process left is of another training.
+    #[error(
+        "the state of an earlier process cannot be used: {0}; remove the file that `state` names to train the round again"
+    )]
+    Checkpoint(#[from] CheckpointError),
+    /// The site's state cannot be read or written.
+    #[error(transparent)]
+    State(#[from] StateError),
     /// What the server sent as an adapter is none.
     #[error("the server's adapter for {when} cannot be used: {source}")]
     Adapter {
@@ -109,6 +120,8 @@ impl ClientError {
             | Self::Data(_)
             | Self::LongExample { .. }
             | Self::Training(_)
+            | Self::Checkpoint(_)
+            | Self::State(_)
             | Self::Adapter { .. }
             | Self::Anchor(_)
             | Self::Internal { .. } => false,

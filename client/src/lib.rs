@@ -10,6 +10,7 @@ pub mod error;
 pub mod observer;
 pub mod settings;
 pub mod shutdown;
+mod state;
 pub mod telemetry;
 pub mod terms;
 

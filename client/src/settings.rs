@@ -26,6 +26,8 @@ pub struct Settings {
     pub transfer_bytes_max: u64,
     /// What training keeps between forward and backward: memory against time, the result is the same.
     pub checkpointing: Checkpointing,
+    /// The file in which a finished update outlives this process; none keeps it in memory only.
+    pub state: Option<PathBuf>,
     /// Program and version, as the server's log will name it.
     pub software: String,
 }
@@ -41,6 +43,7 @@ impl Settings {
             patience: Patience::default(),
             transfer_bytes_max: crate::config::TRANSFER_MAX.0,
             checkpointing: Checkpointing::None,
+            state: None,
             software: concat!("foedus-client ", env!("CARGO_PKG_VERSION")).to_owned(),
         }
     }

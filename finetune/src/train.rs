@@ -27,15 +27,16 @@ use aggregation::{
     ewc::{self, BoundAnchor, Factor},
 };
 
+use self::{
+    checkpoint::Checkpoint,
+    checkpoint::Identity,
+    order::{ExampleOrder, Seeds},
+};
 pub use self::{
     checkpoint::CheckpointError,
     course::Course,
     early_stopping::{Best, EarlyStopping, Patience, Verdict},
     error::{SourceLines, TrainError},
-};
-use self::{
-    checkpoint::Identity,
-    order::{ExampleOrder, Seeds},
 };
 use crate::{
     adamw::{self, AdamW},
@@ -204,6 +205,40 @@ impl Trainer {
             tokens: sum.tokens,
             mean_loss,
         })
+    }
+
+    /// Gives the optimizer's state as bytes for [`Trainer::resume`].
+    pub fn checkpoint(&self) -> Vec<u8> {
+        let (optimizer_steps, mean, square) = self.moments();
+        Checkpoint {
+            identity: self.identity(),
+            step: 0,
+            optimizer_steps,
+            adapter: Vec::new(),
+            mean: mean.to_vec(),
+            square: square.to_vec(),
+            stopping: None,
+            best: Vec::new(),
+        }
+        .to_bytes()
+    }
+
+    /// Goes to the optimizer's state of a checkpoint of the same training, for adapters of this layout.
+    ///
+    /// # Errors
+    /// [`CheckpointError`]; the trainer is then as it was.
+    pub fn resume(
+        &mut self,
+        layout: &Arc<AdapterLayout>,
+        bytes: &[u8],
+    ) -> Result<(), CheckpointError> {
+        let read = Checkpoint::from_bytes(bytes)?;
+        read.check(&self.identity())?;
+        let moments = (read.optimizer_steps, read.mean, read.square);
+        self.set_moments(layout, moments)
+            .map_err(|what| CheckpointError::Damaged {
+                what: what.to_owned(),
+            })
     }
 
     /// What makes two trainings the same, but for what they start from.

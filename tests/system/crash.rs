@@ -1,4 +1,4 @@
-//! `kill -9` of the server at random instants: the run comes to the same adapter, byte for byte.
+//! `kill -9` of the server or of a client at random instants: the run comes to the same adapter, byte for byte.
 
 use std::fs;
 use std::thread;
@@ -25,16 +25,34 @@ fn next(state: &mut u64) -> u64 {
     mixed ^ (mixed >> 31)
 }
 
+/// One run that nobody is killed in.
+fn whole() -> Vec<u8> {
+    let federation = Federation::create(PROGRAMS, &NAMES);
+    let (server, address) = federation.start_server(2, &SETTINGS);
+    let clients = NAMES.map(|name| federation.start_client(name, &address));
+    for client in clients {
+        assert_success(&client.finish());
+    }
+    assert_success(&server.finish());
+    adapter(&federation)
+}
+
+/// Lets a process live for a while: longer and longer, so that the run comes to its end.
+fn live(state: &mut u64, kills: u32) {
+    let most = 300 + 150 * u64::from(kills);
+    thread::sleep(Duration::from_millis(next(state) % most));
+}
+
 /// One run whose server is killed again and again; returns its adapter and how often that was.
-fn run(seed: u64, kill: bool) -> (Vec<u8>, u32) {
+fn server_killed(seed: u64) -> (Vec<u8>, u32) {
     let federation = Federation::create(PROGRAMS, &NAMES);
     let (mut server, address) = federation.start_server(2, &SETTINGS);
     let listen = format!("listen={address}");
     let settings: Vec<&str> = SETTINGS.into_iter().chain([listen.as_str()]).collect();
     let clients = NAMES.map(|name| federation.start_client(name, &address));
     let (mut state, mut kills) = (seed, 0);
-    while kill {
-        thread::sleep(Duration::from_millis(next(&mut state) % 400));
+    loop {
+        live(&mut state, kills);
         if server.has_ended() {
             break;
         }
@@ -49,6 +67,27 @@ fn run(seed: u64, kill: bool) -> (Vec<u8>, u32) {
     for client in clients {
         assert_success(&client.finish());
     }
+    assert_success(&server.finish());
+    (adapter(&federation), kills)
+}
+
+/// One run of which a client is killed again and again.
+fn client_killed(seed: u64) -> (Vec<u8>, u32) {
+    let federation = Federation::create(PROGRAMS, &NAMES);
+    let (mut server, address) = federation.start_server(2, &SETTINGS);
+    let [other, mut victim] = NAMES.map(|name| federation.start_client(name, &address));
+    let (mut state, mut kills) = (seed, 0);
+    loop {
+        live(&mut state, kills);
+        if victim.has_ended() || server.has_ended() {
+            break;
+        }
+        victim.kill();
+        kills += 1;
+        victim = federation.start_client(NAMES[1], &address);
+    }
+    // The victim may have been killed with the final adapter in its hands; the server does not wait for it then.
+    assert_success(&other.finish());
     assert_success(&server.finish());
     (adapter(&federation), kills)
 }
@@ -75,21 +114,30 @@ fn adapter(federation: &Federation) -> Vec<u8> {
     fs::read(federation.file("runs/trial/adapter/adapter_model.safetensors")).unwrap()
 }
 
-#[test]
-fn a_server_killed_at_random_instants_comes_to_the_same_adapter() {
-    let (expected, _) = run(0, false);
+/// Runs with other seeds until there were kills enough.
+fn comes_to_the_same_adapter(run: impl Fn(u64) -> (Vec<u8>, u32)) {
+    let expected = whole();
     let enough = std::env::var("FOEDUS_KILLS").map_or(KILLS, |kills| kills.parse().unwrap());
     let (mut kills, mut seed) = (0, 0);
     while kills < enough {
         seed += 1;
         println!("seed {seed}");
-        let (found, more) = run(seed, true);
+        let (found, more) = run(seed);
         assert!(
             found == expected,
             "seed {seed}: another adapter after {more} kills"
         );
-        assert!(0 < more, "seed {seed} killed nobody");
         kills += more;
     }
     println!("{kills} kills in {seed} runs");
+}
+
+#[test]
+fn a_server_killed_at_random_instants_comes_to_the_same_adapter() {
+    comes_to_the_same_adapter(server_killed);
+}
+
+#[test]
+fn a_client_killed_at_random_instants_comes_to_the_same_adapter() {
+    comes_to_the_same_adapter(client_killed);
 }

@@ -76,6 +76,7 @@ async fn take_part(
     settings.patience = config.patience;
     settings.transfer_bytes_max = config.transfer_max.0;
     settings.checkpointing = config.checkpointing;
+    settings.state = Some(config.state.clone());
     let text = TrainingText::File(config.data.clone());
     let observer = Arc::new(move |event: &Event| show(event, &bar));
     let (switch, shutdown) = Shutdown::channel();

@@ -56,6 +56,7 @@ fn example_file_shows_every_key() {
         "out",
         "server",
         "share",
+        "state",
         "tls",
     ];
     assert_eq!(top, expected);

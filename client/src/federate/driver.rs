@@ -11,8 +11,9 @@ use aggregation::{Adapter, AdapterError};
 use bytes::Bytes;
 use finetune::{base::BaseModel, data::Dataset, train::Trainer};
 use protocol::{
-    ParticipantName, Text, TransferId,
+    Digest, ParticipantName, Text, TransferId,
     close::CloseCode,
+    message::TransferHeader,
     participant::{self, Participant, Setup},
     plan::CheckedPlan,
 };
@@ -29,6 +30,7 @@ use crate::{
     error::ClientError,
     observer::{Event, Observer, RoundDone},
     settings::{DeviceTurn, Settings, TrainingText},
+    state::RoundState,
     terms::Terms,
 };
 
@@ -53,6 +55,8 @@ pub(super) struct Driver {
     kept: BTreeMap<TransferId, Bytes>,
     anchor: Option<Bytes>,
     agreed: Option<(CheckedPlan, Terms, Arc<Dataset>)>,
+    /// The plan and the trainer of the last round that an earlier process finished.
+    earlier: Option<(Digest, Bytes)>,
     /// At rest between rounds; with the training otherwise.
     trainer: Option<Trainer>,
     training: Option<Training>,
@@ -85,6 +89,21 @@ impl Driver {
         let software = Text::new(&settings.software);
         let mut setup = Setup::new(name, software, u64::from_le_bytes(seed));
         setup.patience = settings.patience;
+        let (mut kept, mut earlier) = (BTreeMap::new(), None);
+        if let Some(path) = &settings.state
+            && let Some(state) = RoundState::read(path)?
+        {
+            let RoundState {
+                spooled,
+                update,
+                trainer,
+            } = state;
+            let name = &setup.name;
+            let header = TransferHeader::update(name, spooled.round, spooled.plan, spooled.update);
+            kept.insert(header.id, update);
+            earlier = Some((spooled.plan, trainer));
+            setup.spooled = Some(spooled);
+        }
         Ok(Self {
             settings,
             base,
@@ -95,7 +114,8 @@ impl Driver {
             machine: Participant::new(setup, Instant::now()),
             attempt: Attempt(0),
             session: None,
-            kept: BTreeMap::new(),
+            kept,
+            earlier,
             anchor: None,
             agreed: None,
             trainer: None,
@@ -131,6 +151,9 @@ impl Driver {
         match outcome {
             participant::Outcome::Finished { rounds, adapter } => {
                 let adapter = self.adapter(adapter.id, "the end of the run".to_owned())?;
+                if let Some(path) = &self.settings.state {
+                    RoundState::remove(path)?;
+                }
                 self.observer.observe(&Event::Finished { rounds });
                 Ok(Outcome {
                     plan: self.agreement()?.0.plan().clone(),

@@ -12,7 +12,7 @@ use aggregation::Adapter;
 use bytes::Bytes;
 use finetune::train::{TrainError, Trainer};
 use protocol::{
-    Round,
+    Digest, Round,
     message::{Content, TransferHeader},
 };
 use tokio::{sync::mpsc::UnboundedSender, task::JoinHandle};
@@ -27,6 +27,8 @@ use crate::{
 #[derive(Debug)]
 pub(super) struct Task {
     pub(super) round: Round,
+    /// Of the global adapter as it was sent.
+    pub(super) digest: Digest,
     pub(super) global: Adapter,
     pub(super) first_step: u32,
     pub(super) steps: u32,
@@ -41,6 +43,7 @@ impl Task {
     ) -> Self {
         Self {
             round: header.round,
+            digest: header.sha256,
             global,
             first_step,
             steps,
@@ -58,6 +61,8 @@ pub(super) struct Training {
 /// The end of a training: the trainer comes back for the next round.
 pub(super) struct TrainingEnd {
     pub(super) round: Round,
+    /// Of the global adapter that it started from.
+    pub(super) global: Digest,
     pub(super) trainer: Trainer,
     /// The update, or none if the training was stopped.
     pub(super) outcome: Result<Option<Update>, TrainError>,
@@ -123,6 +128,7 @@ fn train(
 ) -> TrainingEnd {
     let Task {
         round,
+        digest,
         global,
         first_step,
         steps,
@@ -171,6 +177,7 @@ fn train(
     });
     TrainingEnd {
         round,
+        global: digest,
         trainer,
         outcome,
     }

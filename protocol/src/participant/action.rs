@@ -1,5 +1,7 @@
 //! What the participant's machine asks its owner to do, and how it can end.
 
+use serde::{Deserialize, Serialize};
+
 use crate::close::{CloseCode, RefusalReason, RunFailure};
 use crate::ids::{Digest, Round, TransferId};
 use crate::message::{Content, Metrics, ToServer, TransferHeader};
@@ -70,7 +72,7 @@ pub enum AnchorCopy {
 }
 
 /// An update that outlived the process, from the owner's disk.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub struct Spooled {
     /// The plan it was trained under.
     pub plan: Digest,

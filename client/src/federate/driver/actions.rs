@@ -150,13 +150,15 @@ impl Driver {
             checkpointing: self.settings.checkpointing,
             ..terms.recipe.clone()
         };
-        Ok(Trainer::new(
-            Arc::clone(&self.base.llama),
-            Arc::clone(dataset),
-            recipe,
-            plan.plan().seed,
-            pull,
-        )?)
+        let llama = Arc::clone(&self.base.llama);
+        let seed = plan.plan().seed;
+        let mut trainer = Trainer::new(llama, Arc::clone(dataset), recipe, seed, pull)?;
+        if let Some((of, state)) = &self.earlier
+            && *of == plan.digest()
+        {
+            trainer.resume(&terms.layout, state)?;
+        }
+        Ok(trainer)
     }
 
     pub(super) fn stop_training(&mut self) {

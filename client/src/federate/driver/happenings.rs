@@ -3,9 +3,10 @@
 use std::time::Instant;
 
 use bytes::Bytes;
+use finetune::train::Trainer;
 use protocol::{
     message::{Metrics, TransferHeader, TransferKind},
-    participant::{AnchorCopy, Disposition},
+    participant::{AnchorCopy, Disposition, Spooled},
     quic::{Closed, Link},
 };
 
@@ -19,6 +20,7 @@ use crate::{
         training::TrainingEnd,
     },
     observer::Event,
+    state::RoundState,
 };
 
 impl Driver {
@@ -135,14 +137,27 @@ impl Driver {
         Ok(())
     }
 
+    /// Writes down a finished update, before anybody hears of it.
+    fn keep(&self, spooled: Spooled, update: &Bytes, trainer: &Trainer) -> Result<(), ClientError> {
+        let Some(path) = &self.settings.state else {
+            return Ok(());
+        };
+        let state = RoundState {
+            spooled,
+            update: update.clone(),
+            trainer: Bytes::from(trainer.checkpoint()),
+        };
+        Ok(state.write(path)?)
+    }
+
     fn trained(&mut self, end: TrainingEnd) -> Result<(), ClientError> {
         let TrainingEnd {
             round,
+            global,
             trainer,
             outcome,
         } = end;
         self.training = None;
-        self.trainer = Some(trainer);
         match outcome {
             Ok(Some(mut update)) => {
                 let weight_max = self.agreement()?.0.plan().limits.weight_max;
@@ -150,6 +165,15 @@ impl Driver {
                 let loss = update.done.train_loss as f32;
                 let train_loss = self.settings.share_train_loss.then_some(loss);
                 let (weight, metrics) = (update.done.weight, Metrics { train_loss });
+                let spooled = Spooled {
+                    plan: self.agreement()?.0.digest(),
+                    round,
+                    global,
+                    update: update.content,
+                    weight,
+                    metrics,
+                };
+                self.keep(spooled, &update.bytes, &trainer)?;
                 if let Some(header) =
                     self.machine
                         .trained(round, update.content, weight, metrics)?
@@ -164,6 +188,7 @@ impl Driver {
             Ok(None) => {}
             Err(error) => self.leave("training failed at this site", error.into()),
         }
+        self.trainer = Some(trainer);
         self.begin_next()
     }
 }

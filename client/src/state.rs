@@ -1,0 +1,220 @@
+//! What a site keeps over the death of its process: the last finished update and the optimizer behind it, in one file.
+//!
+//! It is written before the update is offered and replaced by the next round's. So a client that was killed delivers an update
+//! that it had finished without training again, and trains the rounds after it as if nothing had happened. A round that was
+//! not finished is trained again from its beginning, to the same bytes. It holds no text; nothing in it leaves the site but
+//! the update, by the protocol.
+
+use std::{
+    fs,
+    io::{self, Write as _},
+    path::{Path, PathBuf},
+};
+
+use bytes::Bytes;
+use protocol::{Digest, message::Content, participant::Spooled};
+use serde::{Deserialize, Serialize};
+
+/// The file's first line; more is not looked through for its end.
+const HEADER_BYTES_MAX: usize = 4096;
+
+/// The state of one run at a site.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct RoundState {
+    /// The update as it is offered.
+    pub(crate) spooled: Spooled,
+    /// Its bytes.
+    pub(crate) update: Bytes,
+    /// The trainer after the round, as `Trainer::checkpoint` gives it.
+    pub(crate) trainer: Bytes,
+}
+
+/// The first line of the file.
+#[derive(Debug, Deserialize, Serialize)]
+struct Header {
+    spooled: Spooled,
+    trainer: Content,
+}
+
+/// A site's state that cannot be read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum StateError {
+    /// The operating system refused.
+    #[error("cannot {verb} the state {}: {source}", path.display())]
+    Io {
+        /// What was tried.
+        verb: &'static str,
+        /// On which file.
+        path: PathBuf,
+        /// The operating system's reason.
+        source: io::Error,
+    },
+    /// The file is not what was written.
+    #[error("the state {} is damaged: {what}; remove it to train the round again", path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        what: String,
+    },
+}
+
+impl RoundState {
+    /// Reads the file, if there is one.
+    ///
+    /// # Errors
+    /// [`StateError`] names the file.
+    pub(crate) fn read(path: &Path) -> Result<Option<Self>, StateError> {
+        let bytes = match fs::read(path) {
+            Ok(bytes) => Bytes::from(bytes),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(failed("read", path)(error)),
+        };
+        Self::parse(&bytes)
+            .map(Some)
+            .map_err(|what| StateError::Damaged {
+                path: path.to_owned(),
+                what,
+            })
+    }
+
+    /// Writes the file: whole, or what was there stays.
+    ///
+    /// # Errors
+    /// [`StateError::Io`].
+    pub(crate) fn write(&self, path: &Path) -> Result<(), StateError> {
+        let header = Header {
+            spooled: self.spooled.clone(),
+            trainer: Content::of(&self.trainer),
+        };
+        let part = path.with_added_extension("part");
+        let write = || -> io::Result<()> {
+            if let Some(folder) = path.parent() {
+                fs::create_dir_all(folder)?;
+            }
+            let mut file = fs::File::create(&part)?;
+            file.write_all(&serde_json::to_vec(&header)?)?;
+            file.write_all(b"\n")?;
+            file.write_all(&self.update)?;
+            file.write_all(&self.trainer)?;
+            file.sync_all()?;
+            fs::rename(&part, path)
+        };
+        write().map_err(failed("write", path))
+    }
+
+    /// Removes the file: its run is over.
+    ///
+    /// # Errors
+    /// [`StateError::Io`].
+    pub(crate) fn remove(path: &Path) -> Result<(), StateError> {
+        match fs::remove_file(path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(failed("remove", path)(error))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn parse(bytes: &Bytes) -> Result<Self, String> {
+        let end = bytes
+            .iter()
+            .take(HEADER_BYTES_MAX)
+            .position(|&byte| byte == b'\n')
+            .ok_or("it has no first line")?;
+        let Header { spooled, trainer } =
+            serde_json::from_slice(&bytes[..end]).map_err(|error| error.to_string())?;
+        let rest = bytes.slice(end + 1..);
+        let length = usize::try_from(spooled.update.bytes).map_err(|error| error.to_string())?;
+        if rest.len() < length {
+            return Err("it is cut off".to_owned());
+        }
+        let (update, kept) = (rest.slice(..length), rest.slice(length..));
+        for (what, bytes, expected) in [
+            ("update", &update, spooled.update),
+            ("optimizer", &kept, trainer),
+        ] {
+            if bytes.len() as u64 != expected.bytes || Digest::of(bytes) != expected.sha256 {
+                return Err(format!("the {what} is not the one that was written"));
+            }
+        }
+        Ok(Self {
+            spooled,
+            update,
+            trainer: kept,
+        })
+    }
+}
+
+fn failed<'a>(verb: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> StateError + 'a {
+    move |source| StateError::Io {
+        verb,
+        path: path.to_owned(),
+        source,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use protocol::{Round, message::Metrics};
+
+    use super::*;
+
+    fn state() -> RoundState {
+        let update = Bytes::from_static(b"an update\nof two lines");
+        let metrics = Metrics {
+            train_loss: Some(0.1),
+        };
+        let spooled = Spooled {
+            plan: Digest([1; 32]),
+            round: Round(3),
+            global: Digest([2; 32]),
+            update: Content::of(&update),
+            weight: 7,
+            metrics,
+        };
+        RoundState {
+            spooled,
+            update,
+            trainer: Bytes::from_static(b"moments"),
+        }
+    }
+
+    #[test]
+    fn what_was_written_reads_back_and_can_be_removed() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("new").join("round.state");
+        assert_eq!(RoundState::read(&path).unwrap(), None);
+        state().write(&path).unwrap();
+        assert_eq!(RoundState::read(&path).unwrap(), Some(state()));
+        RoundState::remove(&path).unwrap();
+        RoundState::remove(&path).unwrap();
+        assert_eq!(RoundState::read(&path).unwrap(), None);
+    }
+
+    #[test]
+    fn any_changed_or_missing_byte_is_noticed_and_the_file_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("round.state");
+        state().write(&path).unwrap();
+        let whole = fs::read(&path).unwrap();
+        for place in 0..whole.len() {
+            let mut changed = whole.clone();
+            changed[place] ^= 1;
+            fs::write(&path, &changed).unwrap();
+            // A changed digit in the header is another header; it can only be noticed where it contradicts the bytes.
+            if let Ok(Some(found)) = RoundState::read(&path) {
+                assert_eq!(
+                    (found.update, found.trainer),
+                    (state().update, state().trainer)
+                );
+            }
+            fs::write(&path, &whole[..place]).unwrap();
+            let error = RoundState::read(&path).unwrap_err().to_string();
+            assert!(
+                error.contains("round.state") && error.contains("remove it"),
+                "{error}"
+            );
+        }
+    }
+}
