@@ -30,6 +30,9 @@ use crate::record::RoundRecord;
 use crate::round::Traffic;
 use crate::session::{self, Outbox, Outgoing, Shared, Upload};
 
+/// Events that are handled before anything is said in answer.
+const EVENTS_AT_ONCE: usize = 64;
+
 /// Everything that can happen to a run.
 #[derive(Debug)]
 pub(crate) enum Event {
@@ -202,7 +205,9 @@ pub(crate) async fn drive(parts: Parts, shutdown: impl Future<Output = ()>) -> E
         is_stopping |= matches!(event, Event::Shutdown);
         driver.handle(event);
         // Whatever else has happened by now shares one write to the journal.
-        while let Ok(event) = events.try_recv() {
+        for _ in 0..EVENTS_AT_ONCE {
+            let Ok(event) = events.try_recv() else { break };
+            is_stopping |= matches!(event, Event::Shutdown);
             driver.handle(event);
         }
     };

@@ -15,11 +15,11 @@ use serde::{Deserialize, Serialize};
 use crate::record::RoundRecord;
 
 /// `format`, `identity` and `finished`, as JSON.
-const RUN: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("run");
+const RUN: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("run");
 /// A [`RoundRecord`] by round.
-const ROUNDS: TableDefinition<'_, u32, &[u8]> = TableDefinition::new("rounds");
+const ROUNDS: TableDefinition<'static, u32, &'static [u8]> = TableDefinition::new("rounds");
 /// An [`Entry`] by its number.
-const ENTRIES: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("entries");
+const ENTRIES: TableDefinition<'static, u64, &'static [u8]> = TableDefinition::new("entries");
 
 const IDENTITY: &str = "identity";
 const FINISHED: &str = "finished";
@@ -173,18 +173,19 @@ impl Journal {
     }
 
     fn read(&self) -> Result<Found, JournalError> {
-        let values = || -> Result<(Vec<Vec<u8>>, Vec<Vec<u8>>, bool), redb::Error> {
+        let read = || -> Result<Values, redb::Error> {
             let transaction = self.database.begin_read()?;
-            let rounds = transaction.open_table(ROUNDS)?;
-            let rounds = rounds.iter()?.map(|row| Ok(row?.1.value().to_vec()));
-            let rounds = rounds.collect::<Result<_, redb::StorageError>>()?;
-            let entries = transaction.open_table(ENTRIES)?;
-            let entries = entries.iter()?.map(|row| Ok(row?.1.value().to_vec()));
-            let entries = entries.collect::<Result<_, redb::StorageError>>()?;
-            let is_finished = transaction.open_table(RUN)?.get(FINISHED)?.is_some();
-            Ok((rounds, entries, is_finished))
+            Ok(Values {
+                rounds: rows(&transaction.open_table(ROUNDS)?)?,
+                entries: rows(&transaction.open_table(ENTRIES)?)?,
+                is_finished: transaction.open_table(RUN)?.get(FINISHED)?.is_some(),
+            })
         };
-        let (rounds, entries, is_finished) = values().map_err(storage(&self.path))?;
+        let Values {
+            rounds,
+            entries,
+            is_finished,
+        } = read().map_err(storage(&self.path))?;
         let mut found = Found {
             is_finished,
             ..Found::default()
@@ -217,6 +218,20 @@ impl Journal {
             what,
         }
     }
+}
+
+/// What the tables hold, in order.
+struct Values {
+    rounds: Vec<Vec<u8>>,
+    entries: Vec<Vec<u8>>,
+    is_finished: bool,
+}
+
+fn rows<K: redb::Key + 'static>(
+    table: &impl ReadableTable<K, &'static [u8]>,
+) -> Result<Vec<Vec<u8>>, redb::StorageError> {
+    let values = table.iter()?.map(|row| Ok(row?.1.value().to_vec()));
+    values.collect()
 }
 
 /// Whether an entry holds beyond its round.

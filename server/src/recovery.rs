@@ -94,8 +94,10 @@ impl Recovered {
 
     /// Bulk bytes that the run had moved, and those of the open round, as far as they are known.
     pub(crate) fn traffic(&self) -> (Traffic, Traffic) {
-        let mut round = Traffic::default();
-        round.up = self.accepted.iter().map(|one| one.transfer.bytes).sum();
+        let round = Traffic {
+            up: self.accepted.iter().map(|one| one.transfer.bytes).sum(),
+            down: 0,
+        };
         let up: u64 = self.records.iter().map(|record| record.bytes_up).sum();
         let down = self.records.iter().map(|record| record.bytes_down).sum();
         let whole = Traffic {

@@ -111,13 +111,17 @@ fn adapter(federation: &Federation) -> Vec<u8> {
         let counted = round["participants"].as_array().map(Vec::len);
         assert_eq!(counted, Some(2), "{round}");
     }
-    fs::read(federation.file("runs/trial/adapter/adapter_model.safetensors")).unwrap()
+    fs::read(federation.file("runs/trial/adapter/adapter_model.safetensors"))
+        .expect("a finished run has its adapter")
 }
 
 /// Runs with other seeds until there were kills enough.
+#[expect(clippy::print_stdout, reason = "a failure is found again by its seed")]
 fn comes_to_the_same_adapter(run: impl Fn(u64) -> (Vec<u8>, u32)) {
     let expected = whole();
-    let enough = std::env::var("FOEDUS_KILLS").map_or(KILLS, |kills| kills.parse().unwrap());
+    let enough = std::env::var("FOEDUS_KILLS").map_or(KILLS, |kills| {
+        kills.parse().expect("FOEDUS_KILLS is a number")
+    });
     let (mut kills, mut seed) = (0, 0);
     while kills < enough {
         seed += 1;
