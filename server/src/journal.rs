@@ -1,7 +1,7 @@
 //! What must outlive the process: the coordinator's entries and the rounds that are done, in one redb file a run.
 //!
 //! A commit is durable before it returns. Entries of the open round go with the round, those about who takes part stay. The
-//! updates' bytes are the [`spool`](crate::spool)'s, adapters the run folder's. What the entries mean is
+//! updates' bytes are the `spool`'s, adapters the run folder's. What the entries mean is
 //! `protocol::coordinator`'s affair; values are JSON, so that an operator can look at them with any redb browser.
 
 use std::path::{Path, PathBuf};
