@@ -1,10 +1,11 @@
-//! Sequences of operations on a coordinator: participants that say anything, in any order, at any time.
+//! Sequences of operations on a coordinator: participants that say anything, in any order, at any time, and an owner that is
+//! killed and goes on from what it wrote down.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use protocol::close::RefusalReason;
-use protocol::coordinator::{Action, Coordinator, Setup};
+use protocol::coordinator::{Action, Coordinator, History, Setup};
 use protocol::message::{Capabilities, Content, Metrics, ToServer, TransferHeader};
 use protocol::plan::{
     BasePlan, CheckedPlan, CohortPlan, LimitsPlan, LoraPlan, Participants, RunPlan, Schedule,
@@ -27,6 +28,9 @@ struct Game {
     coordinator: Coordinator,
     plan: CheckedPlan,
     now: Instant,
+    /// What was written down, and the adapter that came out of the last round of it.
+    history: History,
+    adapter: Content,
     next_connection: u64,
     with_owner: BTreeSet<ParticipantName>,
     folded: BTreeSet<(Round, ParticipantName)>,
@@ -38,18 +42,14 @@ impl Game {
     fn new() -> Self {
         let plan = plan().check().expect("a plan of our own");
         let now = Instant::now();
-        let setup = Setup {
-            signed: SignedPlan::new(&plan, |_| Vec::new()),
-            plan: plan.clone(),
-            adapter: content(0),
-            anchor: None,
-            software: Text::default(),
-        };
-        let coordinator = Coordinator::new(setup, now).expect("its parts belong together");
+        let coordinator =
+            Coordinator::new(setup(&plan, content(0)), now).expect("its parts belong together");
         Self {
             coordinator,
             plan,
             now,
+            history: History::default(),
+            adapter: content(0),
             next_connection: 0,
             with_owner: BTreeSet::new(),
             folded: BTreeSet::new(),
@@ -138,8 +138,36 @@ impl Game {
                 .coordinator
                 .update_kept(&name(b), self.update(connection, b).id, u64::MAX),
             6 if b == 254 => self.coordinator.stop(),
+            // With and without an answer whose consequences are lost.
+            7 => {
+                if 128 <= b {
+                    self.answer(b);
+                }
+                self.crash();
+            }
             _ => {}
         }
+    }
+
+    /// Kills the owner: what was not written down never was.
+    fn crash(&mut self) {
+        if self.ended || self.coordinator.is_over() {
+            return;
+        }
+        let setup = setup(&self.plan, self.adapter);
+        self.coordinator = Coordinator::resume(setup, self.history.clone(), self.now)
+            .expect("its parts belong together");
+        self.with_owner.clear();
+        self.to_aggregate = false;
+        let round = self.history.round();
+        self.folded.retain(|(folded, _)| *folded < round);
+        let accepted = self
+            .history
+            .open
+            .iter()
+            .flat_map(|open| open.accepted.keys());
+        self.folded
+            .extend(accepted.map(|name| (round, name.clone())));
     }
 
     fn say(&mut self, connection: ConnectionId, message: ToServer) {
@@ -217,6 +245,10 @@ impl Game {
     }
 
     fn aggregated(&mut self, b: u8) {
+        if self.to_aggregate && !self.coordinator.is_over() {
+            self.history.round_done();
+            self.adapter = content(b);
+        }
         let answer = self.coordinator.round_aggregated(content(b), self.now);
         assert_eq!(
             answer.is_ok(),
@@ -228,6 +260,7 @@ impl Game {
     fn settle(&mut self) {
         while let Some(action) = self.coordinator.poll_action() {
             match action {
+                Action::Record(entry) => self.history.note(entry),
                 Action::Aggregate { summary } => {
                     assert!(
                         self.with_owner.is_empty(),
@@ -263,6 +296,16 @@ impl Game {
             );
             self.settle();
         }
+    }
+}
+
+fn setup(plan: &CheckedPlan, adapter: Content) -> Setup {
+    Setup {
+        signed: SignedPlan::new(plan, |_| Vec::new()),
+        plan: plan.clone(),
+        adapter,
+        anchor: None,
+        software: Text::default(),
     }
 }
 
