@@ -22,6 +22,12 @@ impl Output {
     pub(super) fn create(folder: &Path) -> anyhow::Result<Self> {
         std::fs::create_dir_all(folder)
             .with_context(|| format!("output folder {} cannot be made", folder.display()))?;
+        // The server would go on from them, and the simulated sites keep nothing to go on from.
+        anyhow::ensure!(
+            !folder.join("runs").exists(),
+            "{} has the runs of an earlier simulation: choose another --out, or remove it",
+            folder.display()
+        );
         Ok(Self {
             folder: folder.to_owned(),
         })
@@ -132,4 +138,23 @@ fn write(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
     std::fs::create_dir_all(folder)
         .and_then(|()| std::fs::write(path, bytes))
         .with_context(|| format!("{} cannot be written", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_folder_of_an_earlier_simulation_is_refused_and_named() {
+        let folder = tempfile::tempdir().unwrap();
+        Output::create(folder.path()).unwrap();
+        Output::create(folder.path()).unwrap();
+        std::fs::create_dir(folder.path().join("runs")).unwrap();
+        let refused = Output::create(folder.path()).err().unwrap().to_string();
+        assert!(refused.contains("choose another --out"), "{refused}");
+        assert!(
+            refused.contains(&folder.path().display().to_string()),
+            "{refused}"
+        );
+    }
 }
