@@ -21,12 +21,13 @@ use finetune::base::BaseModel;
 use protocol::plan::RunPlan;
 use tokio::sync::mpsc::unbounded_channel;
 
-use self::driver::Driver;
+use self::{agreement::TrainingSite, driver::Driver};
 use crate::{
     error::ClientError,
     observer::{Observer, RoundDone},
     settings::{DeviceTurn, Settings, TrainingText},
     shutdown::Shutdown,
+    site::Site,
 };
 
 /// A run that ended with an adapter.
@@ -57,10 +58,29 @@ pub async fn federate(
     text: TrainingText,
     turn: DeviceTurn,
     observer: Arc<dyn Observer>,
+    shutdown: Shutdown,
+) -> Result<Outcome, ClientError> {
+    let site = TrainingSite {
+        base,
+        text,
+        checkpointing: settings.checkpointing,
+    };
+    participate(settings, Arc::new(site), turn, observer, shutdown).await
+}
+
+/// Takes part as [`federate`] does, with any [`Site`].
+///
+/// # Errors
+/// As [`federate`].
+pub async fn participate(
+    settings: Settings,
+    site: Arc<dyn Site>,
+    turn: DeviceTurn,
+    observer: Arc<dyn Observer>,
     mut shutdown: Shutdown,
 ) -> Result<Outcome, ClientError> {
     let (sender, mut happenings) = unbounded_channel();
-    let mut driver = Driver::new(settings, base, text, turn, observer, sender)?;
+    let mut driver = Driver::new(settings, site, turn, observer, sender)?;
     let mut asked_to_stop = false;
     loop {
         if let Some(outcome) = driver.act()? {

@@ -1,5 +1,7 @@
 //! The command line of foedus-sim. This is the one module that talks to people on standard output.
 
+mod bench;
+
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
@@ -32,6 +34,9 @@ enum Command {
     /// throw-away authority, and compares the base model, each institution alone, the federation without
     /// and with EWC. Writes report.html, summary.json, rounds.jsonl and adapter/ (PEFT) into the output folder.
     Run(Box<RunArguments>),
+    /// Measures the exchange of adapters, without training.
+    #[command(subcommand)]
+    Bench(bench::Bench),
 }
 
 #[derive(Debug, Args)]
@@ -99,7 +104,13 @@ pub fn main() -> ExitCode {
             };
         }
     };
-    let Command::Run(arguments) = arguments.command;
+    let arguments = match arguments.command {
+        Command::Run(arguments) => arguments,
+        Command::Bench(bench) => {
+            let ran = bench.run();
+            return ran.map_or_else(|error| complain(&error, 1), |()| ExitCode::SUCCESS);
+        }
+    };
     let experiment = match arguments.experiment() {
         Ok(experiment) => experiment,
         Err(error) => return complain(&error, CONFIGURATION),
@@ -273,8 +284,10 @@ mod tests {
 
     fn parsed(arguments: &[&str]) -> RunArguments {
         let all = ["foedus-sim", "run"].iter().chain(arguments);
-        let Command::Run(arguments) = Arguments::try_parse_from(all).unwrap().command;
-        *arguments
+        match Arguments::try_parse_from(all).unwrap().command {
+            Command::Run(arguments) => *arguments,
+            Command::Bench(_) => unreachable!(),
+        }
     }
 
     #[test]

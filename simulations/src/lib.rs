@@ -9,6 +9,7 @@
 
 pub mod alone;
 pub mod base_model;
+pub mod bench;
 pub mod cli;
 pub mod experiment;
 pub mod federation;

@@ -1,30 +1,101 @@
-//! From the server's signed plan to something to train with, or to a reason why not.
+//! The site that trains: from the server's plan to a trainer, or to a reason why not.
 
 use std::sync::Arc;
 
-use finetune::{base::BaseModel, data::Dataset};
-use protocol::{Text, plan::CheckedPlan};
+use aggregation::{AdapterLayout, ewc::Anchor};
+use finetune::{
+    base::BaseModel,
+    data::Dataset,
+    model::Checkpointing,
+    recipe::Recipe,
+    train::{AnchorPull, Trainer},
+};
+use protocol::{
+    Text,
+    plan::{CheckedPlan, EwcPlace},
+};
 
-use super::happening::Agreed;
 use crate::{
     error::ClientError,
     settings::TrainingText,
+    site::{Agreement, Learner, Site},
     terms::{self, Terms},
 };
 
-/// Compares a plan with our base model and tokenizes the training text for it. Takes its time: for a blocking thread.
-pub(super) fn agree(
+/// A base model and the text to tune it on.
+pub(super) struct TrainingSite {
+    pub(super) base: Arc<BaseModel>,
+    pub(super) text: TrainingText,
+    /// Memory is the site's affair: it changes no result, so the plan says nothing about it.
+    pub(super) checkpointing: Checkpointing,
+}
+
+impl Site for TrainingSite {
+    /// Compares the plan with our base model and tokenizes the training text for it.
+    fn agree(&self, plan: &CheckedPlan) -> Result<Box<dyn Agreement>, ClientError> {
+        let terms = terms::check(plan.plan(), &self.base)?;
+        let dataset = read(&self.text, &self.base, &terms)?;
+        Ok(Box::new(TrainingAgreement {
+            plan: plan.clone(),
+            recipe: Recipe {
+                checkpointing: self.checkpointing,
+                ..terms.recipe
+            },
+            layout: terms.layout,
+            base: Arc::clone(&self.base),
+            dataset,
+        }))
+    }
+}
+
+/// A plan that can be trained by, with what it takes.
+struct TrainingAgreement {
     plan: CheckedPlan,
-    base: &BaseModel,
-    text: &TrainingText,
-) -> Result<Agreed, ClientError> {
-    let terms = terms::check(plan.plan(), base)?;
-    let dataset = read(text, base, &terms)?;
-    Ok(Agreed {
-        plan,
-        terms,
-        dataset,
-    })
+    layout: Arc<AdapterLayout>,
+    recipe: Recipe,
+    base: Arc<BaseModel>,
+    dataset: Arc<Dataset>,
+}
+
+impl Agreement for TrainingAgreement {
+    fn layout(&self) -> &Arc<AdapterLayout> {
+        &self.layout
+    }
+
+    fn learner(
+        &self,
+        anchor: Option<&[u8]>,
+        earlier: Option<&[u8]>,
+    ) -> Result<Box<dyn Learner>, ClientError> {
+        let (llama, dataset) = (Arc::clone(&self.base.llama), Arc::clone(&self.dataset));
+        let (seed, pull) = (self.plan.plan().seed, self.pull(anchor)?);
+        let mut trainer = Trainer::new(llama, dataset, self.recipe.clone(), seed, pull)?;
+        if let Some(earlier) = earlier {
+            trainer.resume(&self.layout, earlier)?;
+        }
+        Ok(Box::new(trainer))
+    }
+}
+
+impl TrainingAgreement {
+    /// The pull toward the anchor, if it is the participants' business.
+    fn pull(&self, anchor: Option<&[u8]>) -> Result<Option<AnchorPull>, ClientError> {
+        let Some(ewc) = &self.plan.plan().ewc else {
+            return Ok(None);
+        };
+        if ewc.place != EwcPlace::Client {
+            return Ok(None);
+        }
+        let missing = || ClientError::Internal {
+            what: "the anchor is missing".to_owned(),
+        };
+        let anchor = Anchor::from_bytes(anchor.ok_or_else(missing)?)?;
+        let anchor = anchor.bind(&self.layout, &self.base.fingerprint)?;
+        Ok(Some(AnchorPull {
+            anchor,
+            lambda: ewc.lambda,
+        }))
+    }
 }
 
 fn read(text: &TrainingText, base: &BaseModel, terms: &Terms) -> Result<Arc<Dataset>, ClientError> {

@@ -9,7 +9,6 @@ use std::{
 
 use aggregation::{Adapter, AdapterError};
 use bytes::Bytes;
-use finetune::{base::BaseModel, data::Dataset, train::Trainer};
 use protocol::{
     Digest, ParticipantName, Text, TransferId,
     close::CloseCode,
@@ -29,9 +28,9 @@ use super::{
 use crate::{
     error::ClientError,
     observer::{Event, Observer, RoundDone},
-    settings::{DeviceTurn, Settings, TrainingText},
+    settings::{DeviceTurn, Settings},
+    site::{Agreement, Learner, Site},
     state::RoundState,
-    terms::Terms,
 };
 
 mod actions;
@@ -43,8 +42,7 @@ const DRAIN_LIMIT: Duration = Duration::from_secs(2);
 /// One participant of one run.
 pub(super) struct Driver {
     settings: Settings,
-    base: Arc<BaseModel>,
-    text: TrainingText,
+    site: Arc<dyn Site>,
     turn: DeviceTurn,
     observer: Arc<dyn Observer>,
     happenings: UnboundedSender<Happening>,
@@ -54,11 +52,11 @@ pub(super) struct Driver {
     /// Bulk bytes that the machine wants kept.
     kept: BTreeMap<TransferId, Bytes>,
     anchor: Option<Bytes>,
-    agreed: Option<(CheckedPlan, Terms, Arc<Dataset>)>,
-    /// The plan and the trainer of the last round that an earlier process finished.
+    agreed: Option<(CheckedPlan, Box<dyn Agreement>)>,
+    /// The plan and the learner of the last round that an earlier process finished.
     earlier: Option<(Digest, Bytes)>,
     /// At rest between rounds; with the training otherwise.
-    trainer: Option<Trainer>,
+    learner: Option<Box<dyn Learner>>,
     training: Option<Training>,
     /// A round that came while the last one's training was still stopping.
     next: Option<Task>,
@@ -73,8 +71,7 @@ pub(super) struct Driver {
 impl Driver {
     pub(super) fn new(
         settings: Settings,
-        base: Arc<BaseModel>,
-        text: TrainingText,
+        site: Arc<dyn Site>,
         turn: DeviceTurn,
         observer: Arc<dyn Observer>,
         happenings: UnboundedSender<Happening>,
@@ -106,8 +103,7 @@ impl Driver {
         }
         Ok(Self {
             settings,
-            base,
-            text,
+            site,
             turn,
             observer,
             happenings,
@@ -118,7 +114,7 @@ impl Driver {
             earlier,
             anchor: None,
             agreed: None,
-            trainer: None,
+            learner: None,
             training: None,
             next: None,
             rounds: Vec::new(),
@@ -212,11 +208,12 @@ impl Driver {
             .is_some_and(|session| session.attempt == attempt)
     }
 
-    fn agreement(&self) -> Result<&(CheckedPlan, Terms, Arc<Dataset>), ClientError> {
+    fn agreement(&self) -> Result<(&CheckedPlan, &dyn Agreement), ClientError> {
         let missing = || ClientError::Internal {
             what: "no plan was agreed to".to_owned(),
         };
-        self.agreed.as_ref().ok_or_else(missing)
+        let (plan, agreement) = self.agreed.as_ref().ok_or_else(missing)?;
+        Ok((plan, agreement.as_ref()))
     }
 
     /// Reads kept bytes as an adapter of the run's layout.
@@ -225,7 +222,7 @@ impl Driver {
             what: format!("the adapter for {when} is missing"),
         };
         let bytes = self.kept.get(&id).ok_or_else(missing)?;
-        let layout = Arc::clone(&self.agreement()?.1.layout);
+        let layout = Arc::clone(self.agreement()?.1.layout());
         Adapter::from_le_bytes(layout, bytes)
             .map_err(|source: AdapterError| ClientError::Adapter { when, source })
     }

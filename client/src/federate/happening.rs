@@ -1,6 +1,5 @@
 //! Everything that the driver can hear of while it waits.
 
-use finetune::data::Dataset;
 use protocol::{
     Round,
     message::{ToClient, TransferHeader},
@@ -9,7 +8,7 @@ use protocol::{
 };
 
 use super::training::TrainingEnd;
-use crate::{error::ClientError, terms::Terms};
+use crate::{error::ClientError, site::Agreement};
 
 /// One thing that happened.
 pub(super) enum Happening {
@@ -64,6 +63,5 @@ impl std::fmt::Display for DialError {
 /// A plan that we can agree to, with what it takes.
 pub(super) struct Agreed {
     pub(super) plan: CheckedPlan,
-    pub(super) terms: Terms,
-    pub(super) dataset: std::sync::Arc<Dataset>,
+    pub(super) agreement: Box<dyn Agreement>,
 }

@@ -10,7 +10,7 @@ use std::{
 
 use aggregation::Adapter;
 use bytes::Bytes;
-use finetune::train::{TrainError, Trainer};
+use finetune::train::TrainError;
 use protocol::{
     Digest, Round,
     message::{Content, TransferHeader},
@@ -21,6 +21,7 @@ use super::happening::Happening;
 use crate::{
     observer::{Event, Observer, RoundDone},
     settings::DeviceTurn,
+    site::Learner,
 };
 
 /// What a round asks for.
@@ -58,12 +59,12 @@ pub(super) struct Training {
     thread: JoinHandle<()>,
 }
 
-/// The end of a training: the trainer comes back for the next round.
+/// The end of a training: the learner comes back for the next round.
 pub(super) struct TrainingEnd {
     pub(super) round: Round,
     /// Of the global adapter that it started from.
     pub(super) global: Digest,
-    pub(super) trainer: Trainer,
+    pub(super) learner: Box<dyn Learner>,
     /// The update, or none if the training was stopped.
     pub(super) outcome: Result<Option<Update>, TrainError>,
 }
@@ -79,7 +80,7 @@ impl Training {
     /// Begins a training as soon as it is its turn on the device.
     pub(super) fn begin(
         task: Task,
-        trainer: Trainer,
+        learner: Box<dyn Learner>,
         turn: DeviceTurn,
         observer: Arc<dyn Observer>,
         happenings: UnboundedSender<Happening>,
@@ -91,7 +92,7 @@ impl Training {
             let permit = turn.take().await;
             let steps_told = happenings.clone();
             let work = move || {
-                let end = train(task, trainer, &stopped, observer.as_ref(), &steps_told);
+                let end = train(task, learner, &stopped, observer.as_ref(), &steps_told);
                 // The device is free before anybody hears that it is.
                 drop(permit);
                 end
@@ -121,7 +122,7 @@ impl Training {
 
 fn train(
     task: Task,
-    mut trainer: Trainer,
+    mut learner: Box<dyn Learner>,
     stop: &AtomicBool,
     observer: &dyn Observer,
     happenings: &UnboundedSender<Happening>,
@@ -152,7 +153,7 @@ fn train(
     } else {
         u64::from(steps)
     };
-    let trained = trainer.run(&global, u64::from(first_step), asked, &mut observe);
+    let trained = learner.learn(&global, u64::from(first_step), asked, &mut observe);
     let outcome = trained.map(|trained| {
         if trained.steps < u64::from(steps) {
             return None;
@@ -178,7 +179,7 @@ fn train(
     TrainingEnd {
         round,
         global: digest,
-        trainer,
+        learner,
         outcome,
     }
 }

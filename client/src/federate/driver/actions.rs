@@ -2,28 +2,25 @@
 
 use std::sync::Arc;
 
-use aggregation::ewc::Anchor;
-use finetune::{
-    recipe::Recipe,
-    train::{AnchorPull, Trainer},
-};
+use bytes::Bytes;
 use protocol::{
+    Digest,
     close::CloseCode,
     message::TransferHeader,
     participant::{self, Action, Report},
-    plan::{EwcPlace, SignedPlan},
+    plan::SignedPlan,
 };
 
 use super::Driver;
 use crate::{
     error::ClientError,
     federate::{
-        agreement,
-        happening::Happening,
+        happening::{Agreed, Happening},
         session,
         training::{Task, Training},
     },
     observer::Event,
+    site::Learner,
 };
 
 impl Driver {
@@ -82,10 +79,11 @@ impl Driver {
             Ok(plan) => plan,
             Err(error) => return Ok(self.machine.refuse_plan(error)?),
         };
-        let (base, text) = (Arc::clone(&self.base), self.text.clone());
-        let happenings = self.happenings.clone();
+        let (site, happenings) = (Arc::clone(&self.site), self.happenings.clone());
         tokio::task::spawn_blocking(move || {
-            let agreed = agreement::agree(plan, &base, &text);
+            let agreed = site
+                .agree(&plan)
+                .map(|agreement| Agreed { plan, agreement });
             let _ = happenings.send(Happening::PlanChecked(Box::new(agreed)));
         });
         Ok(())
@@ -108,7 +106,7 @@ impl Driver {
         self.begin_next()
     }
 
-    /// Begins the waiting round, once the trainer is back from the last one.
+    /// Begins the waiting round, once the learner is back from the last one.
     pub(super) fn begin_next(&mut self) -> Result<(), ClientError> {
         if self.training.is_some() {
             return Ok(());
@@ -116,8 +114,8 @@ impl Driver {
         let Some(task) = self.next.take() else {
             return Ok(());
         };
-        let trainer = match self.trainer.take().map_or_else(|| self.make_trainer(), Ok) {
-            Ok(trainer) => trainer,
+        let learner = match self.learner.take().map_or_else(|| self.make_learner(), Ok) {
+            Ok(learner) => learner,
             Err(error) => {
                 self.leave("this site cannot begin to train", error);
                 return Ok(());
@@ -125,40 +123,16 @@ impl Driver {
         };
         let (turn, observer) = (self.turn.clone(), Arc::clone(&self.observer));
         let happenings = self.happenings.clone();
-        self.training = Some(Training::begin(task, trainer, turn, observer, happenings));
+        self.training = Some(Training::begin(task, learner, turn, observer, happenings));
         Ok(())
     }
 
-    fn make_trainer(&self) -> Result<Trainer, ClientError> {
-        let (plan, terms, dataset) = self.agreement()?;
-        let pull = match &plan.plan().ewc {
-            Some(ewc) if ewc.place == EwcPlace::Client => {
-                let missing = || ClientError::Internal {
-                    what: "the anchor is missing".to_owned(),
-                };
-                let anchor = Anchor::from_bytes(self.anchor.as_deref().ok_or_else(missing)?)?;
-                let anchor = anchor.bind(&terms.layout, &self.base.fingerprint)?;
-                Some(AnchorPull {
-                    anchor,
-                    lambda: ewc.lambda,
-                })
-            }
-            Some(_) | None => None,
-        };
-        // Memory is the site's affair: it changes no result, so the plan says nothing about it.
-        let recipe = Recipe {
-            checkpointing: self.settings.checkpointing,
-            ..terms.recipe.clone()
-        };
-        let llama = Arc::clone(&self.base.llama);
-        let seed = plan.plan().seed;
-        let mut trainer = Trainer::new(llama, Arc::clone(dataset), recipe, seed, pull)?;
-        if let Some((of, state)) = &self.earlier
-            && *of == plan.digest()
-        {
-            trainer.resume(&terms.layout, state)?;
-        }
-        Ok(trainer)
+    fn make_learner(&self) -> Result<Box<dyn Learner>, ClientError> {
+        let (plan, agreement) = self.agreement()?;
+        let of_this_plan =
+            |(of, state): &(Digest, Bytes)| (*of == plan.digest()).then(|| state.clone());
+        let earlier = self.earlier.as_ref().and_then(of_this_plan);
+        agreement.learner(self.anchor.as_deref(), earlier.as_deref())
     }
 
     pub(super) fn stop_training(&mut self) {

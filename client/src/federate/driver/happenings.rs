@@ -3,7 +3,6 @@
 use std::time::Instant;
 
 use bytes::Bytes;
-use finetune::train::Trainer;
 use protocol::{
     message::{Metrics, TransferHeader, TransferKind},
     participant::{AnchorCopy, Disposition, Spooled},
@@ -20,6 +19,7 @@ use crate::{
         training::TrainingEnd,
     },
     observer::Event,
+    site::Learner,
     state::RoundState,
 };
 
@@ -117,15 +117,11 @@ impl Driver {
             return Ok(());
         }
         match agreed {
-            Ok(Agreed {
-                plan,
-                terms,
-                dataset,
-            }) => {
+            Ok(Agreed { plan, agreement }) => {
                 self.observer.observe(&Event::Plan {
                     plan: Box::new(plan.plan().clone()),
                 });
-                self.agreed = Some((plan.clone(), terms, dataset));
+                self.agreed = Some((plan.clone(), agreement));
                 self.machine.accept_plan(plan, AnchorCopy::Missing)?;
             }
             Err(error) => {
@@ -138,14 +134,19 @@ impl Driver {
     }
 
     /// Writes down a finished update, before anybody hears of it.
-    fn keep(&self, spooled: Spooled, update: &Bytes, trainer: &Trainer) -> Result<(), ClientError> {
+    fn keep(
+        &self,
+        spooled: Spooled,
+        update: &Bytes,
+        learner: &dyn Learner,
+    ) -> Result<(), ClientError> {
         let Some(path) = &self.settings.state else {
             return Ok(());
         };
         let state = RoundState {
             spooled,
             update: update.clone(),
-            trainer: Bytes::from(trainer.checkpoint()),
+            trainer: Bytes::from(learner.checkpoint()),
         };
         Ok(state.write(path)?)
     }
@@ -154,7 +155,7 @@ impl Driver {
         let TrainingEnd {
             round,
             global,
-            trainer,
+            learner,
             outcome,
         } = end;
         self.training = None;
@@ -173,7 +174,7 @@ impl Driver {
                     weight,
                     metrics,
                 };
-                self.keep(spooled, &update.bytes, &trainer)?;
+                self.keep(spooled, &update.bytes, learner.as_ref())?;
                 if let Some(header) =
                     self.machine
                         .trained(round, update.content, weight, metrics)?
@@ -188,7 +189,7 @@ impl Driver {
             Ok(None) => {}
             Err(error) => self.leave("training failed at this site", error.into()),
         }
-        self.trainer = Some(trainer);
+        self.learner = Some(learner);
         self.begin_next()
     }
 }

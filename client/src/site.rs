@@ -1,0 +1,76 @@
+//! What a participant brings to a federation: something that agrees to a plan and turns global adapters into updates.
+//!
+//! The rest of the client moves messages and bytes and does not know what is learned. The program's own site trains a Llama
+//! ([`crate::federate()`]); the exchange benchmark's adds a constant.
+
+use std::{ops::ControlFlow, sync::Arc};
+
+use aggregation::{Adapter, AdapterLayout};
+use finetune::train::{StepReport, TrainError, Trained, Trainer};
+use protocol::plan::CheckedPlan;
+
+use crate::error::ClientError;
+
+/// One participant, before it knows the plan.
+pub trait Site: Send + Sync {
+    /// Compares the plan with what the site has. May take its time: it is called on a blocking thread.
+    ///
+    /// # Errors
+    /// The reason to decline the plan, or the site's own trouble.
+    fn agree(&self, plan: &CheckedPlan) -> Result<Box<dyn Agreement>, ClientError>;
+}
+
+/// A plan that the site has agreed to.
+pub trait Agreement: Send + Sync {
+    /// Gives the layout of the run's adapters.
+    fn layout(&self) -> &Arc<AdapterLayout>;
+
+    /// Makes what learns, once, before the first round of this process.
+    ///
+    /// `anchor` is the server's, if the plan has participants pull toward it; `earlier` is the last
+    /// [`Learner::checkpoint`] of an earlier process.
+    ///
+    /// # Errors
+    /// Whatever keeps the site from beginning.
+    fn learner(
+        &self,
+        anchor: Option<&[u8]>,
+        earlier: Option<&[u8]>,
+    ) -> Result<Box<dyn Learner>, ClientError>;
+}
+
+/// What learns, over all rounds of a run. It rests between rounds and is on a thread of its own meanwhile.
+pub trait Learner: Send {
+    /// Takes `steps` steps from the adapter `global`; `first_step` is the run's step that this round begins with.
+    ///
+    /// The observer hears of each step and may break off; then fewer steps are reported than asked for.
+    ///
+    /// # Errors
+    /// [`TrainError`] if no adapter came of it.
+    fn learn(
+        &mut self,
+        global: &Adapter,
+        first_step: u64,
+        steps: u64,
+        observe: &mut dyn FnMut(&StepReport) -> ControlFlow<()>,
+    ) -> Result<Trained, TrainError>;
+
+    /// Gives what outlives a round, such as an optimizer's moments, as bytes.
+    fn checkpoint(&self) -> Vec<u8>;
+}
+
+impl Learner for Trainer {
+    fn learn(
+        &mut self,
+        global: &Adapter,
+        first_step: u64,
+        steps: u64,
+        observe: &mut dyn FnMut(&StepReport) -> ControlFlow<()>,
+    ) -> Result<Trained, TrainError> {
+        self.run(global, first_step, steps, observe)
+    }
+
+    fn checkpoint(&self) -> Vec<u8> {
+        Trainer::checkpoint(self)
+    }
+}

@@ -1,0 +1,69 @@
+//! The site that does not train: it answers with the global adapter plus its own constant.
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use aggregation::{Adapter, AdapterLayout};
+use client::terms::Objection;
+use client::{Agreement, ClientError, Learner, Site};
+use finetune::train::{StepReport, TrainError, Trained};
+use protocol::Digest;
+use protocol::plan::CheckedPlan;
+
+/// A participant's constant and weight.
+#[derive(Clone, Debug)]
+pub(super) struct ConstantSite {
+    pub(super) layout: Arc<AdapterLayout>,
+    pub(super) constant: f32,
+    pub(super) weight: u64,
+}
+
+impl Site for ConstantSite {
+    fn agree(&self, plan: &CheckedPlan) -> Result<Box<dyn Agreement>, ClientError> {
+        let (wanted, found) = (plan.layout_digest, Digest(self.layout.digest()));
+        if wanted != found {
+            return Err(Objection::OtherLayout { wanted, found }.into());
+        }
+        Ok(Box::new(self.clone()))
+    }
+}
+
+impl Agreement for ConstantSite {
+    fn layout(&self) -> &Arc<AdapterLayout> {
+        &self.layout
+    }
+
+    fn learner(
+        &self,
+        _anchor: Option<&[u8]>,
+        _earlier: Option<&[u8]>,
+    ) -> Result<Box<dyn Learner>, ClientError> {
+        Ok(Box::new(self.clone()))
+    }
+}
+
+impl Learner for ConstantSite {
+    fn learn(
+        &mut self,
+        global: &Adapter,
+        _first_step: u64,
+        steps: u64,
+        _observe: &mut dyn FnMut(&StepReport) -> ControlFlow<()>,
+    ) -> Result<Trained, TrainError> {
+        let mut adapter = global.clone();
+        for value in adapter.values_mut() {
+            *value += self.constant;
+        }
+        Ok(Trained {
+            adapter,
+            steps,
+            examples_used: self.weight,
+            tokens: 0,
+            mean_loss: 0.0,
+        })
+    }
+
+    fn checkpoint(&self) -> Vec<u8> {
+        Vec::new()
+    }
+}

@@ -1,0 +1,119 @@
+//! What an exchange came to, under the names that the peers' benchmarks use.
+
+use std::time::Instant;
+
+use serde::Serialize;
+
+use super::scenario::Scenario;
+
+/// Largest relative error with which a result counts as right.
+const ERROR_MAX: f64 = 1e-5;
+
+/// The figures of one exchange; the first round is left out where rounds are averaged.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Figures {
+    /// What was exchanged.
+    #[serde(flatten)]
+    pub scenario: Scenario,
+    /// Whether all parties shared one process.
+    pub in_process: bool,
+    /// From a round's opening to its adapter on disk: the median round, in seconds.
+    pub s_per_round_median: f64,
+    /// The same of the slowest round.
+    pub s_per_round_max: f64,
+    /// From one round's end to the next one's on average, in seconds.
+    pub s_period_mean: f64,
+    /// Processor time of all processes a round, in seconds.
+    pub cpu_s_per_round: f64,
+    /// The same for 10^9 bytes moved in either direction, counted as f32.
+    pub cpu_s_per_gb: f64,
+    /// Peak resident memory of the server's process, or of the one process, in 10^6 bytes.
+    pub server_peak_rss_mb: f64,
+    /// The sum of all processes' peaks, in 10^6 bytes.
+    pub sum_peak_rss_mb: f64,
+    /// Relative L2 error of the final adapter against the closed form.
+    pub relative_error: f64,
+    /// Whether that is below 1e-5.
+    pub correct: bool,
+}
+
+/// When rounds ended and what had been used by then.
+#[derive(Debug, Default)]
+pub(super) struct Timeline {
+    ends: Vec<(Instant, f64)>,
+    seconds: Vec<f64>,
+}
+
+impl Timeline {
+    /// Notes a round's end, how long it took and all processor time until then.
+    pub(super) fn note(&mut self, seconds: f64, cpu_seconds: f64) {
+        self.ends.push((Instant::now(), cpu_seconds));
+        self.seconds.push(seconds);
+    }
+}
+
+impl Figures {
+    pub(super) fn new(
+        scenario: Scenario,
+        in_process: bool,
+        timeline: &Timeline,
+        peaks: &[u64],
+        relative_error: f64,
+    ) -> anyhow::Result<Self> {
+        let mut seconds: Vec<f64> = timeline.seconds.iter().skip(1).copied().collect();
+        seconds.sort_by(f64::total_cmp);
+        let (Some(first), Some(last), Some(&max)) =
+            (timeline.ends.first(), timeline.ends.last(), seconds.last())
+        else {
+            anyhow::bail!("no round was measured");
+        };
+        let rounds = seconds.len() as f64;
+        let cpu_s_per_round = (last.1 - first.1) / rounds;
+        let megabytes = |bytes: u64| bytes as f64 / 1e6;
+        let moved = 2.0 * f64::from(scenario.participants.get()) * scenario.megabytes / 1e3;
+        Ok(Self {
+            scenario,
+            in_process,
+            s_per_round_median: f64::midpoint(
+                seconds[(seconds.len() - 1) / 2],
+                seconds[seconds.len() / 2],
+            ),
+            s_per_round_max: max,
+            s_period_mean: (last.0 - first.0).as_secs_f64() / rounds,
+            cpu_s_per_round,
+            cpu_s_per_gb: cpu_s_per_round / moved,
+            server_peak_rss_mb: megabytes(peaks.first().copied().unwrap_or(0)),
+            sum_peak_rss_mb: megabytes(peaks.iter().sum()),
+            relative_error,
+            correct: relative_error < ERROR_MAX,
+        })
+    }
+
+    /// The figures as a small table.
+    #[must_use]
+    pub fn in_words(&self) -> String {
+        let Scenario {
+            participants,
+            megabytes,
+            tensors,
+            rounds,
+        } = self.scenario;
+        format!(
+            "{participants} participants, {megabytes} MB in {tensors} tensors, {rounds} rounds\n\
+             a round, median / slowest   {:>10.4} s {:>10.4} s\n\
+             from round to round, mean   {:>10.4} s\n\
+             processor time a round      {:>10.3} s {:>10.2} s/GB\n\
+             peak memory, server / all   {:>8.0} MB {:>10.0} MB\n\
+             error of the result         {:>10.1e}, {}\n",
+            self.s_per_round_median,
+            self.s_per_round_max,
+            self.s_period_mean,
+            self.cpu_s_per_round,
+            self.cpu_s_per_gb,
+            self.server_peak_rss_mb,
+            self.sum_peak_rss_mb,
+            self.relative_error,
+            if self.correct { "right" } else { "WRONG" },
+        )
+    }
+}

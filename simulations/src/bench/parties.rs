@@ -1,0 +1,129 @@
+//! The parties of an exchange, each as a process of its own would run it.
+
+use std::io::Write as _;
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use client::{DeviceTurn, Settings, Shutdown, Unobserved};
+use protocol::quic::{TlsFiles, TlsMaterial};
+use serde::{Deserialize, Serialize};
+use server::{RunEvent, Server};
+
+use super::constant::ConstantSite;
+use super::scenario::Scenario;
+use crate::memory;
+
+/// What a party tells the process that started it, a JSON line each.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub(super) enum Line {
+    /// The server listens.
+    Listening { address: String },
+    /// A round's adapter is on disk.
+    RoundFinished { seconds: f64 },
+    /// The party is done.
+    Done { peak_bytes: u64 },
+}
+
+impl Line {
+    #[expect(clippy::print_stdout, reason = "what a party's process is there for")]
+    fn tell(&self) {
+        let line = serde_json::to_string(self).expect("a line has no map with odd keys");
+        println!("{line}");
+        // Without the process that listens there is nobody to measure for.
+        let _ = std::io::stdout().flush();
+    }
+
+    fn done() -> Self {
+        Self::Done {
+            peak_bytes: memory::peak_bytes().unwrap_or(0),
+        }
+    }
+}
+
+/// Is the server: serves the scenario's one run out of `folder`.
+///
+/// # Errors
+/// Whatever ends the run.
+pub fn serve(scenario: &Scenario, folder: &Path) -> anyhow::Result<()> {
+    let config = scenario.server(tls(folder, "server")?, folder)?;
+    runtime()?.block_on(async {
+        let server = Server::bind(config)?;
+        let observer = |event: &RunEvent| match event {
+            RunEvent::Listening { address, .. } => {
+                Line::Listening {
+                    address: address.to_string(),
+                }
+                .tell();
+            }
+            RunEvent::RoundFinished(record) => {
+                Line::RoundFinished {
+                    seconds: record.seconds,
+                }
+                .tell();
+            }
+            _ => {}
+        };
+        server.run(Arc::new(observer), std::future::pending()).await
+    })?;
+    Line::done().tell();
+    Ok(())
+}
+
+/// Is participant `index` of the run at `server`.
+///
+/// # Errors
+/// Whatever ends its part.
+pub fn take_part(
+    scenario: &Scenario,
+    folder: &Path,
+    server: &str,
+    index: u32,
+) -> anyhow::Result<()> {
+    let name = scenario.names().swap_remove(index as usize);
+    let mut settings = Settings::new(server, tls(folder, &name)?);
+    settings.state = Some(folder.join(format!("{name}.state")));
+    runtime()?.block_on(answer(scenario, settings, index))?;
+    Line::done().tell();
+    Ok(())
+}
+
+/// Takes part in a run on the present runtime.
+pub(super) async fn answer(
+    scenario: &Scenario,
+    mut settings: Settings,
+    index: u32,
+) -> anyhow::Result<()> {
+    let site = ConstantSite {
+        layout: scenario.layout()?,
+        constant: Scenario::constant(index),
+        weight: Scenario::weight(index),
+    };
+    settings.transfer_bytes_max = u64::MAX;
+    let (turn, observer) = (DeviceTurn::new(), Arc::new(Unobserved));
+    let taking_part =
+        client::participate(settings, Arc::new(site), turn, observer, Shutdown::never());
+    taking_part
+        .await
+        .with_context(|| format!("participant {index}"))?;
+    Ok(())
+}
+
+fn tls(folder: &Path, name: &str) -> anyhow::Result<TlsMaterial> {
+    let folder = folder.join("certificates");
+    let files = TlsFiles {
+        certificate: folder.join(format!("{name}.crt")),
+        key: folder.join(format!("{name}.key")),
+        authority: folder.join("ca.crt"),
+        revocations: Some(folder.join("crl.pem")),
+    };
+    Ok(files.load()?)
+}
+
+/// The runtime of a program: as many threads as the machine has cores.
+pub(super) fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("the runtime cannot be started")
+}

@@ -1,0 +1,216 @@
+//! Scenario S(N, X, K, R): N participants, one adapter of X MB in K equal tensors, R rounds.
+//!
+//! Participant i, from 0, answers with the global adapter plus `0.001 (i + 1)` and has weight `1 + i`.
+
+use std::num::NonZeroU32;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use aggregation::peft::{self, Sidecar};
+use aggregation::{Adapter, AdapterLayout, ModuleLayout};
+use anyhow::{Context as _, ensure};
+use protocol::plan::{CohortPlan, LimitsPlan, Participants, TrainingPlan};
+use protocol::quic::TlsMaterial;
+use protocol::{ParticipantName, RunId};
+
+/// What a participant adds, in the first participant's units.
+const STEP: f64 = 0.001;
+/// Largest rank of the made-up layout.
+const RANK_MAX: usize = 16;
+/// Nobody is given up: a machine that swaps is slow, and that is what is measured.
+const PATIENCE: Duration = Duration::from_secs(3600);
+const SEED: u64 = 7;
+/// There is no base model; every party agrees on this in its place.
+const BASE: (&str, [u8; 32]) = ("none", [7; 32]);
+
+/// What is exchanged.
+#[derive(Clone, Copy, Debug, PartialEq, clap::Args, serde::Serialize)]
+pub struct Scenario {
+    /// Participants.
+    #[arg(long, default_value = "4")]
+    pub participants: NonZeroU32,
+    /// Size of the adapter in f32, in 10^6 bytes.
+    #[arg(long, default_value_t = 84.0)]
+    pub megabytes: f64,
+    /// Equal tensors that it is made of; an even number, as a LoRA module has two.
+    #[arg(long, default_value_t = 448)]
+    pub tensors: usize,
+    /// Rounds; the first is left out of the figures.
+    #[arg(long, default_value_t = 5)]
+    pub rounds: u32,
+}
+
+impl Scenario {
+    /// Gives the layout: square modules of the largest rank up to 16 that divides the tensors' size.
+    ///
+    /// # Errors
+    /// If the size is not that many tensors, or the scenario is out of what Foedus holds.
+    pub fn layout(&self) -> anyhow::Result<Arc<AdapterLayout>> {
+        ensure!(
+            self.rounds >= 2,
+            "two rounds at least: the first is left out of the figures"
+        );
+        ensure!(
+            self.tensors >= 2 && self.tensors.is_multiple_of(2),
+            "--tensors {} is no even number from 2",
+            self.tensors
+        );
+        let size = (self.megabytes * 1e6 / 4.0 / self.tensors as f64).round();
+        ensure!(
+            (1.0..=f64::from(u32::MAX)).contains(&size),
+            "--megabytes {} in --tensors {} leaves {size} values a tensor",
+            self.megabytes,
+            self.tensors
+        );
+        let size = size as usize;
+        let rank = (1..=RANK_MAX)
+            .rev()
+            .find(|&rank| size.is_multiple_of(rank))
+            .unwrap_or(1);
+        let modules = (0..self.tensors / 2).map(|index| ModuleLayout {
+            name: format!("model.layers.{index}.self_attn.q_proj"),
+            in_features: size / rank,
+            out_features: size / rank,
+        });
+        let layout = AdapterLayout::new(rank, rank as f64, false, modules.collect())?;
+        Ok(Arc::new(layout))
+    }
+
+    /// Gives the names of all participants, in order.
+    pub(super) fn names(&self) -> Vec<String> {
+        (0..self.participants.get())
+            .map(|index| format!("site-{index:04}"))
+            .collect()
+    }
+
+    /// What participant `index` adds to each value.
+    pub(super) fn constant(index: u32) -> f32 {
+        (STEP * (f64::from(index) + 1.0)) as f32
+    }
+
+    /// The weight of participant `index`.
+    pub(super) fn weight(index: u32) -> u64 {
+        u64::from(index) + 1
+    }
+
+    /// Writes the PEFT folder that the run starts from.
+    pub(super) fn write_start(&self, folder: &Path) -> anyhow::Result<()> {
+        let start = Adapter::initial(self.layout()?, SEED);
+        let files = peft::save(&start, BASE.0, 0.0);
+        let sidecar = Sidecar {
+            base_fingerprint: BASE.1,
+            base_name: BASE.0.to_owned(),
+        };
+        std::fs::create_dir_all(folder)
+            .with_context(|| format!("{} cannot be made", folder.display()))?;
+        for (name, bytes) in [
+            ("adapter_config.json", &files.config_json),
+            ("adapter_model.safetensors", &files.safetensors),
+            ("foedus.json", &sidecar.to_json()),
+        ] {
+            let path = folder.join(name);
+            std::fs::write(&path, bytes)
+                .with_context(|| format!("{} cannot be written", path.display()))?;
+        }
+        Ok(())
+    }
+
+    /// Makes the server's configuration; everything it reads and writes is in `folder`.
+    pub(super) fn server(&self, tls: TlsMaterial, folder: &Path) -> anyhow::Result<server::Config> {
+        let parameters = self.layout()?.parameters() as f64;
+        let name: RunId = "exchange".parse()?;
+        let names = self.names();
+        let names = names.iter().map(|name| name.parse::<ParticipantName>());
+        let mut config = server::Config::new(tls, name, folder.join("start"));
+        config.run.out = folder.join("runs");
+        config.run.rounds = self.rounds;
+        config.adapter_bytes_max = u64::MAX;
+        config.training = TrainingPlan {
+            local_steps: 1,
+            ..config.training
+        };
+        config.cohort = CohortPlan {
+            participants: Participants::Named(names.collect::<Result<_, _>>()?),
+            quorum: self.participants.get(),
+            soft_deadline: PATIENCE,
+            hard_deadline: PATIENCE,
+            stall_limit: PATIENCE,
+            join_deadline: PATIENCE,
+        };
+        let count = self.participants.get();
+        config.limits = LimitsPlan {
+            update_norm_max: 1.0 + STEP * f64::from(count) * 1.01 * parameters.sqrt(),
+            weight_max: Self::weight(count),
+            participants_max: count,
+        };
+        Ok(config)
+    }
+
+    /// Gives the final adapter's relative error in the L2 norm against `start + R sum(w c) / sum(w)`.
+    pub(super) fn error(&self, folder: &Path) -> anyhow::Result<f64> {
+        let start = Adapter::initial(self.layout()?, SEED);
+        let read = |name: &str| {
+            let path: PathBuf = folder.join("runs/exchange/adapter").join(name);
+            std::fs::read(&path).with_context(|| format!("{} cannot be read", path.display()))
+        };
+        let (config, tensors) = (
+            read("adapter_config.json")?,
+            read("adapter_model.safetensors")?,
+        );
+        let (found, _) = peft::load(&config, &tensors)?;
+        let (mut weights, mut sum) = (0.0, 0.0);
+        for index in 0..self.participants.get() {
+            let weight = Self::weight(index) as f64;
+            weights += weight;
+            sum += weight * f64::from(Self::constant(index));
+        }
+        let added = f64::from(self.rounds) * sum / weights;
+        let (mut difference, mut norm) = (0.0, 0.0);
+        for (&found, &start) in found.values().iter().zip(start.values()) {
+            let expected = f64::from(start) + added;
+            difference += (f64::from(found) - expected).powi(2);
+            norm += expected.powi(2);
+        }
+        Ok((difference / norm).sqrt())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn scenario(megabytes: f64, tensors: usize) -> Scenario {
+        Scenario {
+            participants: NonZeroU32::MIN,
+            megabytes,
+            tensors,
+            rounds: 2,
+        }
+    }
+
+    #[test]
+    fn the_layout_has_the_size_and_the_tensors_asked_for() {
+        for (megabytes, tensors) in [(84.0, 448), (14.0, 128), (0.001, 2)] {
+            let layout = scenario(megabytes, tensors).layout().unwrap();
+            assert_eq!(layout.modules().len() * 2, tensors);
+            let bytes = layout.parameters() as f64 * 4.0;
+            assert!((bytes / (megabytes * 1e6) - 1.0).abs() < 1e-3, "{bytes}");
+        }
+    }
+
+    #[test]
+    fn a_scenario_that_cannot_be_is_refused_in_words() {
+        for (megabytes, tensors, word) in [
+            (84.0, 3, "even"),
+            (0.0, 2, "leaves"),
+            (f64::NAN, 2, "leaves"),
+        ] {
+            let said = scenario(megabytes, tensors)
+                .layout()
+                .unwrap_err()
+                .to_string();
+            assert!(said.contains(word), "{said}");
+        }
+    }
+}

@@ -1,0 +1,134 @@
+//! `foedus-sim bench`: the exchange without training.
+
+use std::num::NonZeroU32;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, ensure};
+use clap::{Args, Subcommand};
+
+use crate::bench::{self, Scenario};
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Bench {
+    /// Moves adapters in both directions without training, one process a party, over mutual TLS.
+    Exchange(Exchange),
+    /// Measures rounds in which next to nothing is moved.
+    Rounds(Rounds),
+    /// A server for `exchange`, which starts it.
+    #[command(hide = true)]
+    Server(Server),
+    /// A participant for `exchange`, which starts it.
+    #[command(hide = true)]
+    Participant(Participant),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Exchange {
+    #[command(flatten)]
+    scenario: Scenario,
+    #[command(flatten)]
+    output: Output,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Rounds {
+    /// Participants.
+    #[arg(long, default_value = "4")]
+    participants: NonZeroU32,
+    /// Rounds; the first is left out of the figures.
+    #[arg(long, default_value_t = 100)]
+    rounds: u32,
+    #[command(flatten)]
+    output: Output,
+}
+
+#[derive(Debug, Args)]
+struct Output {
+    /// Has all parties in this process, as a simulation does.
+    #[arg(long)]
+    in_process: bool,
+    /// Prints the figures as one line of JSON.
+    #[arg(long)]
+    json: bool,
+    /// Works in this new folder instead of one in the system's temporary folder, and leaves it there.
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Server {
+    #[command(flatten)]
+    scenario: Scenario,
+    #[arg(long)]
+    folder: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Participant {
+    #[command(flatten)]
+    scenario: Scenario,
+    #[arg(long)]
+    folder: PathBuf,
+    #[arg(long)]
+    server: String,
+    #[arg(long)]
+    index: u32,
+}
+
+impl Bench {
+    pub(super) fn run(&self) -> anyhow::Result<()> {
+        match self {
+            Self::Exchange(Exchange { scenario, output }) => output.of(*scenario),
+            Self::Rounds(Rounds {
+                participants,
+                rounds,
+                output,
+            }) => output.of(Scenario {
+                participants: *participants,
+                megabytes: 0.001,
+                tensors: 2,
+                rounds: *rounds,
+            }),
+            Self::Server(Server { scenario, folder }) => bench::serve(scenario, folder),
+            Self::Participant(Participant {
+                scenario,
+                folder,
+                server,
+                index,
+            }) => bench::take_part(scenario, folder, server, *index),
+        }
+    }
+}
+
+impl Output {
+    #[expect(clippy::print_stdout, reason = "what the program was asked for")]
+    fn of(&self, scenario: Scenario) -> anyhow::Result<()> {
+        let figures = match &self.out {
+            Some(folder) => {
+                ensure!(
+                    !folder.exists(),
+                    "{} is there already; give a new folder",
+                    folder.display()
+                );
+                bench::run(scenario, folder, self.in_process)?
+            }
+            None => in_temporary(|folder| bench::run(scenario, folder, self.in_process))?,
+        };
+        if self.json {
+            println!("{}", serde_json::to_string(&figures)?);
+        } else {
+            print!("{}", figures.in_words());
+        }
+        ensure!(figures.correct, "the result is not the closed form's");
+        Ok(())
+    }
+}
+
+/// Works in a folder of its own that is gone afterwards.
+fn in_temporary<T>(work: impl FnOnce(&Path) -> anyhow::Result<T>) -> anyhow::Result<T> {
+    let folder = tempfile::Builder::new()
+        .prefix("foedus-exchange-")
+        .tempdir()
+        .context("a temporary folder cannot be made; give one with --out")?;
+    work(folder.path())
+}
