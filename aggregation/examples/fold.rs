@@ -10,10 +10,11 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use aggregation::admission::{AdmissionRules, admit};
+use aggregation::encoded::EncodedUpdate;
 use aggregation::ewc::{FisherAccumulator, proximal_step};
 use aggregation::strategy::fedavg::FedAvg;
 use aggregation::strategy::fixed_point::FixedPoint;
-use aggregation::{Adapter, AdapterLayout, ModuleLayout};
+use aggregation::{Adapter, AdapterLayout, Encoding, ModuleLayout};
 
 const PROJECTIONS: [(&str, usize, usize); 7] = [
     ("self_attn.q_proj", 4096, 4096),
@@ -40,21 +41,26 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         layout.parameters() * 4 / 1_000_000
     );
     let global = timed("initial", || Adapter::initial(Arc::clone(&layout), 1));
-    let bytes = timed("to_le_bytes", || global.to_le_bytes());
     timed("sha256", || global.sha256());
     let rules = AdmissionRules {
         norm_max: 1000.0,
         weight_max: 100_000,
     };
-    let update = timed("admit", || admit(&layout, &bytes, 10, &rules))?;
     let fixed = FixedPoint::for_bounds(64, rules.weight_max, rules.norm_max)?;
     println!("step {:.1e}", fixed.step());
     let mut sum = FedAvg::new(Arc::clone(&layout), fixed);
-    for _ in 0..4 {
-        timed("fold", || sum.fold(&update, 10))?;
+    for encoding in [Encoding::F32, Encoding::Bf16] {
+        println!("{encoding:?}");
+        let bytes = timed("encode", || encoding.encode(global.values()));
+        let copied = timed("memory copy", || bytes.clone());
+        for _ in 0..3 {
+            let update = EncodedUpdate::new(copied.as_slice(), encoding);
+            let admitted = timed("admit", || admit(&layout, update, 10, &rules))?;
+            timed("fold", || sum.fold_admitted(&admitted))?;
+        }
     }
     let mut mean = timed("mean", || sum.mean())?;
-    timed("inexactness", || sum.inexactness(&global));
+    timed("inexactness", || sum.inexactness(&global, &mean));
     timed("norm", || mean.norm());
     timed("product norm", || mean.product_norm());
     let mut fisher = FisherAccumulator::new(&layout);

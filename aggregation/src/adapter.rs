@@ -9,6 +9,7 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 use sha2::{Digest, Sha256};
 
+use crate::encoding::Encoding;
 use crate::error::AdapterError;
 use crate::gram;
 use crate::layout::AdapterLayout;
@@ -69,30 +70,33 @@ impl Adapter {
     /// [`AdapterError::ByteLength`] or [`AdapterError::NotFinite`], naming the tensor. Nothing is
     /// allocated before the length is known to fit.
     pub fn from_le_bytes(layout: Arc<AdapterLayout>, bytes: &[u8]) -> Result<Self, AdapterError> {
-        let expected = layout.parameters() * size_of::<f32>();
+        Self::from_encoded(layout, Encoding::F32, bytes)
+    }
+
+    /// Reads values in some encoding that must be of this layout.
+    ///
+    /// # Errors
+    /// As [`Self::from_le_bytes`].
+    pub fn from_encoded(
+        layout: Arc<AdapterLayout>,
+        encoding: Encoding,
+        bytes: &[u8],
+    ) -> Result<Self, AdapterError> {
+        let expected = layout.parameters() * encoding.width();
         if bytes.len() != expected {
             return Err(AdapterError::ByteLength {
                 found: bytes.len(),
                 expected,
             });
         }
-        let (chunks, _) = bytes.as_chunks::<4>();
-        Self::from_values(
-            layout,
-            chunks
-                .iter()
-                .map(|&chunk| f32::from_le_bytes(chunk))
-                .collect(),
-        )
+        let mut values = vec![0.0; layout.parameters()];
+        encoding.decode(bytes, &mut values);
+        Self::from_values(layout, values)
     }
 
     /// The values as little-endian f32, the form in which updates travel and are hashed.
     pub fn to_le_bytes(&self) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(self.values.len() * size_of::<f32>());
-        for value in &self.values {
-            bytes.extend_from_slice(&value.to_le_bytes());
-        }
-        bytes
+        Encoding::F32.encode(&self.values)
     }
 
     /// The layout the values follow.

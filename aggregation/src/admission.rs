@@ -3,10 +3,12 @@
 //! Checked in this order: size, weight, every value finite, norm. A refusal names what was found
 //! and the rule; whose update it was is known to the caller.
 
+use std::io;
 use std::sync::Arc;
 
-use crate::adapter::Adapter;
-use crate::error::AdapterError;
+use rayon::prelude::*;
+
+use crate::encoded::{EncodedUpdate, ReadAt};
 use crate::layout::{AdapterLayout, Factor};
 
 /// The bounds of the run plan that every update must keep.
@@ -28,9 +30,9 @@ pub enum Refusal {
     #[error("the update has {found} bytes, the run's layout {expected}")]
     WrongSize {
         /// Bytes received.
-        found: usize,
+        found: u64,
         /// Bytes of the layout.
-        expected: usize,
+        expected: u64,
     },
     /// The participant claims no examples.
     #[error("the update has weight 0: it was trained on no examples")]
@@ -63,73 +65,132 @@ pub enum Refusal {
     },
 }
 
-/// Admits the bytes of an update of this layout, or says why not.
+/// Why nothing can be said about an update, or that it is refused.
+#[derive(Debug, thiserror::Error)]
+pub enum AdmissionError {
+    /// It breaks a rule.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// Its bytes cannot be read. That is not its sender's fault.
+    #[error("the update cannot be read: {0}")]
+    Read(#[from] io::Error),
+}
+
+/// An update that keeps all rules, still as bytes.
+#[derive(Debug)]
+pub struct Admitted<'a, R: ?Sized> {
+    pub(crate) layout: Arc<AdapterLayout>,
+    pub(crate) update: EncodedUpdate<'a, R>,
+    pub(crate) weight: u64,
+    norm: f64,
+}
+
+impl<R: ?Sized> Admitted<'_, R> {
+    /// The Euclidean norm over all values.
+    pub fn norm(&self) -> f64 {
+        self.norm
+    }
+}
+
+/// Admits an update of this layout, or says why not.
 ///
-/// # Shapes
-/// `bytes` are little-endian f32 in the order of the layout.
+/// Reads it once, module by module on all cores; the memory it takes does not grow with the update.
 ///
 /// # Units
 /// `weight` counts training examples.
 ///
 /// # Errors
-/// [`Refusal`], the first rule that is broken. Nothing is allocated before the size fits.
-pub fn admit(
+/// [`AdmissionError`], of refusals the first rule that is broken.
+pub fn admit<'a, R: ReadAt + ?Sized>(
     layout: &Arc<AdapterLayout>,
-    bytes: &[u8],
+    update: EncodedUpdate<'a, R>,
     weight: u64,
     rules: &AdmissionRules,
-) -> Result<Adapter, Refusal> {
-    let expected = layout.parameters() * size_of::<f32>();
-    if bytes.len() != expected {
-        return Err(Refusal::WrongSize {
-            found: bytes.len(),
-            expected,
-        });
+) -> Result<Admitted<'a, R>, AdmissionError> {
+    let (found, expected) = (
+        update.size()?,
+        layout.parameters() * update.encoding().width(),
+    );
+    let expected = expected as u64;
+    if found != expected {
+        return Err(Refusal::WrongSize { found, expected }.into());
     }
     if weight == 0 {
-        return Err(Refusal::ZeroWeight);
+        return Err(Refusal::ZeroWeight.into());
     }
-    if weight > rules.weight_max {
+    let limit = rules.weight_max;
+    if weight > limit {
         return Err(Refusal::OverWeight {
             found: weight,
-            limit: rules.weight_max,
-        });
+            limit,
+        }
+        .into());
     }
-    let update = match Adapter::from_le_bytes(Arc::clone(layout), bytes) {
-        Ok(update) => update,
-        Err(AdapterError::NotFinite {
-            module,
-            factor,
-            index,
-        }) => {
-            return Err(Refusal::NotFinite {
-                module,
-                factor,
-                index,
-            });
-        }
-        Err(_) => {
-            return Err(Refusal::WrongSize {
-                found: bytes.len(),
-                expected,
-            });
-        }
-    };
-    let found = update.norm();
-    // Written so that a limit that is not a number admits nothing.
-    if found <= rules.norm_max {
-        Ok(update)
-    } else {
-        Err(Refusal::OverNorm {
-            found,
-            limit: rules.norm_max,
+    let modules = (0..layout.modules().len()).into_par_iter();
+    let squares: Vec<_> = modules
+        .map_init(Vec::new, |values, module| {
+            examine(layout, &update, module, values)
         })
+        .collect();
+    // In order: of several values that are not finite the first is named, and the norm is the same on any machine.
+    let mut square = 0.0;
+    for module in squares {
+        square += module?;
     }
+    let (found, limit) = (square.sqrt(), rules.norm_max);
+    // Written so that a limit that is not a number admits nothing.
+    if found <= limit {
+        Ok(Admitted {
+            layout: Arc::clone(layout),
+            update,
+            weight,
+            norm: found,
+        })
+    } else {
+        Err(Refusal::OverNorm { found, limit }.into())
+    }
+}
+
+/// Checks one module's values and gives the square of their norm.
+fn examine<R: ReadAt + ?Sized>(
+    layout: &AdapterLayout,
+    update: &EncodedUpdate<'_, R>,
+    module: usize,
+    values: &mut Vec<f32>,
+) -> Result<f64, AdmissionError> {
+    let range = layout.module_range(module);
+    values.resize(range.len(), 0.0);
+    update.read(range.start, values)?;
+    // Not finite if any value is not: squares of f32 cannot overflow f64. Eight partial sums, as in `Adapter::norm`.
+    let mut partial = [0.0_f64; 8];
+    let (chunks, rest) = values.as_chunks::<8>();
+    for chunk in chunks {
+        for (sum, &value) in partial.iter_mut().zip(chunk) {
+            *sum += f64::from(value) * f64::from(value);
+        }
+    }
+    for (sum, &value) in partial.iter_mut().zip(rest) {
+        *sum += f64::from(value) * f64::from(value);
+    }
+    let square: f64 = partial.iter().sum();
+    if square.is_finite() {
+        return Ok(square);
+    }
+    let position = values.iter().position(|value| !value.is_finite());
+    let (module, factor, index) = layout.locate(range.start + position.unwrap_or(0));
+    let module = module.name.clone();
+    Err(Refusal::NotFinite {
+        module,
+        factor,
+        index,
+    }
+    .into())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::encoding::Encoding;
     use crate::layout::ModuleLayout;
 
     const RULES: AdmissionRules = AdmissionRules {
@@ -148,21 +209,22 @@ mod tests {
     }
 
     fn refusal(values: &[f32], weight: u64) -> Refusal {
-        let bytes: Vec<u8> = values
-            .iter()
-            .flat_map(|value| value.to_le_bytes())
-            .collect();
-        admit(&layout(), &bytes, weight, &RULES).unwrap_err()
+        let bytes = Encoding::F32.encode(values);
+        let update = EncodedUpdate::new(bytes.as_slice(), Encoding::F32);
+        match admit(&layout(), update, weight, &RULES).unwrap_err() {
+            AdmissionError::Refused(refusal) => refusal,
+            AdmissionError::Read(error) => panic!("{error}"),
+        }
     }
 
     #[test]
     fn an_update_at_the_bounds_is_admitted() {
-        let bytes: Vec<u8> = [3.0_f32, 0.0, 0.0, 4.0, 0.0]
-            .iter()
-            .flat_map(|value| value.to_le_bytes())
-            .collect();
-        let update = admit(&layout(), &bytes, 100, &RULES).unwrap();
-        assert_eq!(update.values(), [3.0, 0.0, 0.0, 4.0, 0.0]);
+        for encoding in [Encoding::F32, Encoding::Bf16] {
+            let bytes = encoding.encode(&[3.0, 0.0, 0.0, 4.0, 0.0]);
+            let update = EncodedUpdate::new(bytes.as_slice(), encoding);
+            let admitted = admit(&layout(), update, 100, &RULES).unwrap();
+            assert_eq!(admitted.norm(), 5.0);
+        }
     }
 
     #[test]

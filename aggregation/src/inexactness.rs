@@ -13,12 +13,17 @@
 
 use std::sync::Arc;
 
+use pulp::{Arch, Simd, WithSimd};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
+use rayon::prelude::*;
 
 use crate::adapter::Adapter;
 use crate::gram::{Term, product_norm_squared};
 use crate::layout::AdapterLayout;
+
+/// Lines of a factor that are summed at a time.
+const ROWS: usize = 4;
 
 /// Probes on either side of a module's matrix.
 pub const PROBES: usize = 16;
@@ -121,17 +126,16 @@ impl ProductSketch {
         }
     }
 
-    pub(crate) fn fold(&mut self, update: &Adapter, weight: u64) {
-        for (module, sums) in self.sums.iter_mut().enumerate() {
-            let sketch = self.probes.sketch(update, module);
-            for (sum, value) in sums
-                .as_flattened_mut()
-                .iter_mut()
-                .zip(sketch.as_flattened())
-            {
-                *sum += i128::from((value * self.scale) as i64) * i128::from(weight);
-            }
-        }
+    /// The sketch of each module in order, to be added to by different threads.
+    pub(crate) fn modules(&mut self) -> impl IndexedParallelIterator<Item = ModuleSketch<'_>> {
+        let (probes, scale) = (&self.probes, self.scale);
+        let sums = self.sums.par_iter_mut().enumerate();
+        sums.map(move |(module, sums)| ModuleSketch {
+            probes,
+            module,
+            sums,
+            scale,
+        })
     }
 
     pub(crate) fn merge(&mut self, other: &Self) {
@@ -154,23 +158,36 @@ impl ProductSketch {
             global.layout(),
             "the global adapter has another layout"
         );
-        let mut next = global.clone();
-        for (value, delta) in next.values_mut().iter_mut().zip(mean.values()) {
-            *value += delta;
-        }
-        let (mut error, mut ideal) = (0.0, 0.0);
-        for (module, sums) in self.sums.iter().enumerate() {
-            let (separate, full) = (
-                self.probes.sketch(mean, module),
-                self.probes.sketch(&next, module),
+        let modules = (0..self.sums.len()).into_par_iter().map(|module| {
+            let after = |global: &[f32], mean: &[f32]| -> Vec<f32> {
+                global
+                    .iter()
+                    .zip(mean)
+                    .map(|(global, mean)| global + mean)
+                    .collect()
+            };
+            let (mean_a, mean_b) = (mean.a(module), mean.b(module));
+            let (a, b) = (
+                after(global.a(module), mean_a),
+                after(global.b(module), mean_b),
             );
+            let separate = self.probes.sketch(module, mean_a, mean_b);
+            let full = self.probes.sketch(module, &a, &b);
+            let (mut error, mut ideal) = (0.0, 0.0);
             let products = separate.as_flattened().iter().zip(full.as_flattened());
-            for (&sum, (separate, full)) in sums.as_flattened().iter().zip(products) {
+            let sums = self.sums[module].as_flattened();
+            for (&sum, (separate, full)) in sums.iter().zip(products) {
                 let residual = sum as f64 / self.scale / total as f64 - separate;
                 error += residual * residual;
                 ideal += (full + residual).powi(2);
             }
-        }
+            (error, ideal)
+        });
+        // Summed in order: the estimate does not depend on the number of cores.
+        let modules: Vec<(f64, f64)> = modules.collect();
+        let (error, ideal) = modules.into_iter().fold((0.0, 0.0), |sum, module| {
+            (sum.0 + module.0, sum.1 + module.1)
+        });
         ratio(error, ideal)
     }
 }
@@ -183,6 +200,27 @@ impl ProductSketch {
 struct Probes {
     inputs: Vec<[f32; PROBES]>,
     outputs: Vec<[f32; PROBES]>,
+    /// Input width of each module.
+    widths: Vec<usize>,
+}
+
+/// The sketch of one module's sum.
+pub(crate) struct ModuleSketch<'a> {
+    probes: &'a Probes,
+    module: usize,
+    sums: &'a mut [[i128; PROBES]; PROBES],
+    scale: f64,
+}
+
+impl ModuleSketch<'_> {
+    /// Adds `weight` times the product of one update's factors.
+    pub(crate) fn add(&mut self, a: &[f32], b: &[f32], weight: u64) {
+        let sketch = self.probes.sketch(self.module, a, b);
+        let sums = self.sums.as_flattened_mut().iter_mut();
+        for (sum, value) in sums.zip(sketch.as_flattened()) {
+            *sum += i128::from((value * self.scale) as i64) * i128::from(weight);
+        }
+    }
 }
 
 impl Probes {
@@ -198,48 +236,113 @@ impl Probes {
         Self {
             inputs: table(0, modules.iter().map(|m| m.in_features).max().unwrap_or(0)),
             outputs: table(1, modules.iter().map(|m| m.out_features).max().unwrap_or(0)),
+            widths: modules.iter().map(|m| m.in_features).collect(),
         }
     }
 
     /// `Y B A X` of one module.
     ///
     /// Always the same operations in the same order, so that equal factors give equal sketches.
-    fn sketch(&self, adapter: &Adapter, module: usize) -> [[f64; PROBES]; PROBES] {
-        let rank = adapter.layout().rank();
-        let width = adapter.layout().modules()[module].in_features;
-        let mut left = vec![[0.0; PROBES]; rank];
-        let rows = adapter.b(module).chunks_exact(rank);
-        for (row, signs) in rows.zip(&self.outputs[module..]) {
-            for (left, &value) in left.iter_mut().zip(row) {
-                add_scaled(left, value, signs);
-            }
-        }
+    fn sketch(&self, module: usize, a: &[f32], b: &[f32]) -> [[f64; PROBES]; PROBES] {
+        let (width, outputs) = (self.widths[module], &self.outputs[module..]);
+        Arch::new().dispatch(Sketch {
+            inputs: &self.inputs[module..],
+            outputs,
+            width,
+            a,
+            b,
+        })
+    }
+}
+
+/// `Y B A X` of one module, to be compiled for the widest vectors of the machine. Each lane is computed apart, nothing is
+/// fused, so the result is the same on every machine.
+struct Sketch<'a> {
+    inputs: &'a [[f32; PROBES]],
+    outputs: &'a [[f32; PROBES]],
+    width: usize,
+    a: &'a [f32],
+    b: &'a [f32],
+}
+
+impl WithSimd for Sketch<'_> {
+    type Output = [[f64; PROBES]; PROBES];
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) -> Self::Output {
+        let Self {
+            inputs,
+            outputs,
+            width,
+            a,
+            b,
+        } = self;
+        let rank = a.len() / width;
         let mut sketch = [[0.0; PROBES]; PROBES];
-        for (row, left) in adapter.a(module).chunks_exact(width).zip(&left) {
-            let mut right = [0.0; PROBES];
-            for (&value, signs) in row.iter().zip(&self.inputs[module..]) {
-                add_scaled(&mut right, value, signs);
-            }
-            for (line, &left) in sketch.iter_mut().zip(left) {
-                for (entry, &right) in line.iter_mut().zip(&right) {
-                    *entry += f64::from(left) * f64::from(right);
-                }
+        let mut row = 0;
+        while row < rank {
+            // As many sums as fit into registers.
+            if row + ROWS <= rank {
+                let left = signed_sums::<ROWS>(b, (row, 1, rank), outputs);
+                let right = signed_sums::<ROWS>(a, (row * width, width, 1), inputs);
+                add_products(&mut sketch, &left, &right);
+                row += ROWS;
+            } else {
+                let left = signed_sums::<1>(b, (row, 1, rank), outputs);
+                let right = signed_sums::<1>(a, (row * width, width, 1), inputs);
+                add_products(&mut sketch, &left, &right);
+                row += 1;
             }
         }
         sketch
     }
 }
 
+/// The sums of `R` lines of a matrix, each value times the signs of its place. A line begins `line` after the one before,
+/// its values are `place` apart.
+#[inline(always)]
+fn signed_sums<const R: usize>(
+    values: &[f32],
+    (start, line, place): (usize, usize, usize),
+    signs: &[[f32; PROBES]],
+) -> [[f32; PROBES]; R] {
+    let mut sums = [[0.0; PROBES]; R];
+    let lines: [&[f32]; R] = std::array::from_fn(|index| &values[start + index * line..]);
+    let length = if place == 1 {
+        line
+    } else {
+        values.len() / place
+    };
+    for (index, signs) in (0..length).zip(signs) {
+        for (sums, line) in sums.iter_mut().zip(lines) {
+            let value = line[index * place];
+            for (sum, sign) in sums.iter_mut().zip(signs) {
+                *sum += value * sign;
+            }
+        }
+    }
+    sums
+}
+
+/// Adds the outer products of the lines of two matrices.
+#[inline(always)]
+fn add_products<const R: usize>(
+    sketch: &mut [[f64; PROBES]; PROBES],
+    left: &[[f32; PROBES]; R],
+    right: &[[f32; PROBES]; R],
+) {
+    for (left, right) in left.iter().zip(right) {
+        for (line, &left) in sketch.iter_mut().zip(left) {
+            for (entry, &right) in line.iter_mut().zip(right) {
+                *entry += f64::from(left) * f64::from(right);
+            }
+        }
+    }
+}
+
 /// Sixteen signs from sixteen bits.
 fn signs(bits: u32) -> [f32; PROBES] {
     std::array::from_fn(|probe| if (bits >> probe) & 1 == 0 { 1.0 } else { -1.0 })
-}
-
-#[inline]
-fn add_scaled(sum: &mut [f32; PROBES], value: f32, signs: &[f32; PROBES]) {
-    for (sum, sign) in sum.iter_mut().zip(signs) {
-        *sum += value * sign;
-    }
 }
 
 fn add(x: &[f64], y: &[f64]) -> Vec<f64> {

@@ -142,6 +142,14 @@ impl AdapterLayout {
         self.starts[self.modules.len()]
     }
 
+    /// Where the values of a module lie: those of `A`, then those of `B`.
+    ///
+    /// # Panics
+    /// If there is no such module.
+    pub fn module_range(&self, module: usize) -> Range<usize> {
+        self.starts[module]..self.starts[module + 1]
+    }
+
     /// Where `A` of the module at this index lies among all values.
     ///
     /// # Panics

@@ -51,7 +51,7 @@ fn uneven_weights_give_the_published_matrices() {
     );
     let found = exact(&zero, &[(&one, 3), (&two, 1)]);
     assert!((found - (residual / ideal).sqrt()).abs() < 1e-15, "{found}");
-    let estimate = sum.inexactness(&zero);
+    let estimate = sum.inexactness(&zero, &mean);
     // One module of rank one is the worst case of the estimate.
     assert!(
         (estimate / found - 1.0).abs() < 0.5,
@@ -68,7 +68,7 @@ fn the_error_is_zero_when_all_share_one_factor() {
     let mut sum = FedAvg::new(layout(), FixedPoint::for_bounds(2, 5, 8.0).unwrap());
     sum.fold(&x, 1).unwrap();
     sum.fold(&y, 5).unwrap();
-    assert_eq!(sum.inexactness(&global), 0.0);
+    assert_eq!(sum.inexactness(&global, &sum.mean().unwrap()), 0.0);
 }
 
 #[test]

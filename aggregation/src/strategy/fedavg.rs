@@ -6,12 +6,22 @@
 //! point](super::fixed_point), so any order of arrival, and any split over threads that is
 //! [merged](FedAvg::merge) afterwards, gives the same bytes.
 
+use std::convert::Infallible;
+use std::io;
+use std::ops::Range;
 use std::sync::Arc;
 
-use super::fixed_point::{FixedPoint, decode_mean, encode};
+use rayon::prelude::*;
+
+use super::fixed_point::{FixedPoint, add_weighted, decode_means};
 use crate::adapter::Adapter;
+use crate::admission::Admitted;
+use crate::encoded::ReadAt;
 use crate::inexactness::ProductSketch;
 use crate::layout::{AdapterLayout, Factor};
+
+/// Values of the mean that one task makes.
+const BLOCK: usize = 1 << 14;
 
 /// Why an update was not folded in, or no mean exists.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
@@ -58,12 +68,31 @@ pub enum AggregateError {
         /// The bound.
         limit: f64,
     },
+    /// The norm is over the bound the fixed point was made for.
+    #[error("the update has norm {found:.6}, more than {limit}")]
+    Norm {
+        /// The norm of the update.
+        found: f64,
+        /// The bound.
+        limit: f64,
+    },
     /// Two partial sums with different encodings.
     #[error("the two partial sums were made for different run plans")]
     FixedPointMismatch,
     /// Nothing was folded in.
     #[error("no update was accepted, so there is no mean")]
     Empty,
+}
+
+/// Why an update that lies in bytes was not folded in.
+#[derive(Debug, thiserror::Error)]
+pub enum FoldError {
+    /// It does not belong into this sum.
+    #[error(transparent)]
+    Refused(#[from] AggregateError),
+    /// Its bytes cannot be read.
+    #[error("the update cannot be read: {0}")]
+    Read(#[from] io::Error),
 }
 
 /// A weighted sum of updates that grows as they arrive.
@@ -101,15 +130,66 @@ impl FedAvg {
     /// [`AggregateError`] if the layout differs, or the weight, a value or the number of
     /// participants is beyond the bounds of the fixed point; the sum is then unchanged.
     pub fn fold(&mut self, update: &Adapter, weight: u64) -> Result<(), AggregateError> {
-        self.check(update, weight)?;
-        let scale = self.fixed.scale();
-        let factor = weight as i64;
-        for (sum, &value) in self.sums.iter_mut().zip(update.values()) {
-            // Cannot wrap: `FixedPoint::for_bounds` excludes it. Written as wrapping because a
-            // check for each value would keep the loop from being vectorised.
-            *sum = sum.wrapping_add(encode(value, scale).wrapping_mul(factor));
+        self.check(update.layout(), weight)?;
+        self.check_values(update)?;
+        let copy = |range: Range<usize>, values: &mut Vec<f32>| {
+            values.extend_from_slice(&update.values()[range]);
+            Ok::<(), Infallible>(())
+        };
+        match self.add(weight, copy) {
+            Ok(()) => Ok(()),
+            Err(never) => match never {},
         }
-        self.products.fold(update, weight);
+    }
+
+    /// Adds an update that lies in bytes, reading it once more, module by module on all cores.
+    ///
+    /// # Errors
+    /// [`FoldError::Refused`] as for [`Self::fold`], the sum is then unchanged; [`FoldError::Read`] if the bytes cannot
+    /// be read any more, and then this sum must not be used.
+    pub fn fold_admitted<R: ReadAt + ?Sized>(
+        &mut self,
+        admitted: &Admitted<'_, R>,
+    ) -> Result<(), FoldError> {
+        self.check(&admitted.layout, admitted.weight)?;
+        let (found, limit) = (admitted.norm(), self.fixed.norm_max());
+        if limit < found {
+            return Err(AggregateError::Norm { found, limit }.into());
+        }
+        self.add(admitted.weight, |range, values| {
+            values.resize(range.len(), 0.0);
+            admitted.update.read(range.start, values)
+        })?;
+        Ok(())
+    }
+
+    /// Adds `weight` times what `read` puts into the empty vector for each range of positions.
+    fn add<E: Send>(
+        &mut self,
+        weight: u64,
+        read: impl Fn(Range<usize>, &mut Vec<f32>) -> Result<(), E> + Sync,
+    ) -> Result<(), E> {
+        let (scale, factor, layout) = (self.fixed.scale(), weight as i64, &self.layout);
+        let mut rest = self.sums.as_mut_slice();
+        let sums: Vec<_> = (0..layout.modules().len())
+            .map(|module| {
+                let length = layout.module_range(module).len();
+                rest.split_off_mut(..length)
+                    .expect("the sums have the layout's length")
+            })
+            .collect();
+        let modules = sums
+            .into_par_iter()
+            .zip(self.products.modules())
+            .enumerate();
+        modules.try_for_each_init(Vec::new, |values, (module, (sums, mut sketch))| {
+            values.clear();
+            read(layout.module_range(module), values)?;
+            add_weighted(sums, values, scale, factor);
+            let (a, b) = values.split_at(layout.a_range(module).len());
+            sketch.add(a, b, weight);
+            Ok(())
+        })?;
         self.participants += 1;
         self.total_weight += weight;
         Ok(())
@@ -163,11 +243,11 @@ impl FedAvg {
             return Err(AggregateError::Empty);
         }
         let (scale, total) = (self.fixed.scale(), self.total_weight as i64);
-        let values = self
-            .sums
-            .iter()
-            .map(|&sum| decode_mean(sum, total, scale))
-            .collect();
+        let mut values = vec![0.0; self.sums.len()];
+        let blocks = values
+            .par_chunks_mut(BLOCK)
+            .zip(self.sums.par_chunks(BLOCK));
+        blocks.for_each(|(values, sums)| decode_means(values, sums, total, scale));
         Ok(Adapter::from_values(Arc::clone(&self.layout), values)
             .expect("a mean of bounded values is bounded"))
     }
@@ -179,18 +259,17 @@ impl FedAvg {
     /// [`crate::inexactness`]. Zero if nothing was folded in.
     ///
     /// # Panics
-    /// If `global`, the adapter the participants started from, has another layout.
-    pub fn inexactness(&self, global: &Adapter) -> f64 {
-        match self.mean() {
-            Ok(mean) => self
-                .products
-                .relative_error(global, &mean, self.total_weight),
-            Err(_) => 0.0,
+    /// If `global`, the adapter the participants started from, or `mean`, that of this sum, has another layout.
+    pub fn inexactness(&self, global: &Adapter, mean: &Adapter) -> f64 {
+        if self.participants == 0 {
+            return 0.0;
         }
+        self.products
+            .relative_error(global, mean, self.total_weight)
     }
 
-    fn check(&self, update: &Adapter, weight: u64) -> Result<(), AggregateError> {
-        if !Arc::ptr_eq(&self.layout, update.layout()) && &self.layout != update.layout() {
+    fn check(&self, layout: &Arc<AdapterLayout>, weight: u64) -> Result<(), AggregateError> {
+        if !Arc::ptr_eq(&self.layout, layout) && &self.layout != layout {
             return Err(AggregateError::LayoutMismatch);
         }
         let limit = self.fixed.weight_max();
@@ -204,6 +283,10 @@ impl FedAvg {
         if self.participants >= limit {
             return Err(AggregateError::TooManyParticipants { limit });
         }
+        Ok(())
+    }
+
+    fn check_values(&self, update: &Adapter) -> Result<(), AggregateError> {
         let limit = self.fixed.norm_max();
         let outside = |&value: &f32| {
             f64::from(value)

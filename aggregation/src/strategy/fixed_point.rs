@@ -5,6 +5,8 @@
 //! plan's bounds such that the sum over all participants cannot overflow an i64 (algorithms.md
 //! 4.4 with rounding to nearest instead of stochastic rounding).
 
+use pulp::{Arch, Simd, WithSimd};
+
 use crate::strategy::fedavg::AggregateError;
 
 /// Fewer fraction bits than this would round typical updates (1e-4) to nothing.
@@ -102,8 +104,8 @@ impl FixedPoint {
 /// Rounds `value * scale` to the nearest integer, ties to even, for magnitudes up to 2^51.
 ///
 /// Through the mantissa instead of `as i64`, because that vectorises.
-#[inline]
-pub(crate) fn encode(value: f32, scale: f64) -> i64 {
+#[inline(always)]
+fn encode(value: f32, scale: f64) -> i64 {
     let shifted = f64::from(value) * scale + ROUNDER;
     (shifted.to_bits() as i64).wrapping_sub(ROUNDER.to_bits() as i64)
 }
@@ -112,8 +114,8 @@ pub(crate) fn encode(value: f32, scale: f64) -> i64 {
 ///
 /// Quotient and remainder apart: the result depends on the ratio only, so that multiplying all
 /// weights by one number changes no bit.
-#[inline]
-pub(crate) fn decode_mean(sum: i64, total: i64, scale: f64) -> f32 {
+#[inline(always)]
+fn decode_mean(sum: i64, total: i64, scale: f64) -> f32 {
     // The quotient through f64, which is many times faster than integer division: it is below 2^51,
     // so it is off by one at most, and the remainder tells. Wrapping, as a product that is off by
     // one may leave i64 where the sum does not; the remainder is exact all the same.
@@ -130,6 +132,42 @@ pub(crate) fn decode_mean(sum: i64, total: i64, scale: f64) -> f32 {
         "the quotient was off by more than one"
     );
     ((whole as f64 + rest as f64 / total as f64) / scale) as f32
+}
+
+/// Adds `factor` times the encoded values to the sums.
+pub(crate) fn add_weighted(sums: &mut [i64], values: &[f32], scale: f64, factor: i64) {
+    struct Add<'a>(&'a mut [i64], &'a [f32], f64, i64);
+    impl WithSimd for Add<'_> {
+        type Output = ();
+
+        #[inline(always)]
+        fn with_simd<S: Simd>(self, _: S) {
+            let Self(sums, values, scale, factor) = self;
+            for (sum, &value) in sums.iter_mut().zip(values) {
+                // Cannot wrap: `FixedPoint::for_bounds` excludes it. Written as wrapping because a
+                // check for each value would keep the loop from being vectorised.
+                *sum = sum.wrapping_add(encode(value, scale).wrapping_mul(factor));
+            }
+        }
+    }
+    Arch::new().dispatch(Add(sums, values, scale, factor));
+}
+
+/// Fills in [`decode_mean`] of each sum.
+pub(crate) fn decode_means(values: &mut [f32], sums: &[i64], total: i64, scale: f64) {
+    struct Decode<'a>(&'a mut [f32], &'a [i64], i64, f64);
+    impl WithSimd for Decode<'_> {
+        type Output = ();
+
+        #[inline(always)]
+        fn with_simd<S: Simd>(self, _: S) {
+            let Self(values, sums, total, scale) = self;
+            for (value, &sum) in values.iter_mut().zip(sums) {
+                *value = decode_mean(sum, total, scale);
+            }
+        }
+    }
+    Arch::new().dispatch(Decode(values, sums, total, scale));
 }
 
 fn power_of_two(exponent: u32) -> f64 {

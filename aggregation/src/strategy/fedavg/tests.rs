@@ -1,8 +1,13 @@
 //! FedAvg: known numbers, bounds, and that order, threads and the unit of weights change no bit.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use proptest::prelude::*;
 
 use super::*;
+use crate::Encoding;
+use crate::admission::{AdmissionError, AdmissionRules, admit};
+use crate::encoded::EncodedUpdate;
 use crate::inexactness;
 use crate::layout::ModuleLayout;
 use crate::properties::fixed_seed;
@@ -49,7 +54,8 @@ fn the_mean_is_weighted_by_examples() {
 fn without_an_update_there_is_no_mean() {
     let sum = FedAvg::new(layout(), fixed());
     assert_eq!(sum.mean(), Err(AggregateError::Empty));
-    assert_eq!(sum.inexactness(&Adapter::zeros(layout())), 0.0);
+    let zero = Adapter::zeros(layout());
+    assert_eq!(sum.inexactness(&zero, &zero), 0.0);
 }
 
 #[test]
@@ -135,9 +141,9 @@ fn measured_inexactness_of_one_participant_is_nothing() {
     let global = Adapter::initial(layout(), 3);
     let sum = folded(&[(Adapter::initial(layout(), 5), 9)]);
     assert!(
-        sum.inexactness(&global) < 1e-6,
+        sum.inexactness(&global, &sum.mean().unwrap()) < 1e-6,
         "{}",
-        sum.inexactness(&global)
+        sum.inexactness(&global, &sum.mean().unwrap())
     );
 }
 
@@ -178,7 +184,7 @@ fn measured_inexactness_estimates_the_exact_one() {
         .map(|(update, weight)| (update, *weight))
         .collect();
     let (estimate, exact) = (
-        sum.inexactness(&global),
+        sum.inexactness(&global, &sum.mean().unwrap()),
         inexactness::exact(&global, &pairs),
     );
     assert!(exact > 0.01, "the case says nothing: {exact}");
@@ -198,12 +204,76 @@ fn fingerprint(sum: &FedAvg) -> ([u8; 32], u64) {
     let global = Adapter::initial(layout(), 1);
     (
         sum.mean().unwrap().sha256(),
-        sum.inexactness(&global).to_bits(),
+        sum.inexactness(&global, &sum.mean().unwrap()).to_bits(),
     )
+}
+
+/// A sum of what the updates' bytes say.
+fn folded_from_bytes(updates: &[(Adapter, u64)], encoding: Encoding) -> FedAvg {
+    let rules = AdmissionRules {
+        norm_max: fixed().norm_max(),
+        weight_max: fixed().weight_max(),
+    };
+    let mut sum = FedAvg::new(layout(), fixed());
+    for (update, weight) in updates {
+        let bytes = encoding.encode(update.values());
+        let update = EncodedUpdate::new(bytes.as_slice(), encoding);
+        let admitted = admit(&layout(), update, *weight, &rules).unwrap();
+        sum.fold_admitted(&admitted).unwrap();
+    }
+    sum
+}
+
+#[test]
+fn an_update_whose_bytes_are_lost_is_no_refusal() {
+    struct Lost(AtomicBool);
+    impl ReadAt for Lost {
+        fn size(&self) -> io::Result<u64> {
+            Ok(VALUES as u64 * 4)
+        }
+        fn read_exact_at(&self, buffer: &mut [u8], _: u64) -> io::Result<()> {
+            buffer.fill(0);
+            if self.0.load(Ordering::Relaxed) {
+                Err(io::ErrorKind::StorageFull.into())
+            } else {
+                Ok(())
+            }
+        }
+    }
+    let bytes = Lost(AtomicBool::new(false));
+    let rules = AdmissionRules {
+        norm_max: 1.0,
+        weight_max: 1,
+    };
+    let update = EncodedUpdate::new(&bytes, Encoding::F32);
+    let admitted = admit(&layout(), update, 1, &rules).unwrap();
+    bytes.0.store(true, Ordering::Relaxed);
+    let mut sum = FedAvg::new(layout(), fixed());
+    assert!(matches!(
+        sum.fold_admitted(&admitted),
+        Err(FoldError::Read(_))
+    ));
+    let update = EncodedUpdate::new(&bytes, Encoding::F32);
+    let refused = admit(&layout(), update, 1, &rules);
+    assert!(matches!(refused, Err(AdmissionError::Read(_))));
 }
 
 proptest! {
     #![proptest_config(fixed_seed())]
+
+    #[test]
+    fn folding_bytes_is_folding_their_values(updates in any_updates(6)) {
+        prop_assert_eq!(fingerprint(&folded_from_bytes(&updates, Encoding::F32)), fingerprint(&folded(&updates)));
+        let rounded: Vec<_> = updates
+            .iter()
+            .map(|(update, weight)| {
+                let bytes = Encoding::Bf16.encode(update.values());
+                (Adapter::from_encoded(layout(), Encoding::Bf16, &bytes).unwrap(), *weight)
+            })
+            .collect();
+        prop_assert_eq!(fingerprint(&folded_from_bytes(&updates, Encoding::Bf16)), fingerprint(&folded(&rounded)));
+    }
+
 
     #[test]
     fn any_permutation_gives_the_same_bytes(

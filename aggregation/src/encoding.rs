@@ -1,0 +1,159 @@
+//! How the values of an adapter lie in bytes: exactly, or in half of the room.
+//!
+//! The server keeps its global adapter in f32 whatever travels. bf16 is f32 without its lower sixteen bits, rounded to
+//! nearest, ties to even: a value is off by at most 2^-8 of itself, and no value leaves f32's range but those within 2^-8
+//! of its end, which become infinite and are refused as such.
+
+use half::bf16;
+use rayon::prelude::*;
+
+/// Values encoded by one task at a time.
+const BLOCK: usize = 1 << 16;
+
+/// The form of values in bytes, always little-endian.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Encoding {
+    /// IEEE 754 binary32, four bytes: exact.
+    F32,
+    /// The upper half of it, two bytes.
+    Bf16,
+}
+
+impl Encoding {
+    /// Bytes of one value.
+    pub fn width(self) -> usize {
+        match self {
+            Self::F32 => 4,
+            Self::Bf16 => 2,
+        }
+    }
+
+    /// The largest distance of a decoded value from the one encoded, relative to it.
+    pub fn error_max(self) -> f64 {
+        match self {
+            Self::F32 => 0.0,
+            Self::Bf16 => 1.0 / 256.0,
+        }
+    }
+
+    /// Encodes values.
+    pub fn encode(self, values: &[f32]) -> Vec<u8> {
+        let mut bytes = vec![0; values.len() * self.width()];
+        let blocks = bytes.par_chunks_mut(BLOCK * self.width());
+        blocks
+            .zip(values.par_chunks(BLOCK))
+            .for_each(|(bytes, values)| match self {
+                Self::F32 => {
+                    for (bytes, value) in bytes.as_chunks_mut().0.iter_mut().zip(values) {
+                        *bytes = value.to_le_bytes();
+                    }
+                }
+                Self::Bf16 => {
+                    for (bytes, &value) in bytes.as_chunks_mut().0.iter_mut().zip(values) {
+                        *bytes = bf16::from_f32(value).to_le_bytes();
+                    }
+                }
+            });
+        bytes
+    }
+
+    /// Decodes as many values as there is room for.
+    ///
+    /// # Panics
+    /// If `bytes` are not exactly those of that many values.
+    pub fn decode(self, bytes: &[u8], values: &mut [f32]) {
+        assert_eq!(
+            bytes.len(),
+            values.len() * self.width(),
+            "bytes and values differ in number"
+        );
+        match self {
+            Self::F32 => {
+                for (value, &bytes) in values.iter_mut().zip(bytes.as_chunks().0) {
+                    *value = f32::from_le_bytes(bytes);
+                }
+            }
+            Self::Bf16 => {
+                for (value, &bytes) in values.iter_mut().zip(bytes.as_chunks().0) {
+                    *value = bf16::from_le_bytes(bytes).to_f32();
+                }
+            }
+        }
+    }
+
+    /// How far encoding moves these values: the norm of the change, relative to theirs.
+    pub fn relative_error(self, values: &[f32]) -> f64 {
+        if self == Self::F32 {
+            return 0.0;
+        }
+        let blocks = values.par_chunks(BLOCK).map(|values| {
+            values.iter().fold((0.0, 0.0), |(error, norm), &value| {
+                let (exact, moved) = (f64::from(value), bf16::from_f32(value).to_f64());
+                (error + (moved - exact).powi(2), norm + exact.powi(2))
+            })
+        });
+        // In order, so that the same values give the same figure on any number of cores.
+        let blocks: Vec<(f64, f64)> = blocks.collect();
+        let (error, norm) = blocks
+            .into_iter()
+            .fold((0.0, 0.0), |sum, block| (sum.0 + block.0, sum.1 + block.1));
+        if error == 0.0 {
+            0.0
+        } else {
+            (error / norm).sqrt()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn decoded(encoding: Encoding, bytes: &[u8]) -> Vec<f32> {
+        let mut values = vec![0.0; bytes.len() / encoding.width()];
+        encoding.decode(bytes, &mut values);
+        values
+    }
+
+    #[test]
+    fn known_values_have_known_bytes() {
+        assert_eq!(
+            Encoding::F32.encode(&[1.0, -0.5]),
+            [0, 0, 0x80, 0x3f, 0, 0, 0, 0xbf]
+        );
+        // 1 + 2^-8 lies between two values and goes to the even one; 1 + 3 * 2^-8 likewise, upwards.
+        assert_eq!(
+            Encoding::Bf16.encode(&[1.0, 1.0 + 1.0 / 256.0, 1.0 + 3.0 / 256.0]),
+            [0x80, 0x3f, 0x80, 0x3f, 0x82, 0x3f]
+        );
+    }
+
+    #[test]
+    fn an_infinite_or_missing_value_stays_one() {
+        for value in [f32::INFINITY, f32::NEG_INFINITY, f32::NAN, f32::MAX] {
+            let bytes = Encoding::Bf16.encode(&[value]);
+            assert!(!decoded(Encoding::Bf16, &bytes)[0].is_finite());
+        }
+    }
+
+    proptest! {
+        #![proptest_config(crate::properties::fixed_seed())]
+
+        #[test]
+        fn decoding_is_exact_or_within_the_bound(values in prop::collection::vec(-1e30_f32..1e30, 1..200)) {
+            for encoding in [Encoding::F32, Encoding::Bf16] {
+                let bytes = encoding.encode(&values);
+                prop_assert_eq!(bytes.len(), values.len() * encoding.width());
+                for (&value, found) in values.iter().zip(decoded(encoding, &bytes)) {
+                    let error = (f64::from(found) - f64::from(value)).abs();
+                    // Below the smallest normal number the distance is absolute.
+                    let bound = encoding.error_max() * f64::from(value).abs().max(1.2e-38);
+                    prop_assert!(error <= bound, "{value} became {found}");
+                }
+                prop_assert!(encoding.relative_error(&values) <= encoding.error_max());
+            }
+        }
+    }
+}
