@@ -17,7 +17,7 @@ use protocol::close::{CloseCode, RefusalReason};
 use protocol::coordinator::{Coordinator, Outcome};
 use protocol::message::{ToServer, TransferHeader};
 use protocol::quic::{Closed, HandshakeError, Link, Listener};
-use protocol::{ConnectionId, Misuse, ParticipantName, Round, Text};
+use protocol::{ConnectionId, Misuse, ParticipantName, Round, Text, TransferId};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
@@ -28,7 +28,8 @@ use crate::narrate::Narrator;
 use crate::observer::RunEvent;
 use crate::record::RoundRecord;
 use crate::round::Traffic;
-use crate::session::{self, Outbox, Outgoing, Shared, Upload};
+use crate::session::{self, Outbox, Outgoing, Shared};
+use crate::spool::Upload;
 
 /// Events that are handled before anything is said in answer.
 const EVENTS_AT_ONCE: usize = 64;
@@ -63,6 +64,17 @@ pub(crate) enum Event {
     Waiting { connection: ConnectionId },
     /// A transfer began that nobody asked for; it was turned away.
     Unasked {
+        connection: ConnectionId,
+        header: TransferHeader,
+    },
+    /// An update broke off; so much of it is kept.
+    Kept {
+        participant: ParticipantName,
+        transfer: TransferId,
+        bytes: u64,
+    },
+    /// What arrived is another content than announced.
+    Unusable {
         connection: ConnectionId,
         header: TransferHeader,
     },
@@ -260,6 +272,20 @@ impl Driver {
                 let what = "the transfer was not asked for".to_owned();
                 self.spoil(connection, &header, RefusalReason::WrongTransfer, what, now);
             }
+            Event::Kept {
+                participant,
+                transfer,
+                bytes,
+            } => self.coordinator.update_kept(&participant, transfer, bytes),
+            Event::Unusable { connection, header } if header.offset == 0 => {
+                let what = "its bytes do not have the SHA-256 announced".to_owned();
+                self.spoil(connection, &header, RefusalReason::WrongDigest, what, now);
+            }
+            // The beginning may be what was damaged, and that one was in our keeping.
+            Event::Unusable { connection, header } => {
+                self.coordinator
+                    .restart_delivery(connection, header.id, now);
+            }
             Event::Received {
                 connection,
                 header,
@@ -298,7 +324,8 @@ impl Driver {
             .warn_of_expiry(identity, link.connection.peer_certificate().expires);
         self.connections += 1;
         let connection = ConnectionId(self.connections);
-        let outbox = session::start(&mut self.sessions, connection, link, self.shared.clone());
+        let shared = self.shared.clone();
+        let outbox = session::start(&mut self.sessions, (connection, name.clone()), link, shared);
         self.peers.insert(
             connection,
             Peer {
@@ -342,8 +369,8 @@ impl Driver {
         upload: Upload,
         now: Instant,
     ) {
-        self.round_traffic.up += header.bytes;
-        self.traffic.up += header.bytes;
+        self.round_traffic.up += header.remaining();
+        self.traffic.up += header.remaining();
         let Some(admission) = self
             .coordinator
             .handle_update_received(connection, header, now)

@@ -71,6 +71,14 @@ pub enum ServerError {
         /// What the system said.
         source: std::io::Error,
     },
+    /// An update that has just arrived cannot be read.
+    #[error("cannot read {}: {source}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
     /// The run ended without its adapter.
     #[error("the run ended after {rounds_done} of {rounds} rounds: {detail}")]
     Unfinished {
@@ -106,6 +114,7 @@ impl ServerError {
             Self::Unfinished { reason, .. } if reason.is_temporary() => exit::TRY_AGAIN,
             Self::Listen(ListenError::Socket { .. })
             | Self::Write { .. }
+            | Self::Read { .. }
             | Self::Journal(_)
             | Self::UpdateLost { .. }
             | Self::AdapterLost { .. }
@@ -143,7 +152,10 @@ impl ServerError {
 
     /// Whether the run can go on once the operator has looked after the disk.
     pub(crate) fn is_of_disk(&self) -> bool {
-        matches!(self, Self::Write { .. } | Self::Journal(_))
+        matches!(
+            self,
+            Self::Write { .. } | Self::Read { .. } | Self::Journal(_)
+        )
     }
 
     pub(crate) fn write(path: &Path) -> impl FnOnce(std::io::Error) -> Self + '_ {

@@ -1,15 +1,17 @@
 //! The one place where updates become numbers: checked, kept on disk and folded as they arrive, then dropped.
 //!
 //! Runs on a thread of its own beside the driver, so that the event loop never waits for arithmetic or for the disk.
-//! Jobs are done in the order in which they were given; the sum does not depend on it. Memory: the global adapter, the
-//! sum (two adapters), and the updates that the session limit lets in.
+//! Jobs are done in the order in which they were given; the sum does not depend on it. Memory: the global adapter and the
+//! sum (two adapters); updates stay on disk and are read module by module, however many there are.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use aggregation::Adapter;
-use aggregation::admission::{self, AdmissionRules};
-use aggregation::strategy::fedavg::{AggregateError, FedAvg};
+use aggregation::Encoding;
+use aggregation::admission::{self, AdmissionError, AdmissionRules};
+use aggregation::encoded::EncodedUpdate;
+use aggregation::strategy::fedavg::{FedAvg, FoldError};
 use aggregation::strategy::fixed_point::FixedPoint;
 use bytes::Bytes;
 use protocol::ParticipantName;
@@ -23,8 +25,7 @@ use crate::error::ServerError;
 use crate::journal::Journal;
 use crate::record::{RoundRecord, RunFolder};
 use crate::round::{Merger, Traffic};
-use crate::session::Upload;
-use crate::spool::Spool;
+use crate::spool::{Spool, Upload};
 
 /// Something for the folding thread to do.
 #[derive(Debug)]
@@ -33,7 +34,7 @@ pub(crate) enum Job {
     Fold {
         /// What the coordinator said about it.
         admission: Admission,
-        /// Its bytes.
+        /// Its file.
         upload: Upload,
     },
     /// Form the next global adapter and write it.
@@ -70,7 +71,7 @@ pub(crate) struct Folder {
     pub(crate) merger: Merger,
     pub(crate) files: RunFolder,
     pub(crate) journal: Arc<Journal>,
-    pub(crate) spool: Spool,
+    pub(crate) spool: Arc<Spool>,
     /// Rounds of the run; the last one's adapter is also the run's.
     pub(crate) rounds: u32,
 }
@@ -131,24 +132,7 @@ impl Folder {
         admission: Admission,
         upload: Upload,
     ) -> Result<Event, ServerError> {
-        let weight = admission.weight;
-        let admitted = admission::admit(self.global.layout(), &upload.bytes, weight, &self.rules)
-            .map_err(|refusal| Refused {
-                reason: reason(&refusal),
-                detail: refusal.to_string(),
-            });
-        if admitted.is_ok() {
-            self.spool.keep(&admission.transfer, &upload.bytes)?;
-        }
-        let verdict = admitted.and_then(|update| {
-            // The bytes go before the sum is touched: one adapter less at the peak.
-            drop(upload);
-            let over = |error: AggregateError| Refused {
-                reason: RefusalReason::Internal,
-                detail: error.to_string(),
-            };
-            sum.fedavg.fold(&update, weight).map_err(over)
-        });
+        let verdict = self.admit(sum, &admission, &upload)?;
         if let Err(refused) = &verdict {
             sum.refused
                 .insert(admission.participant.clone(), refused.clone());
@@ -158,6 +142,34 @@ impl Folder {
             round: admission.round,
             verdict,
         })
+    }
+
+    fn admit(
+        &self,
+        sum: &mut Sum,
+        admission: &Admission,
+        upload: &Upload,
+    ) -> Result<Result<(), Refused>, ServerError> {
+        let file = upload.open()?;
+        let update = EncodedUpdate::new(&file, Encoding::F32);
+        let (layout, weight) = (self.global.layout(), admission.weight);
+        let admitted = match admission::admit(layout, update, weight, &self.rules) {
+            Ok(admitted) => admitted,
+            Err(AdmissionError::Refused(refusal)) => {
+                let (reason, detail) = (reason(&refusal), refusal.to_string());
+                return Ok(Err(Refused { reason, detail }));
+            }
+            Err(AdmissionError::Read(source)) => return Err(upload.unreadable(source)),
+        };
+        self.spool.keep(&admission.transfer, upload)?;
+        match sum.fedavg.fold_admitted(&admitted) {
+            Ok(()) => Ok(Ok(())),
+            Err(FoldError::Refused(error)) => {
+                let (reason, detail) = (RefusalReason::Internal, error.to_string());
+                Ok(Err(Refused { reason, detail }))
+            }
+            Err(FoldError::Read(source)) => Err(upload.unreadable(source)),
+        }
     }
 
     fn merge(

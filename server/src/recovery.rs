@@ -5,8 +5,10 @@
 
 use std::sync::Arc;
 
-use aggregation::Adapter;
+use aggregation::admission;
+use aggregation::encoded::EncodedUpdate;
 use aggregation::strategy::fedavg::FedAvg;
+use aggregation::{Adapter, Encoding};
 use bytes::Bytes;
 use protocol::Digest;
 use protocol::coordinator::{Admission, History};
@@ -17,7 +19,7 @@ use crate::fold::Sum;
 use crate::journal::{Found, Identity, Journal};
 use crate::record::{RoundRecord, RunFolder};
 use crate::round::Traffic;
-use crate::spool::Spool;
+use crate::spool::{Parts, Spool};
 use crate::start::Prepared;
 
 /// A run's state on disk, opened, and what was in it.
@@ -25,7 +27,9 @@ use crate::start::Prepared;
 pub(crate) struct Recovered {
     pub(crate) files: RunFolder,
     pub(crate) journal: Arc<Journal>,
-    pub(crate) spool: Spool,
+    pub(crate) spool: Arc<Spool>,
+    /// Updates of which a beginning is here.
+    pub(crate) parts: Parts,
     pub(crate) history: History,
     pub(crate) records: Vec<RoundRecord>,
     /// The adapter that came out of the last round that is done, or the one that the run starts from.
@@ -63,11 +67,12 @@ impl Recovered {
             .flat_map(|open| open.accepted.values().cloned())
             .collect();
         let headers: Vec<TransferHeader> = accepted.iter().map(|one| one.transfer).collect();
-        let spool = Spool::open(&files.updates(), &headers)?;
+        let (spool, parts) = Spool::open(&files.updates(), &headers)?;
         Ok(Self {
             files,
             journal: Arc::new(journal),
-            spool,
+            spool: Arc::new(spool),
+            parts,
             history,
             records,
             global,
@@ -79,14 +84,15 @@ impl Recovered {
     pub(crate) fn sum(&self, prepared: &Prepared) -> Result<Sum, ServerError> {
         let layout = Arc::clone(self.global.layout());
         let mut fedavg = FedAvg::new(Arc::clone(&layout), prepared.fixed);
-        for admission in &self.accepted {
-            let bytes = self.spool.read(&admission.transfer)?;
+        for accepted in &self.accepted {
+            let file = self.spool.read(&accepted.transfer)?;
             let internal = |what: String| ServerError::Internal {
-                what: format!("the kept update of {}: {what}", admission.participant),
+                what: format!("the kept update of {}: {what}", accepted.participant),
             };
-            let update = Adapter::from_le_bytes(Arc::clone(&layout), &bytes);
-            let update = update.map_err(|error| internal(error.to_string()))?;
-            let folded = fedavg.fold(&update, admission.weight);
+            let update = EncodedUpdate::new(&file, Encoding::F32);
+            let admitted = admission::admit(&layout, update, accepted.weight, &prepared.rules());
+            let admitted = admitted.map_err(|error| internal(error.to_string()))?;
+            let folded = fedavg.fold_admitted(&admitted);
             folded.map_err(|error| internal(error.to_string()))?;
         }
         Ok(Sum::of(fedavg))

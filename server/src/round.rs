@@ -63,7 +63,7 @@ impl Merger {
             what: format!("round {round}: {what}"),
         };
         let mean = sum.mean().map_err(|error| impossible(error.to_string()))?;
-        let inexactness = sum.inexactness(global);
+        let inexactness = sum.inexactness(global, &mean);
         let mut adapter = global.clone();
         adapter
             .add(&mean)

@@ -133,12 +133,14 @@ impl Server {
         }
         let (journal, traffic) = (Arc::clone(&recovered.journal), recovered.traffic());
         let records = recovered.records.clone();
+        let spool = Arc::clone(&recovered.spool);
         let work = Work::start(&prepared, recovered, events.clone())?;
         let shared = Shared {
             events,
             slots: Arc::new(Semaphore::new(
                 prepared.config.uploads_at_once.max(1) as usize
             )),
+            spool,
             update_bytes: prepared.plan.adapter_bytes,
         };
         let parts = Parts {
@@ -232,9 +234,14 @@ fn coordinator(
         software: Text::new(concat!("foedus-server ", env!("CARGO_PKG_VERSION"))),
     };
     let history = recovered.history.clone();
-    Coordinator::resume(setup, history, Instant::now()).map_err(|error| ServerError::Internal {
+    let resumed = Coordinator::resume(setup, history, Instant::now());
+    let mut coordinator = resumed.map_err(|error| ServerError::Internal {
         what: error.to_string(),
-    })
+    })?;
+    for (name, (transfer, bytes)) in &recovered.parts {
+        coordinator.update_kept(name, *transfer, *bytes);
+    }
+    Ok(coordinator)
 }
 
 fn conclude(

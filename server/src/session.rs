@@ -1,8 +1,9 @@
 //! One connection: moves bytes between the network and the driver, and decides nothing.
 //!
 //! Three tasks a connection: one reads the control stream, one receives updates, one writes what the driver hands over.
-//! All end with the connection. What must not grow is bounded here: messages in wait to be written, updates received at
-//! a time over all participants, and the time a peer may refuse to read.
+//! All end with the connection; the thread that writes an update ends soon after. What must not grow is bounded here:
+//! messages in wait to be written, pieces in wait for the disk, updates received at a time over all participants, and the
+//! time a peer may refuse to read.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -14,15 +15,18 @@ use protocol::quic::{
     Closed, Connection, ControlFault, ControlReceiver, ControlSender, IncomingTransfer, Link,
     TransferFault,
 };
-use protocol::{ConnectionId, TransferId};
+use protocol::{ConnectionId, ParticipantName, TransferId};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
-use tokio::task::JoinSet;
+use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::timeout;
 
 use crate::driver::Event;
+use crate::spool::{Arrival, Piece, Spool};
 
 /// Messages and transfers that may wait for one peer. A peer that reads gets by with a handful.
 const OUTBOX_MAX: usize = 64;
+/// Pieces of an update that may wait for the disk; a piece is at most 256 KiB.
+const PIECES_MAX: usize = 4;
 /// How long the transport may take to hand one message to a peer that does not read.
 const SEND_LIMIT: Duration = Duration::from_secs(20);
 /// How long a peer has to read why the run failed before its connection is closed.
@@ -31,13 +35,6 @@ const LAST_WORDS: Duration = Duration::from_secs(2);
 const MOVED_INTERVAL: Duration = Duration::from_millis(100);
 /// How often a participant that waits for room on our side is reported as moving.
 const WAITING_INTERVAL: Duration = Duration::from_secs(1);
-
-/// The bytes of an update, and the place they take up while they are in memory.
-#[derive(Debug)]
-pub(crate) struct Upload {
-    pub(crate) bytes: Vec<u8>,
-    _slot: OwnedSemaphorePermit,
-}
 
 /// Something to be written to a peer.
 #[derive(Debug)]
@@ -54,8 +51,9 @@ pub(crate) enum Outgoing {
 #[derive(Clone, Debug)]
 pub(crate) struct Shared {
     pub(crate) events: mpsc::Sender<Event>,
-    /// Updates that may be in memory at a time.
+    /// Updates that may be on their way at a time.
     pub(crate) slots: Arc<Semaphore>,
+    pub(crate) spool: Arc<Spool>,
     pub(crate) update_bytes: u64,
 }
 
@@ -67,16 +65,16 @@ pub(crate) struct Outbox {
     connection: Connection,
 }
 
-/// The transfer that the coordinator has asked for, until it begins.
-type Asked = Arc<Mutex<Option<TransferId>>>;
+/// The transfer that the coordinator has asked for and from which byte, until it begins.
+type Asked = Arc<Mutex<Option<(TransferId, u64)>>>;
 
 impl Outbox {
     /// Queues something for the peer. One that lets its queue fill up is cut off.
     pub(crate) fn put(&self, outgoing: Outgoing) {
         if let Outgoing::Message(message) = &outgoing
-            && let ToClient::Deliver { transfer, .. } = message.as_ref()
+            && let ToClient::Deliver { transfer, offset } = message.as_ref()
         {
-            *self.asked.lock().unwrap_or_else(PoisonError::into_inner) = Some(*transfer);
+            *self.asked.lock().unwrap_or_else(PoisonError::into_inner) = Some((*transfer, *offset));
         }
         if let Err(mpsc::error::TrySendError::Full(_)) = self.queue.try_send(outgoing) {
             self.connection.close(CloseCode::Stalled);
@@ -87,7 +85,7 @@ impl Outbox {
 /// Starts the tasks of a connection. The session's end is reported as [`Event::Disconnected`].
 pub(crate) fn start(
     tasks: &mut JoinSet<()>,
-    id: ConnectionId,
+    (id, name): (ConnectionId, ParticipantName),
     link: Link,
     shared: Shared,
 ) -> Outbox {
@@ -96,6 +94,7 @@ pub(crate) fn start(
     let connection = link.connection.clone();
     let session = Session {
         id,
+        name,
         connection: connection.clone(),
         shared,
         asked: Arc::clone(&asked),
@@ -111,6 +110,7 @@ pub(crate) fn start(
 #[derive(Clone)]
 struct Session {
     id: ConnectionId,
+    name: ParticipantName,
     connection: Connection,
     shared: Shared,
     asked: Asked,
@@ -177,57 +177,117 @@ impl Session {
     }
 
     /// Receives one update, if it was asked for; its bytes are not read otherwise.
-    async fn receive_update(&self, incoming: IncomingTransfer) {
+    async fn receive_update(&self, mut incoming: IncomingTransfer) {
         let (connection, header) = (self.id, *incoming.header());
         if !self.is_asked(&header) {
             incoming.refuse(CloseCode::BadTransfer);
             return self.tell(Event::Unasked { connection, header }).await;
         }
-        let Some(slot) = self.slot().await else {
+        let Some(_slot) = self.slot().await else {
             return;
         };
-        let events = self.shared.events.clone();
-        let mut told_at: Option<Instant> = None;
-        let progress = move |received| {
+        let (pieces, writer) = self.start_writer(header);
+        let fault = match incoming.limit(self.shared.update_bytes) {
+            Ok(()) => self.pass_on(&mut incoming, &pieces).await,
+            Err(error) => Some(error.fault),
+        };
+        let last = match &fault {
+            None => Some(Piece::End),
+            Some(fault) => spoiled(fault).map(|_| Piece::Spoiled),
+        };
+        if let Some(last) = last {
+            // Without its writer there is nothing to end.
+            let _ = pieces.send(last).await;
+        }
+        drop(pieces);
+        // The writer tells what became of the bytes, also if this task does not live to see it.
+        if writer.await.is_err() {
+            return self
+                .tell(Event::Broken("the writer of an update panicked"))
+                .await;
+        }
+        if let Some(fault) = fault
+            && let Some(reason) = spoiled(&fault)
+        {
+            let what = fault.to_string();
+            self.tell(Event::Spoiled {
+                connection,
+                header,
+                reason,
+                what,
+            })
+            .await;
+        }
+    }
+
+    /// Starts the thread that writes an update's bytes and tells the driver what became of them.
+    fn start_writer(&self, header: TransferHeader) -> (mpsc::Sender<Piece>, JoinHandle<()>) {
+        let (pieces, queue) = mpsc::channel(PIECES_MAX);
+        let (connection, name) = (self.id, self.name.clone());
+        let Shared { events, spool, .. } = self.shared.clone();
+        let writer = tokio::task::spawn_blocking(move || {
+            let event = match spool.receive(&name, &header, queue) {
+                Ok(Arrival::Whole(upload)) => Event::Received {
+                    connection,
+                    header,
+                    upload,
+                },
+                Ok(Arrival::Part(bytes)) => {
+                    let transfer = header.id;
+                    Event::Kept {
+                        participant: name,
+                        transfer,
+                        bytes,
+                    }
+                }
+                Ok(Arrival::Other) => Event::Unusable { connection, header },
+                Err(error) => Event::Failed(error),
+            };
+            // The driver is gone when its run was abandoned: then nobody wants the answer.
+            let _ = events.blocking_send(event);
+        });
+        (pieces, writer)
+    }
+
+    /// Hands the bytes to the writer as they arrive; gives what kept the transfer from its end.
+    async fn pass_on(
+        &self,
+        incoming: &mut IncomingTransfer,
+        pieces: &mpsc::Sender<Piece>,
+    ) -> Option<TransferFault> {
+        let (connection, header) = (self.id, *incoming.header());
+        let (mut received, mut told_at) = (header.offset, None::<Instant>);
+        loop {
+            let bytes = match incoming.next().await {
+                Ok(Some(bytes)) => bytes,
+                Ok(None) => return None,
+                Err(error) => return Some(error.fault),
+            };
+            received += bytes.len() as u64;
+            if pieces.send(Piece::Bytes(bytes)).await.is_err() {
+                // The writer has told the driver why it stopped.
+                return None;
+            }
             if told_at.is_none_or(|told| told.elapsed() >= MOVED_INTERVAL) {
                 told_at = Some(Instant::now());
                 // If the driver is behind, one report less does no harm: the next one follows.
-                let _ = events.try_send(Event::Moved {
+                let _ = self.shared.events.try_send(Event::Moved {
                     connection,
                     received,
                     total: header.bytes,
                 });
             }
-        };
-        let event = match incoming.receive(self.shared.update_bytes, progress).await {
-            Ok(bytes) => {
-                let upload = Upload { bytes, _slot: slot };
-                Event::Received {
-                    connection,
-                    header,
-                    upload,
-                }
-            }
-            Err(error) => match spoiled(&error.fault) {
-                Some(reason) => Event::Spoiled {
-                    connection,
-                    header,
-                    reason,
-                    what: error.fault.to_string(),
-                },
-                None => return,
-            },
-        };
-        self.tell(event).await;
+        }
     }
 
     /// Whether this is the transfer that was asked for, and not an earlier one again.
     fn is_asked(&self, header: &TransferHeader) -> bool {
         let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
-        header.kind == TransferKind::Update && asked.take_if(|asked| *asked == header.id).is_some()
+        let found = (header.id, header.offset);
+        header.kind == TransferKind::Update && asked.take_if(|asked| *asked == found).is_some()
     }
 
-    /// Waits for room in memory. That is our own slowness: the participant does not stall meanwhile.
+    /// Waits for a turn to send to us. That is our own slowness: the participant does not stall meanwhile.
     async fn slot(&self) -> Option<OwnedSemaphorePermit> {
         let room = Arc::clone(&self.shared.slots).acquire_owned();
         tokio::pin!(room);

@@ -1,69 +1,128 @@
-//! The bytes of accepted updates, kept until their round's adapter is safe: a file each, named by the transfer.
+//! The bytes of updates on disk: while they arrive, until they are judged, and until their round's adapter is safe.
 //!
-//! A file is whole and synced before the journal says that its update counts. Files that the journal does not know are left
-//! over from a crash and removed.
+//! Three names in one folder. `NAME.TRANSFER.part` grows while a participant sends, one a participant, and outlives a broken
+//! connection and a restart: the next connection goes on behind it. `NAME.NUMBER.whole` arrived whole and is synced; nobody
+//! has judged it. `TRANSFER.update` is admitted; it is there before the journal says that it counts. What the journal does
+//! not know after a crash is removed, parts excepted: they are the participants' to complete.
 
-use std::collections::BTreeSet;
+mod incoming;
+mod kept;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Condvar, Mutex, PoisonError};
 
-use protocol::Digest;
 use protocol::message::TransferHeader;
+use protocol::{ParticipantName, TransferId};
 
 use crate::error::ServerError;
+pub(crate) use incoming::{Arrival, Piece};
+pub(crate) use kept::UpdateFile;
 
-/// The folder of kept updates.
+const PART: &str = "part";
+
+/// The folder of updates.
 #[derive(Debug)]
 pub(crate) struct Spool {
     folder: PathBuf,
+    /// Participants whose bytes are being written: one writer each, so that a new connection cannot overtake an old one.
+    busy: Mutex<BTreeSet<ParticipantName>>,
+    free: Condvar,
+    /// Numbers what arrived whole.
+    wholes: AtomicU64,
 }
 
+/// An update that arrived whole; its file goes with it unless it is kept.
+#[derive(Debug)]
+pub(crate) struct Upload {
+    path: PathBuf,
+}
+
+impl Upload {
+    /// Opens its bytes.
+    pub(crate) fn open(&self) -> Result<UpdateFile, ServerError> {
+        UpdateFile::open(&self.path).map_err(|source| self.unreadable(source))
+    }
+
+    /// The error for bytes that the system does not give back.
+    pub(crate) fn unreadable(&self, source: io::Error) -> ServerError {
+        ServerError::Read {
+            path: self.path.clone(),
+            source,
+        }
+    }
+}
+
+impl Drop for Upload {
+    fn drop(&mut self) {
+        // Kept under another name by now, or of no use; what stays after an error is removed with its round.
+        let _ = fs::remove_file(&self.path);
+    }
+}
+
+/// What an earlier process left behind: how far each participant's update had come.
+pub(crate) type Parts = BTreeMap<ParticipantName, (TransferId, u64)>;
+
 impl Spool {
-    /// Opens the folder and removes what is not among the updates that count.
-    pub(crate) fn open(folder: &Path, counted: &[TransferHeader]) -> Result<Self, ServerError> {
+    /// Opens the folder, removes what neither counts nor can be completed, and tells what can.
+    pub(crate) fn open(
+        folder: &Path,
+        counted: &[TransferHeader],
+    ) -> Result<(Self, Parts), ServerError> {
         let spool = Self {
             folder: folder.to_owned(),
+            busy: Mutex::default(),
+            free: Condvar::new(),
+            wholes: AtomicU64::new(0),
         };
-        let counted: BTreeSet<_> = counted.iter().map(|header| spool.path(header)).collect();
-        let tidy = || -> io::Result<()> {
+        let counted: BTreeSet<_> = counted
+            .iter()
+            .map(|header| spool.update_path(header))
+            .collect();
+        let mut parts = Parts::new();
+        let mut tidy = || -> io::Result<()> {
             fs::create_dir_all(folder)?;
             for entry in fs::read_dir(folder)? {
-                let path = entry?.path();
-                if !counted.contains(&path) {
-                    fs::remove_file(path)?;
+                let entry = entry?;
+                let path = entry.path();
+                match part_of(&path) {
+                    Some((name, transfer)) if !parts.contains_key(&name) => {
+                        parts.insert(name, (transfer, entry.metadata()?.len()));
+                    }
+                    _ if counted.contains(&path) => {}
+                    _ => fs::remove_file(path)?,
                 }
             }
             Ok(())
         };
         tidy().map_err(ServerError::write(folder))?;
-        Ok(spool)
+        Ok((spool, parts))
     }
 
-    /// Keeps the bytes of an update; they are on disk when this returns.
-    pub(crate) fn keep(&self, header: &TransferHeader, bytes: &[u8]) -> Result<(), ServerError> {
-        let path = self.path(header);
-        let temporary = path.with_extension("part");
+    /// Keeps an update that was admitted; it is on disk under its own name when this returns.
+    pub(crate) fn keep(&self, header: &TransferHeader, upload: &Upload) -> Result<(), ServerError> {
+        let path = self.update_path(header);
         let keep = || -> io::Result<()> {
-            let mut file = File::create(&temporary)?;
-            file.write_all(bytes)?;
-            file.sync_all()?;
-            fs::rename(&temporary, &path)?;
+            fs::rename(&upload.path, &path)?;
             crate::record::sync_folder(&self.folder)
         };
         keep().map_err(ServerError::write(&path))
     }
 
-    /// Reads an update that counts.
-    pub(crate) fn read(&self, header: &TransferHeader) -> Result<Vec<u8>, ServerError> {
-        let path = self.path(header);
+    /// Opens an update that counts, after comparing it with what was accepted.
+    pub(crate) fn read(&self, header: &TransferHeader) -> Result<UpdateFile, ServerError> {
+        let path = self.update_path(header);
         let lost = |what: String| ServerError::UpdateLost {
             path: path.clone(),
             what,
         };
-        let bytes = fs::read(&path).map_err(|error| lost(error.to_string()))?;
-        if bytes.len() as u64 == header.bytes && Digest::of(&bytes) == header.sha256 {
-            Ok(bytes)
+        let file = UpdateFile::open(&path).map_err(|error| lost(error.to_string()))?;
+        let found = file.content().map_err(|error| lost(error.to_string()))?;
+        if found == header.content() {
+            Ok(file)
         } else {
             Err(lost(
                 "the bytes are not those that were accepted".to_owned(),
@@ -71,61 +130,75 @@ impl Spool {
         }
     }
 
-    /// Removes everything: the round's adapter is safe.
+    /// Removes everything but what is being written: the round's adapter is safe.
     pub(crate) fn clear(&self) -> Result<(), ServerError> {
-        Self::open(&self.folder, &[]).map(drop)
+        let clear = || -> io::Result<()> {
+            for entry in fs::read_dir(&self.folder)? {
+                let path = entry?.path();
+                let is_busy = part_of(&path).is_some_and(|(name, _)| self.is_busy(&name));
+                if !is_busy {
+                    remove(&path)?;
+                }
+            }
+            Ok(())
+        };
+        clear().map_err(ServerError::write(&self.folder))
     }
 
-    fn path(&self, header: &TransferHeader) -> PathBuf {
+    fn is_busy(&self, name: &ParticipantName) -> bool {
+        self.busy
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .contains(name)
+    }
+
+    fn update_path(&self, header: &TransferHeader) -> PathBuf {
         self.folder.join(format!("{}.update", header.id))
     }
+
+    fn part_path(&self, name: &ParticipantName, transfer: TransferId) -> PathBuf {
+        self.folder.join(format!("{name}.{transfer}.{PART}"))
+    }
+
+    fn whole_path(&self, name: &ParticipantName) -> PathBuf {
+        let number = self.wholes.fetch_add(1, Ordering::Relaxed);
+        self.folder.join(format!("{name}.{number}.whole"))
+    }
+}
+
+/// Whose part a file is, and of what.
+fn part_of(path: &Path) -> Option<(ParticipantName, TransferId)> {
+    let name = path
+        .file_name()?
+        .to_str()?
+        .strip_suffix(PART)?
+        .strip_suffix('.')?;
+    let (participant, transfer) = name.rsplit_once('.')?;
+    let mut id = TransferId::default();
+    hex::decode_to_slice(transfer, &mut id.0).ok()?;
+    Some((participant.parse().ok()?, id))
+}
+
+/// Removes a file, if it is there.
+fn remove(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// Creates a file that is not there, or opens one to write behind its first `length` bytes.
+fn open_at(path: &Path, length: u64) -> io::Result<File> {
+    let mut options = File::options();
+    let file = options
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(length == 0)
+        .open(path)?;
+    file.set_len(length)?;
+    Ok(file)
 }
 
 #[cfg(test)]
-mod tests {
-    use protocol::Round;
-    use protocol::message::Content;
-
-    use super::*;
-
-    fn header(bytes: &[u8]) -> TransferHeader {
-        let sender = "north".parse().unwrap();
-        TransferHeader::update(&sender, Round(1), Digest([1; 32]), Content::of(bytes))
-    }
-
-    #[test]
-    fn what_is_kept_reads_back_and_only_what_counts_outlives_a_restart() {
-        let parent = tempfile::tempdir().unwrap();
-        let folder = parent.path().join("updates");
-        let spool = Spool::open(&folder, &[]).unwrap();
-        let (counted, stray) = (header(b"counted"), header(b"stray"));
-        spool.keep(&counted, b"counted").unwrap();
-        spool.keep(&stray, b"stray").unwrap();
-        fs::write(folder.join("half.part"), b"ha").unwrap();
-        let spool = Spool::open(&folder, &[counted]).unwrap();
-        assert_eq!(fs::read_dir(&folder).unwrap().count(), 1);
-        assert_eq!(spool.read(&counted).unwrap(), b"counted");
-        spool.clear().unwrap();
-        assert_eq!(fs::read_dir(&folder).unwrap().count(), 0);
-    }
-
-    #[test]
-    fn a_lost_or_changed_update_is_named() {
-        let folder = tempfile::tempdir().unwrap();
-        let spool = Spool::open(folder.path(), &[]).unwrap();
-        let header = header(b"counted");
-        let missing = spool.read(&header).unwrap_err();
-        assert!(
-            matches!(missing, ServerError::UpdateLost { .. }),
-            "{missing}"
-        );
-        spool.keep(&header, b"counted").unwrap();
-        fs::write(spool.path(&header), b"c0unted").unwrap();
-        let changed = spool.read(&header).unwrap_err().to_string();
-        assert!(changed.contains(&header.id.to_string()), "{changed}");
-        assert!(
-            changed.contains("not those that were accepted"),
-            "{changed}"
-        );
-    }
-}
+mod tests;

@@ -89,6 +89,34 @@ impl Coordinator {
         }
     }
 
+    /// What is kept of this delivery is of no use: it is asked for from its first byte.
+    pub fn restart_delivery(
+        &mut self,
+        connection: ConnectionId,
+        transfer: TransferId,
+        now: Instant,
+    ) {
+        let Some(name) = self.roster.name(connection).cloned() else {
+            return;
+        };
+        let Phase::Open(open) = &mut self.phase else {
+            return;
+        };
+        open.kept.remove(&name);
+        if let Some(Work::Delivering(offered)) = open.works.get(&name)
+            && offered.transfer.id == transfer
+        {
+            self.send(
+                connection,
+                ToClient::Deliver {
+                    transfer,
+                    offset: 0,
+                },
+            );
+            self.handle_transfer_progress(connection, now);
+        }
+    }
+
     // Messages.
 
     pub(super) fn take_progress(

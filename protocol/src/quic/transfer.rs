@@ -1,8 +1,8 @@
 //! Bulk transfers: one unidirectional stream each, a header frame and then the raw bytes.
 //!
-//! The receiver allocates nothing before it has compared the header with what its owner allows,
-//! and returns bytes only if their number and their SHA-256 are those of the header. An offset
-//! other than 0 is refused: continuing an interrupted transfer is not built yet.
+//! The receiver allocates nothing before it has compared the header with what its owner allows. One that
+//! takes a transfer into memory gets bytes only if their number and their SHA-256 are those of the header;
+//! one that takes it piece by piece, to continue an interrupted transfer, checks the whole itself.
 
 use bytes::Bytes;
 use quinn::{ConnectionError, ReadError, RecvStream, StoppedError, VarInt, WriteError};
@@ -32,7 +32,7 @@ pub(super) struct HalfOpen {
 }
 
 impl Connection {
-    /// Sends `payload` under `header`; returns once the peer's machine has acknowledged all of it.
+    /// Sends `payload`, the whole content, from the header's offset on; returns once the peer's machine has acknowledged all of it.
     ///
     /// `progress` is told the bytes handed to the transport so far, which runs ahead of the peer
     /// by at most the stream window. Acknowledged is not accepted: that the peer says on the
@@ -46,12 +46,7 @@ impl Connection {
         payload: Bytes,
         mut progress: impl FnMut(u64) + Send,
     ) -> Result<(), TransferError> {
-        if header.offset != 0 {
-            return Err(self.fault(TransferFault::Offset {
-                found: header.offset,
-            }));
-        }
-        if usize::try_from(header.bytes) != Ok(payload.len()) {
+        if usize::try_from(header.bytes) != Ok(payload.len()) || header.bytes < header.offset {
             return Err(self.fault(TransferFault::Announcement {
                 announced: header.bytes,
                 given: payload.len(),
@@ -63,7 +58,8 @@ impl Connection {
         // An error here means a closed stream, which the first write will report.
         let _ = stream.set_priority(BULK_PRIORITY);
         self.written(stream.write_all(&frame).await)?;
-        let mut sent = 0;
+        // Not beyond the payload's length, which is a usize.
+        let mut sent = header.offset as usize;
         while sent < payload.len() {
             let end = payload.len().min(sent + CHUNK_BYTES);
             self.written(stream.write_chunk(payload.slice(sent..end)).await)?;
@@ -120,6 +116,7 @@ impl Connection {
             header,
             stream,
             unread: frames.into_unread(),
+            received: header.offset,
         })
     }
 
@@ -159,6 +156,8 @@ pub struct IncomingTransfer {
     header: TransferHeader,
     stream: RecvStream,
     unread: Bytes,
+    /// Up to which byte of the whole.
+    received: u64,
 }
 
 impl IncomingTransfer {
@@ -177,7 +176,46 @@ impl IncomingTransfer {
         self.stop(code);
     }
 
-    /// Receives the bytes, of which there may be `bytes_max`.
+    /// Checks that there may be this many bytes in all, before any is taken.
+    ///
+    /// # Errors
+    /// [`TransferFault::TooLarge`] or [`TransferFault::Offset`]; the peer is told to stop.
+    pub fn limit(&mut self, bytes_max: u64) -> Result<(), TransferError> {
+        let TransferHeader { bytes, offset, .. } = self.header;
+        if bytes_max < bytes {
+            return Err(self.abort(TransferFault::TooLarge {
+                announced: bytes,
+                limit: bytes_max,
+            }));
+        }
+        if bytes < offset {
+            return Err(self.abort(TransferFault::Offset { found: offset }));
+        }
+        Ok(())
+    }
+
+    /// Receives the next bytes; none after the last. What they add up to is for the caller to compare with the header.
+    ///
+    /// # Errors
+    /// [`TransferError`] names the peer, and says if there are fewer or more bytes than announced.
+    pub async fn next(&mut self) -> Result<Option<Bytes>, TransferError> {
+        let mut chunk = std::mem::take(&mut self.unread);
+        if chunk.is_empty() {
+            match self.stream.read_chunk(CHUNK_BYTES, true).await {
+                Ok(Some(next)) => chunk = next.bytes,
+                Ok(None) => return self.complete().map(|()| None),
+                Err(error) => return Err(self.connection.fault(TransferFault::from(error))),
+            }
+        }
+        let announced = self.header.bytes;
+        self.received += chunk.len() as u64;
+        if announced < self.received {
+            return Err(self.abort(TransferFault::TooLong { announced }));
+        }
+        Ok(Some(chunk))
+    }
+
+    /// Receives a transfer from its first byte into memory, at most `bytes_max`.
     ///
     /// `progress` is told the bytes received so far; a stall is when it is not called.
     ///
@@ -189,66 +227,47 @@ impl IncomingTransfer {
         bytes_max: u64,
         mut progress: impl FnMut(u64) + Send,
     ) -> Result<Vec<u8>, TransferError> {
-        let mut payload = match self.room(bytes_max) {
+        self.limit(bytes_max)?;
+        let mut payload = match self.room() {
             Ok(payload) => payload,
             Err(fault) => return Err(self.abort(fault)),
         };
         let mut digest = Context::new(&SHA256);
-        let mut chunk = std::mem::take(&mut self.unread);
-        loop {
-            let received = payload.len() as u64 + chunk.len() as u64;
-            if received > self.header.bytes {
-                let announced = self.header.bytes;
-                return Err(self.abort(TransferFault::TooLong { announced }));
-            }
-            if !chunk.is_empty() {
-                digest.update(&chunk);
-                payload.extend_from_slice(&chunk);
-                progress(received);
-            }
-            match self.stream.read_chunk(CHUNK_BYTES, true).await {
-                Ok(Some(next)) => chunk = next.bytes,
-                Ok(None) => break,
-                Err(error) => return Err(self.connection.fault(TransferFault::from(error))),
-            }
+        while let Some(chunk) = self.next().await? {
+            digest.update(&chunk);
+            payload.extend_from_slice(&chunk);
+            progress(payload.len() as u64);
         }
-        self.complete(&payload, digest.finish().as_ref())?;
+        if digest.finish().as_ref() != self.header.sha256.0 {
+            return Err(self.connection.fault(TransferFault::WrongDigest));
+        }
         Ok(payload)
     }
 
-    /// Checks the announcement, then allocates for it.
-    fn room(&self, bytes_max: u64) -> Result<Vec<u8>, TransferFault> {
+    /// Allocates for a whole transfer.
+    fn room(&self) -> Result<Vec<u8>, TransferFault> {
         let TransferHeader { bytes, offset, .. } = self.header;
         if offset != 0 {
             return Err(TransferFault::Offset { found: offset });
-        }
-        let too_large = TransferFault::TooLarge {
-            announced: bytes,
-            limit: bytes_max,
-        };
-        if bytes > bytes_max {
-            return Err(too_large);
         }
         let mut payload = Vec::new();
         let room = usize::try_from(bytes).map(|bytes| payload.try_reserve_exact(bytes));
         match room {
             Ok(Ok(())) => Ok(payload),
-            _ => Err(too_large),
+            _ => Err(TransferFault::TooLarge {
+                announced: bytes,
+                limit: isize::MAX as u64,
+            }),
         }
     }
 
-    fn complete(&self, payload: &[u8], digest: &[u8]) -> Result<(), TransferError> {
-        let TransferHeader { bytes, sha256, .. } = self.header;
-        if payload.len() as u64 != bytes {
-            return Err(self.connection.fault(TransferFault::TooShort {
-                announced: bytes,
-                found: payload.len() as u64,
-            }));
+    fn complete(&self) -> Result<(), TransferError> {
+        let (announced, found) = (self.header.bytes, self.received);
+        if found == announced {
+            return Ok(());
         }
-        if digest != sha256.0 {
-            return Err(self.connection.fault(TransferFault::WrongDigest));
-        }
-        Ok(())
+        let fault = TransferFault::TooShort { announced, found };
+        Err(self.connection.fault(fault))
     }
 
     fn abort(&mut self, fault: TransferFault) -> TransferError {
@@ -289,8 +308,8 @@ pub enum TransferFault {
         /// What is wrong.
         what: String,
     },
-    /// An offset, which this version does not take.
-    #[error("it starts at byte {found} and not at 0; transfers are not continued in this version")]
+    /// An offset that was not asked for.
+    #[error("it starts at byte {found}, where it was not asked to")]
     Offset {
         /// The offset found.
         found: u64,

@@ -149,6 +149,28 @@ async fn an_offset_is_refused() {
 }
 
 #[tokio::test]
+async fn an_interrupted_transfer_goes_on_at_its_offset_piece_by_piece() {
+    let (_listener, client, server) = linked(&federation()).await;
+    let payload = bytes(700_000);
+    let header = header(&payload).at(300_000);
+    let sending = client
+        .connection
+        .send_transfer(&header, payload.clone().into(), |_| ());
+    let receiving = async {
+        let mut transfer = server.connection.accept_transfer().await.unwrap();
+        transfer.limit(700_000).unwrap();
+        let mut received = payload[..300_000].to_vec();
+        while let Some(piece) = transfer.next().await.unwrap() {
+            received.extend_from_slice(&piece);
+        }
+        received
+    };
+    let (sent, received) = tokio::join!(sending, receiving);
+    sent.unwrap();
+    assert_eq!(received, payload);
+}
+
+#[tokio::test]
 async fn a_header_that_is_none_is_refused_and_the_next_transfer_still_arrives() {
     let federation = federation();
     let mut listener = server(&federation);

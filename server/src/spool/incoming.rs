@@ -1,0 +1,150 @@
+//! The writer of one update: takes pieces as they arrive, on a thread that may wait for the disk.
+
+use std::fs::{self, File};
+use std::io::{self, Write as _};
+use std::path::PathBuf;
+use std::sync::PoisonError;
+
+use bytes::Bytes;
+use protocol::ParticipantName;
+use protocol::message::TransferHeader;
+use ring::digest::{Context, SHA256};
+use tokio::sync::mpsc;
+
+use super::kept::{digest, hash_from};
+use super::{PART, Spool, Upload, open_at, part_of, remove};
+use crate::error::ServerError;
+
+/// A piece of an update, or what follows the last.
+#[derive(Debug)]
+pub(crate) enum Piece {
+    /// The next bytes.
+    Bytes(Bytes),
+    /// There are no more.
+    End,
+    /// The sender broke a rule: what was written is of no use.
+    Spoiled,
+}
+
+/// What became of the pieces.
+#[derive(Debug)]
+pub(crate) enum Arrival {
+    /// They are the update that was announced, and on disk.
+    Whole(Upload),
+    /// They broke off; so many bytes of it are kept.
+    Part(u64),
+    /// They are another length or have another digest. Nothing is kept.
+    Other,
+}
+
+impl Spool {
+    /// Writes what arrives of an update behind what is kept of it, until the sender of pieces is dropped.
+    ///
+    /// Waits for an earlier writer of the same participant. Blocks: for a thread of its own.
+    pub(crate) fn receive(
+        &self,
+        name: &ParticipantName,
+        header: &TransferHeader,
+        mut pieces: mpsc::Receiver<Piece>,
+    ) -> Result<Arrival, ServerError> {
+        let _turn = Turn::take(self, name);
+        let path = self.part_path(name, header.id);
+        let mut receive = || -> io::Result<Arrival> {
+            self.remove_other_parts(name, header)?;
+            let mut part = Part::open(path.clone(), header.offset)?;
+            while let Some(piece) = pieces.blocking_recv() {
+                match piece {
+                    Piece::Bytes(bytes) => part.write(&bytes)?,
+                    Piece::Spoiled => return part.discard(),
+                    Piece::End if part.is(header) => return part.finish(self.whole_path(name)),
+                    Piece::End => return part.discard(),
+                }
+            }
+            Ok(Arrival::Part(part.length))
+        };
+        receive().map_err(ServerError::write(&path))
+    }
+
+    /// A participant has one part at most: it cannot fill the disk with beginnings.
+    fn remove_other_parts(
+        &self,
+        name: &ParticipantName,
+        header: &TransferHeader,
+    ) -> io::Result<()> {
+        for entry in fs::read_dir(&self.folder)? {
+            let path = entry?.path();
+            if part_of(&path).is_some_and(|(owner, id)| owner == *name && id != header.id) {
+                remove(&path)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A file that grows.
+struct Part {
+    path: PathBuf,
+    file: File,
+    hash: Context,
+    length: u64,
+}
+
+impl Part {
+    /// Opens the part behind its first `offset` bytes, which are hashed again.
+    fn open(path: PathBuf, offset: u64) -> io::Result<Self> {
+        debug_assert!(path.extension().is_some_and(|extension| extension == PART));
+        let file = open_at(&path, offset)?;
+        let mut hash = Context::new(&SHA256);
+        let length = hash_from(&file, &mut hash)?;
+        Ok(Self {
+            path,
+            file,
+            hash,
+            length,
+        })
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.file.write_all(bytes)?;
+        self.hash.update(bytes);
+        self.length += bytes.len() as u64;
+        Ok(())
+    }
+
+    fn is(&self, header: &TransferHeader) -> bool {
+        self.length == header.bytes && digest(self.hash.clone()) == header.sha256
+    }
+
+    fn finish(self, whole: PathBuf) -> io::Result<Arrival> {
+        self.file.sync_all()?;
+        fs::rename(&self.path, &whole)?;
+        Ok(Arrival::Whole(Upload { path: whole }))
+    }
+
+    fn discard(self) -> io::Result<Arrival> {
+        remove(&self.path)?;
+        Ok(Arrival::Other)
+    }
+}
+
+/// The right to write a participant's part.
+struct Turn<'a>(&'a Spool, ParticipantName);
+
+impl<'a> Turn<'a> {
+    fn take(spool: &'a Spool, name: &ParticipantName) -> Self {
+        let busy = spool.busy.lock().unwrap_or_else(PoisonError::into_inner);
+        let taken = spool
+            .free
+            .wait_while(busy, |busy| !busy.insert(name.clone()));
+        drop(taken.unwrap_or_else(PoisonError::into_inner));
+        Self(spool, name.clone())
+    }
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        let mut busy = self.0.busy.lock().unwrap_or_else(PoisonError::into_inner);
+        busy.remove(&self.1);
+        self.0.free.notify_all();
+    }
+}

@@ -1,0 +1,67 @@
+//! An update in a file, read at any place by several threads.
+
+use std::fs::File;
+use std::io::{self, Read as _, Seek as _};
+use std::os::unix::fs::FileExt as _;
+use std::path::Path;
+
+use aggregation::encoded::ReadAt;
+use protocol::Digest;
+use protocol::message::Content;
+use ring::digest::{Context, SHA256};
+
+/// Bytes hashed at a time.
+const BLOCK_BYTES: usize = 1 << 18;
+
+/// The file of an update.
+#[derive(Debug)]
+pub(crate) struct UpdateFile(File);
+
+impl UpdateFile {
+    pub(super) fn open(path: &Path) -> io::Result<Self> {
+        File::open(path).map(Self)
+    }
+
+    /// Reads it through for its length and digest.
+    pub(super) fn content(&self) -> io::Result<Content> {
+        let mut hash = Context::new(&SHA256);
+        (&self.0).rewind()?;
+        let bytes = hash_from(&self.0, &mut hash)?;
+        Ok(Content {
+            bytes,
+            sha256: digest(hash),
+        })
+    }
+}
+
+impl ReadAt for UpdateFile {
+    fn size(&self) -> io::Result<u64> {
+        Ok(self.0.metadata()?.len())
+    }
+
+    fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+        self.0.read_exact_at(buffer, offset)
+    }
+}
+
+/// Hashes what is left of a file and gives its length.
+pub(super) fn hash_from(mut file: &File, hash: &mut Context) -> io::Result<u64> {
+    let mut buffer = vec![0; BLOCK_BYTES];
+    let mut bytes = 0;
+    loop {
+        match file.read(&mut buffer)? {
+            0 => return Ok(bytes),
+            count => {
+                hash.update(&buffer[..count]);
+                bytes += count as u64;
+            }
+        }
+    }
+}
+
+/// The finished hash as ours.
+pub(super) fn digest(hash: Context) -> Digest {
+    let mut digest = Digest::default();
+    digest.0.copy_from_slice(hash.finish().as_ref());
+    digest
+}

@@ -1,0 +1,142 @@
+//! Parts, wholes and updates over interruptions and restarts.
+
+use protocol::message::Content;
+use protocol::{Digest, Round};
+
+use super::*;
+
+fn name() -> ParticipantName {
+    "north".parse().unwrap()
+}
+
+fn header(bytes: &[u8]) -> TransferHeader {
+    TransferHeader::update(&name(), Round(1), Digest([1; 32]), Content::of(bytes))
+}
+
+fn open(folder: &Path, counted: &[TransferHeader]) -> (Spool, Parts) {
+    Spool::open(&folder.join("updates"), counted).unwrap()
+}
+
+/// Hands over pieces and, if it came so far, the end.
+fn receive(spool: &Spool, header: &TransferHeader, bytes: &[u8], last: Option<Piece>) -> Arrival {
+    let (sender, pieces) = tokio::sync::mpsc::channel(64);
+    for chunk in bytes.chunks(3) {
+        sender
+            .try_send(Piece::Bytes(chunk.to_vec().into()))
+            .unwrap();
+    }
+    if let Some(last) = last {
+        sender.try_send(last).unwrap();
+    }
+    drop(sender);
+    spool.receive(&name(), header, pieces).unwrap()
+}
+
+fn keep(spool: &Spool, bytes: &[u8]) -> TransferHeader {
+    let header = header(bytes);
+    let Arrival::Whole(upload) = receive(spool, &header, bytes, Some(Piece::End)) else {
+        panic!("it was whole");
+    };
+    spool.keep(&header, &upload).unwrap();
+    header
+}
+
+fn files(folder: &Path) -> usize {
+    fs::read_dir(folder.join("updates")).unwrap().count()
+}
+
+#[test]
+fn what_is_kept_reads_back_and_only_what_counts_outlives_a_restart() {
+    let folder = tempfile::tempdir().unwrap();
+    let (spool, _) = open(folder.path(), &[]);
+    let counted = keep(&spool, b"counted");
+    keep(&spool, b"stray");
+    fs::write(
+        folder.path().join("updates/north.7.whole"),
+        "judged by nobody",
+    )
+    .unwrap();
+    let (spool, parts) = open(folder.path(), &[counted]);
+    assert_eq!((files(folder.path()), parts.len()), (1, 0));
+    assert_eq!(
+        spool.read(&counted).unwrap().content().unwrap(),
+        counted.content()
+    );
+    spool.clear().unwrap();
+    assert_eq!(files(folder.path()), 0);
+}
+
+#[test]
+fn a_part_goes_on_where_it_broke_off_also_after_a_restart() {
+    let folder = tempfile::tempdir().unwrap();
+    let (spool, _) = open(folder.path(), &[]);
+    let whole = b"twelve bytes";
+    let header = header(whole);
+    assert!(matches!(
+        receive(&spool, &header, &whole[..5], None),
+        Arrival::Part(5)
+    ));
+    let (spool, parts) = open(folder.path(), &[]);
+    assert_eq!(parts, Parts::from([(name(), (header.id, 5))]));
+    assert!(matches!(
+        receive(&spool, &header.at(5), &whole[5..9], None),
+        Arrival::Part(9)
+    ));
+    // The sender may begin before the end of what is kept.
+    let last = receive(&spool, &header.at(7), &whole[7..], Some(Piece::End));
+    assert!(matches!(last, Arrival::Whole(_)), "{last:?}");
+    drop(last);
+    assert_eq!(
+        files(folder.path()),
+        0,
+        "an upload that nobody keeps is removed"
+    );
+}
+
+#[test]
+fn a_participant_has_one_part_at_most() {
+    let folder = tempfile::tempdir().unwrap();
+    let (spool, _) = open(folder.path(), &[]);
+    for bytes in [b"one beginning", b"two beginning", b"and a third.."] {
+        receive(&spool, &header(bytes), &bytes[..3], None);
+        assert_eq!(files(folder.path()), 1);
+    }
+}
+
+#[test]
+fn bytes_other_than_announced_are_not_kept() {
+    let folder = tempfile::tempdir().unwrap();
+    let (spool, _) = open(folder.path(), &[]);
+    let header = header(b"announced");
+    for (bytes, last) in [
+        (&b"announceD"[..], Piece::End),
+        (b"announce", Piece::End),
+        (b"announced and more", Piece::End),
+        (b"announced", Piece::Spoiled),
+    ] {
+        assert!(matches!(
+            receive(&spool, &header, bytes, Some(last)),
+            Arrival::Other
+        ));
+        assert_eq!(files(folder.path()), 0);
+    }
+}
+
+#[test]
+fn a_lost_or_changed_update_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let (spool, _) = open(folder.path(), &[]);
+    let missing = spool.read(&header(b"counted")).unwrap_err();
+    assert!(
+        matches!(missing, ServerError::UpdateLost { .. }),
+        "{missing}"
+    );
+    let header = keep(&spool, b"counted");
+    fs::write(spool.update_path(&header), b"c0unted").unwrap();
+    let changed = spool.read(&header).unwrap_err().to_string();
+    assert!(changed.contains(&header.id.to_string()), "{changed}");
+    assert!(
+        changed.contains("not those that were accepted"),
+        "{changed}"
+    );
+}
