@@ -9,5 +9,6 @@ mod admission;
 mod ending;
 mod outcome;
 mod restart;
+mod resume;
 mod scene;
 mod scripted;
