@@ -31,7 +31,10 @@ impl ReadAt for [u8] {
         let start = usize::try_from(offset).ok();
         let end = start.and_then(|start| start.checked_add(buffer.len()));
         match start.zip(end).and_then(|(start, end)| self.get(start..end)) {
-            Some(bytes) => Ok(buffer.copy_from_slice(bytes)),
+            Some(bytes) => {
+                buffer.copy_from_slice(bytes);
+                Ok(())
+            }
             None => Err(io::ErrorKind::UnexpectedEof.into()),
         }
     }

@@ -71,6 +71,6 @@ impl Learner for Trainer {
     }
 
     fn checkpoint(&self) -> Vec<u8> {
-        Trainer::checkpoint(self)
+        Self::checkpoint(self)
     }
 }

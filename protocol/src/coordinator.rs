@@ -61,7 +61,7 @@ pub struct Coordinator {
     plan: CheckedPlan,
     signed: SignedPlan,
     anchor: Option<TransferHeader>,
-    /// The adapter that the open or the next round starts from.
+    /// The adapter that the open or the next round starts from, as it travels; after the last round the final one.
     adapter: Content,
     roster: Roster,
     /// Those of whom was written down that they joined and still need something.
@@ -102,10 +102,11 @@ impl Coordinator {
         if signed.plan != plan.bytes() {
             return Err(SetupError::OtherPlanSigned);
         }
-        if adapter.bytes != plan.adapter_bytes {
+        // That of a run of which all rounds are done is the final one.
+        if ![plan.encoded_bytes(), plan.adapter_bytes].contains(&adapter.bytes) {
             return Err(SetupError::AdapterSize {
                 found: adapter.bytes,
-                expected: plan.adapter_bytes,
+                expected: plan.encoded_bytes(),
             });
         }
         let anchor = anchor_to_send(&plan, anchor)?;

@@ -30,8 +30,10 @@ pub struct RunPlan {
     pub lora: LoraPlan,
     /// The digest of the adapter's layout (module names and shapes).
     pub layout_digest: Digest,
-    /// The length of one adapter of that layout, and of one update, in bytes.
+    /// The length of one adapter of that layout in bytes: four a value. The final adapter is of this length.
     pub adapter_bytes: u64,
+    /// In which form the values of updates and of the adapters that rounds start from travel.
+    pub encoding: ValueEncoding,
     /// Rounds to do.
     pub rounds: u32,
     /// The seed of everything random in the run.
@@ -111,6 +113,25 @@ pub enum Schedule {
 pub enum StrategyPlan {
     /// The mean of both factors, weighted by examples.
     FedAvg,
+}
+
+/// The form in which values travel. The server adds them up, and keeps its adapter, in more than f32 in any case.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub enum ValueEncoding {
+    /// IEEE 754 binary32, little-endian: exact.
+    F32,
+    /// The upper half of it, rounded to nearest, ties to even: each value within 2^-8 of itself, in half of the bytes.
+    Bf16,
+}
+
+impl RunPlan {
+    /// The length of an update, and of an adapter that a round starts from, in bytes.
+    pub fn encoded_bytes(&self) -> u64 {
+        match self.encoding {
+            ValueEncoding::F32 => self.adapter_bytes,
+            ValueEncoding::Bf16 => self.adapter_bytes / 2,
+        }
+    }
 }
 
 /// Elastic weight consolidation.

@@ -228,7 +228,7 @@ fn checked(prepared: &Prepared) -> String {
         plan.cohort.quorum,
         prepared.layout().modules().len(),
         plan.lora.rank,
-        plan.adapter_bytes,
+        plan.encoded_bytes(),
         plan.base.name,
         plan.base.fingerprint,
         prepared.tls().identity(),

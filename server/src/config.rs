@@ -12,7 +12,9 @@ mod size;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
-use protocol::plan::{CohortPlan, EwcPlace, LimitsPlan, Participants, Schedule, TrainingPlan};
+use protocol::plan::{
+    CohortPlan, EwcPlace, LimitsPlan, Participants, Schedule, TrainingPlan, ValueEncoding,
+};
 use protocol::quic::{TlsFiles, TlsMaterial};
 use protocol::{Digest, RunId};
 
@@ -20,7 +22,7 @@ pub use error::{ConfigError, Place, ValueError};
 pub use load::{Setting, Source, load, parse};
 pub use raw::{
     AnyWord, DEFAULT_PORT, LogFormat, RawCohort, RawConfig, RawEwc, RawIdentity, RawLimits, RawLog,
-    RawParticipants, RawPlace, RawRun, RawSchedule, RawTraining,
+    RawParticipants, RawPlace, RawRun, RawSchedule, RawTraining, RawTransfer,
 };
 pub use size::{ByteSize, SizeError};
 
@@ -73,6 +75,8 @@ pub struct RunSettings {
     pub rounds: u32,
     /// The seed of the plan.
     pub seed: u64,
+    /// The form in which values travel.
+    pub transfer: ValueEncoding,
     /// The fingerprint that the start folder must name.
     pub base: Option<Digest>,
 }
@@ -108,6 +112,7 @@ impl Config {
                 out: run.out,
                 rounds: run.rounds,
                 seed: run.seed,
+                transfer: encoding(run.transfer),
                 base: None,
             },
             training: training(RawTraining::default()),
@@ -175,8 +180,16 @@ fn run(raw: RawRun, folder: &Path) -> Result<RunSettings, ValueError> {
         out: folder.join(raw.out),
         rounds: raw.rounds,
         seed: raw.seed,
+        transfer: encoding(raw.transfer),
         base,
     })
+}
+
+fn encoding(raw: RawTransfer) -> ValueEncoding {
+    match raw {
+        RawTransfer::Bf16 => ValueEncoding::Bf16,
+        RawTransfer::F32 => ValueEncoding::F32,
+    }
 }
 
 fn training(raw: RawTraining) -> TrainingPlan {

@@ -4,6 +4,7 @@
 //! the time at which it is handled, then all actions are performed, then the loop sleeps until the coordinator's next
 //! deadline. What the events mean is decided in `protocol::coordinator`, what is in an update in [`crate::fold`].
 
+mod bulk;
 mod perform;
 
 use std::collections::BTreeMap;
@@ -254,17 +255,7 @@ impl Driver {
                 connection,
                 received,
                 total,
-            } => {
-                self.coordinator.handle_transfer_progress(connection, now);
-                if let Some(peer) = self.peers.get(&connection) {
-                    let participant = peer.name.clone();
-                    self.narrator.tell(&RunEvent::Receiving {
-                        participant,
-                        received,
-                        total,
-                    });
-                }
-            }
+            } => self.moved(connection, received, total, now),
             Event::Waiting { connection } => {
                 self.coordinator.handle_transfer_progress(connection, now)
             }
@@ -277,15 +268,7 @@ impl Driver {
                 transfer,
                 bytes,
             } => self.coordinator.update_kept(&participant, transfer, bytes),
-            Event::Unusable { connection, header } if header.offset == 0 => {
-                let what = "its bytes do not have the SHA-256 announced".to_owned();
-                self.spoil(connection, &header, RefusalReason::WrongDigest, what, now);
-            }
-            // The beginning may be what was damaged, and that one was in our keeping.
-            Event::Unusable { connection, header } => {
-                self.coordinator
-                    .restart_delivery(connection, header.id, now);
-            }
+            Event::Unusable { connection, header } => self.unusable(connection, &header, now),
             Event::Received {
                 connection,
                 header,
@@ -360,83 +343,6 @@ impl Driver {
             how: how.to_string(),
         });
         self.coordinator.handle_disconnected(connection, now);
-    }
-
-    fn receive(
-        &mut self,
-        connection: ConnectionId,
-        header: &TransferHeader,
-        upload: Upload,
-        now: Instant,
-    ) {
-        self.round_traffic.up += header.remaining();
-        self.traffic.up += header.remaining();
-        let Some(admission) = self
-            .coordinator
-            .handle_update_received(connection, header, now)
-        else {
-            return;
-        };
-        if self.jobs.send(Job::Fold { admission, upload }).is_err() {
-            self.give_up(ServerError::Internal {
-                what: "the folding thread ended".to_owned(),
-            });
-        }
-    }
-
-    /// Refuses an update that did not come as announced.
-    fn spoil(
-        &mut self,
-        connection: ConnectionId,
-        header: &TransferHeader,
-        reason: RefusalReason,
-        what: String,
-        now: Instant,
-    ) {
-        if let Some(peer) = self.peers.get(&connection) {
-            self.findings.insert(peer.name.clone(), what);
-        }
-        if let Some(admission) = self
-            .coordinator
-            .handle_update_received(connection, header, now)
-        {
-            let refused =
-                self.coordinator
-                    .handle_update_refused(&admission.participant, reason, now);
-            self.must(refused);
-        }
-    }
-
-    fn answer(
-        &mut self,
-        participant: &ParticipantName,
-        round: Round,
-        verdict: Result<(), Refused>,
-        now: Instant,
-    ) {
-        let answered = match verdict {
-            Ok(()) => self.coordinator.handle_update_accepted(participant, now),
-            Err(Refused { reason, detail }) => {
-                tracing::debug!(%participant, %round, detail, "update refused by admission");
-                self.findings.insert(participant.clone(), detail);
-                self.coordinator
-                    .handle_update_refused(participant, reason, now)
-            }
-        };
-        self.must(answered);
-    }
-
-    fn merged(&mut self, merged: Merged, now: Instant) {
-        let Merged {
-            content,
-            bytes,
-            record,
-        } = merged;
-        self.global = bytes;
-        self.narrator.tell(&RunEvent::RoundFinished(record.clone()));
-        self.records.push(record);
-        let went_on = self.coordinator.round_aggregated(content, now);
-        self.must(went_on);
     }
 
     /// Takes note that the coordinator was used wrongly: a fault of this file.

@@ -14,17 +14,17 @@ use aggregation::encoded::EncodedUpdate;
 use aggregation::strategy::fedavg::{FedAvg, FoldError};
 use aggregation::strategy::fixed_point::FixedPoint;
 use bytes::Bytes;
-use protocol::ParticipantName;
 use protocol::close::RefusalReason;
 use protocol::coordinator::{Admission, RoundSummary};
 use protocol::message::Content;
+use protocol::{Digest, ParticipantName};
 use tokio::sync::mpsc;
 
 use crate::driver::Event;
 use crate::error::ServerError;
 use crate::journal::Journal;
 use crate::record::{RoundRecord, RunFolder};
-use crate::round::{Merger, Traffic};
+use crate::round::{Measured, Merger, Traffic};
 use crate::spool::{Spool, Upload};
 
 /// Something for the folding thread to do.
@@ -66,6 +66,8 @@ pub(crate) struct Merged {
 #[derive(Debug)]
 pub(crate) struct Folder {
     pub(crate) rules: AdmissionRules,
+    /// In which updates and the adapters that rounds start from travel.
+    pub(crate) encoding: Encoding,
     pub(crate) fixed: FixedPoint,
     pub(crate) global: Adapter,
     pub(crate) merger: Merger,
@@ -109,7 +111,7 @@ impl Folder {
                     .unwrap_or_else(Event::Failed),
                 Job::Merge { summary, traffic } => {
                     let full = std::mem::replace(&mut sum, self.empty_sum());
-                    self.merge(&full, &summary, traffic)
+                    self.merge(full, &summary, traffic)
                         .map_or_else(Event::Failed, |merged| Event::Merged(Box::new(merged)))
                 }
             };
@@ -151,7 +153,7 @@ impl Folder {
         upload: &Upload,
     ) -> Result<Result<(), Refused>, ServerError> {
         let file = upload.open()?;
-        let update = EncodedUpdate::new(&file, Encoding::F32);
+        let update = EncodedUpdate::new(&file, self.encoding);
         let (layout, weight) = (self.global.layout(), admission.weight);
         let admitted = match admission::admit(layout, update, weight, &self.rules) {
             Ok(admitted) => admitted,
@@ -174,20 +176,40 @@ impl Folder {
 
     fn merge(
         &mut self,
-        sum: &Sum,
+        sum: Sum,
         summary: &RoundSummary,
         traffic: Traffic,
     ) -> Result<Merged, ServerError> {
-        let formed = self.merger.form(&self.global, &sum.fedavg, summary.round)?;
-        let bytes = Bytes::from(formed.adapter.to_le_bytes());
-        let content = Content::of(&bytes);
-        self.files.write_round(summary.round.0, &formed.adapter)?;
-        if summary.round.0 == self.rounds {
-            // On disk before any participant hears that the run is over.
-            self.files.write_final(&formed.adapter)?;
-        }
-        let seconds = summary.opened_at.elapsed().as_secs_f64();
-        let record = formed.record(summary, &sum.refused, traffic, seconds, content);
+        let Sum { fedavg, refused } = sum;
+        let formed = self.merger.form(&self.global, fedavg, summary.round)?;
+        let is_last = summary.round.0 == self.rounds;
+        let encoding = if is_last {
+            Encoding::F32
+        } else {
+            self.encoding
+        };
+        let encode = || {
+            let bytes = Bytes::from(encoding.encode(formed.adapter.values()));
+            (Content::of(&bytes), bytes)
+        };
+        let write = || {
+            self.files.write_round(summary.round.0, &formed.adapter)?;
+            if is_last {
+                // On disk before any participant hears that the run is over.
+                self.files.write_final(&formed.adapter)?;
+            }
+            Ok::<_, ServerError>(())
+        };
+        let ((content, bytes), (sha256, written)) = rayon::join(encode, || {
+            rayon::join(|| Digest(formed.adapter.sha256()), write)
+        });
+        written?;
+        let measured = Measured {
+            traffic,
+            rounding: encoding.relative_error(formed.adapter.values()),
+            seconds: summary.opened_at.elapsed().as_secs_f64(),
+        };
+        let record = formed.record(summary, &refused, measured, sha256);
         // From here on the round is done, whatever happens.
         self.journal.round_done(&record)?;
         self.files.append(&record)?;

@@ -35,6 +35,9 @@ pub struct RoundRecord {
     pub update_norm: f64,
     /// Relative error of averaging the factors apart; see `aggregation::inexactness`.
     pub inexactness: f64,
+    /// How far the next global adapter moves by the encoding in which it is sent, relative to its norm.
+    #[serde(default)]
+    pub rounding: f64,
     /// Bulk bytes received since the round before.
     pub bytes_up: u64,
     /// Bulk bytes sent since the round before.

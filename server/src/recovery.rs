@@ -43,11 +43,13 @@ impl Recovered {
     ///
     /// # Errors
     /// [`ServerError`] if the run is finished, another server's, of another plan, or not all there.
-    pub(crate) fn open(prepared: &Prepared) -> Result<Self, ServerError> {
+    pub(crate) fn open(prepared: &mut Prepared) -> Result<Self, ServerError> {
         let path = prepared.config.run.folder();
         let mut files = RunFolder::open(&path, &prepared.sidecar, prepared.dropout)?;
-        let start = Digest(prepared.adapter.sha256());
-        let identity = Identity::new(prepared.plan.digest(), start);
+        let start = prepared.take_start().ok_or_else(|| ServerError::Internal {
+            what: "the start adapter was taken before".to_owned(),
+        })?;
+        let identity = Identity::new(prepared.plan.digest(), Digest(start.sha256()));
         let (journal, found) = Journal::open(&files.journal(), &identity)?;
         let Found {
             rounds: records,
@@ -59,8 +61,8 @@ impl Recovered {
         }
         files.restore(&records)?;
         let global = match records.last() {
-            Some(last) => files.read_round(last, &prepared.adapter)?,
-            None => prepared.adapter.clone(),
+            Some(last) => files.read_round(last, &start)?,
+            None => start,
         };
         let open = history.open.iter();
         let accepted: Vec<_> = open
@@ -89,7 +91,7 @@ impl Recovered {
             let internal = |what: String| ServerError::Internal {
                 what: format!("the kept update of {}: {what}", accepted.participant),
             };
-            let update = EncodedUpdate::new(&file, Encoding::F32);
+            let update = EncodedUpdate::new(&file, prepared.encoding());
             let admitted = admission::admit(&layout, update, accepted.weight, &prepared.rules());
             let admitted = admitted.map_err(|error| internal(error.to_string()))?;
             let folded = fedavg.fold_admitted(&admitted);
@@ -113,8 +115,14 @@ impl Recovered {
         (whole, round)
     }
 
-    /// The bytes in which participants get the adapter.
-    pub(crate) fn global_bytes(&self) -> Bytes {
-        Bytes::from(self.global.to_le_bytes())
+    /// The bytes in which participants get the adapter: after the last round exactly.
+    pub(crate) fn global_bytes(&self, prepared: &Prepared) -> Bytes {
+        let is_final = prepared.plan.rounds <= self.history.rounds_done;
+        let encoding = if is_final {
+            Encoding::F32
+        } else {
+            prepared.encoding()
+        };
+        Bytes::from(encoding.encode(self.global.values()))
     }
 }

@@ -12,9 +12,8 @@ use aggregation::ewc;
 use aggregation::strategy::fedavg::FedAvg;
 use protocol::close::RefusalReason;
 use protocol::coordinator::RoundSummary;
-use protocol::message::Content;
 use protocol::plan::{CheckedPlan, EwcPlace};
-use protocol::{ParticipantName, Round};
+use protocol::{Digest, ParticipantName, Round};
 
 use crate::error::ServerError;
 use crate::fold::Refused;
@@ -29,6 +28,16 @@ pub(crate) struct Traffic {
     pub(crate) up: u64,
     /// Sent by the server.
     pub(crate) down: u64,
+}
+
+/// What was measured in a round beside its adapter.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Measured {
+    pub(crate) traffic: Traffic,
+    /// How far the adapter moves by its encoding, relative to its norm.
+    pub(crate) rounding: f64,
+    /// From the round's opening.
+    pub(crate) seconds: f64,
 }
 
 /// Forms global adapters by a plan.
@@ -56,7 +65,7 @@ impl Merger {
     pub(crate) fn form(
         &self,
         global: &Adapter,
-        sum: &FedAvg,
+        sum: FedAvg,
         round: Round,
     ) -> Result<Formed, ServerError> {
         let impossible = |what: String| ServerError::Internal {
@@ -64,14 +73,18 @@ impl Merger {
         };
         let mean = sum.mean().map_err(|error| impossible(error.to_string()))?;
         let inexactness = sum.inexactness(global, &mean);
-        let mut adapter = global.clone();
+        // Two adapters' worth of memory, which the next adapter's files will want.
+        drop(sum);
+        let update_norm = mean.norm();
+        // In the mean's place: an adapter less at the peak.
+        let mut adapter = mean;
         adapter
-            .add(&mean)
+            .add(global)
             .map_err(|error| impossible(error.to_string()))?;
         let ewc = self.anchored(&mut adapter, round);
         Ok(Formed {
             adapter,
-            update_norm: mean.norm(),
+            update_norm,
             inexactness,
             ewc,
         })
@@ -108,9 +121,8 @@ impl Formed {
         &self,
         summary: &RoundSummary,
         details: &BTreeMap<ParticipantName, Refused>,
-        traffic: Traffic,
-        seconds: f64,
-        content: Content,
+        measured: Measured,
+        sha256: Digest,
     ) -> RoundRecord {
         let participants = summary.accepted.iter().map(|update| CountedUpdate {
             name: update.participant.to_string(),
@@ -124,15 +136,16 @@ impl Formed {
             .map(|(name, reason)| refused(name, *reason, details.get(name)));
         RoundRecord {
             round: summary.round.0,
-            seconds,
+            seconds: measured.seconds,
             participants: participants.collect(),
             refused: refused.collect(),
             missing: summary.missing.iter().map(ToString::to_string).collect(),
             update_norm: self.update_norm,
             inexactness: self.inexactness,
-            bytes_up: traffic.up,
-            bytes_down: traffic.down,
-            adapter_sha256: content.sha256.to_string(),
+            rounding: measured.rounding,
+            bytes_up: measured.traffic.up,
+            bytes_down: measured.traffic.down,
+            adapter_sha256: sha256.to_string(),
             ewc: self.ewc.clone(),
         }
     }

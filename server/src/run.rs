@@ -98,7 +98,10 @@ impl Server {
         observer: Arc<dyn Observer>,
         shutdown: impl Future<Output = ()> + Send,
     ) -> Result<RunOutcome, ServerError> {
-        let Self { prepared, listener } = self;
+        let Self {
+            mut prepared,
+            listener,
+        } = self;
         let started = Instant::now();
         let address = listener.local_address();
         let narrator = Narrator {
@@ -107,8 +110,8 @@ impl Server {
         };
         warn_of_dates(&prepared);
         let (events, incoming) = mpsc::channel(EVENTS_MAX);
-        let recovered = Recovered::open(&prepared)?;
-        let global = recovered.global_bytes();
+        let recovered = Recovered::open(&mut prepared)?;
+        let global = recovered.global_bytes(&prepared);
         let anchor = prepared
             .anchor
             .as_ref()
@@ -141,7 +144,7 @@ impl Server {
                 prepared.config.uploads_at_once.max(1) as usize
             )),
             spool,
-            update_bytes: prepared.plan.adapter_bytes,
+            update_bytes: prepared.plan.encoded_bytes(),
         };
         let parts = Parts {
             coordinator,
@@ -180,6 +183,7 @@ impl Work {
         let sum = recovered.sum(prepared)?;
         let folder = Folder {
             rules: prepared.rules(),
+            encoding: prepared.encoding(),
             fixed: prepared.fixed,
             global: recovered.global,
             merger: Merger::new(prepared.plan.clone(), prepared.anchor.clone()),

@@ -10,11 +10,13 @@ use aggregation::admission::AdmissionRules;
 use aggregation::ewc::{Anchor, AnchorError, BoundAnchor};
 use aggregation::peft::{self, PeftConfig, PeftError, Sidecar};
 use aggregation::strategy::fixed_point::FixedPoint;
-use aggregation::{Adapter, AdapterLayout};
+use aggregation::{Adapter, AdapterLayout, Encoding};
 use bytes::Bytes;
 use protocol::Digest;
 use protocol::identity::Role;
-use protocol::plan::{BasePlan, CheckedPlan, EwcPlan, LoraPlan, RunPlan, SignedPlan, StrategyPlan};
+use protocol::plan::{
+    BasePlan, CheckedPlan, EwcPlan, LoraPlan, RunPlan, SignedPlan, StrategyPlan, ValueEncoding,
+};
 use protocol::quic::TlsMaterial;
 
 use crate::config::{Config, IdentitySource};
@@ -37,7 +39,9 @@ pub struct Prepared {
     pub(crate) tls: TlsMaterial,
     pub(crate) plan: CheckedPlan,
     pub(crate) signed: SignedPlan,
-    pub(crate) adapter: Adapter,
+    layout: Arc<AdapterLayout>,
+    /// What the first round starts from, until it is taken.
+    adapter: Option<Adapter>,
     pub(crate) dropout: f64,
     pub(crate) sidecar: Sidecar,
     pub(crate) anchor: Option<LoadedAnchor>,
@@ -86,7 +90,8 @@ impl Prepared {
             tls,
             plan,
             signed,
-            adapter,
+            layout: Arc::clone(adapter.layout()),
+            adapter: Some(adapter),
             dropout: peft.dropout,
             sidecar,
             anchor,
@@ -106,7 +111,20 @@ impl Prepared {
 
     /// Gives the layout that every update must have.
     pub fn layout(&self) -> &Arc<AdapterLayout> {
-        self.adapter.layout()
+        &self.layout
+    }
+
+    /// Gives the adapter that the first round starts from, once: a second copy of it would only take memory.
+    pub(crate) fn take_start(&mut self) -> Option<Adapter> {
+        self.adapter.take()
+    }
+
+    /// Gives the form in which values travel.
+    pub(crate) fn encoding(&self) -> Encoding {
+        match self.plan.encoding {
+            ValueEncoding::F32 => Encoding::F32,
+            ValueEncoding::Bf16 => Encoding::Bf16,
+        }
     }
 
     pub(crate) fn rules(&self) -> AdmissionRules {
@@ -213,6 +231,7 @@ fn run_plan(config: &Config, folder: &StartFolder, anchor: Option<&LoadedAnchor>
         },
         layout_digest: Digest(layout.digest()),
         adapter_bytes: adapter_bytes(layout),
+        encoding: config.run.transfer,
         rounds: config.run.rounds,
         seed: config.run.seed,
         training: config.training.clone(),

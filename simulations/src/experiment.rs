@@ -6,6 +6,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, ensure};
+use protocol::plan::ValueEncoding;
 use serde::{Deserialize, Serialize};
 
 /// A simulation as configured.
@@ -22,6 +23,8 @@ pub struct Experiment {
     pub data: Option<PathBuf>,
     /// A text file of general paragraphs, instead of the built-in ones.
     pub general: Option<PathBuf>,
+    /// How values travel.
+    pub transfer: Transfer,
     /// How much text.
     pub text: TextSection,
     /// The adapter.
@@ -40,10 +43,31 @@ impl Default for Experiment {
             device: "auto".to_owned(),
             data: None,
             general: None,
+            transfer: Transfer::default(),
             text: TextSection::default(),
             adapter: AdapterSection::default(),
             training: TrainingSection::default(),
             ewc: EwcSection::default(),
+        }
+    }
+}
+
+/// How the values of updates, and of the adapters that rounds start from, travel.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, clap::ValueEnum, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Transfer {
+    /// In two bytes, each within 1/256 of itself.
+    #[default]
+    Bf16,
+    /// In four bytes, exactly.
+    F32,
+}
+
+impl From<Transfer> for ValueEncoding {
+    fn from(transfer: Transfer) -> Self {
+        match transfer {
+            Transfer::Bf16 => Self::Bf16,
+            Transfer::F32 => Self::F32,
         }
     }
 }

@@ -168,6 +168,7 @@ impl Federation {
         config.run.out.clone_from(&run.runs);
         config.run.rounds = training.rounds;
         config.run.seed = run.experiment.seed;
+        config.run.transfer = run.experiment.transfer.into();
         config.training = training_plan(run.experiment);
         config.cohort = CohortPlan {
             participants: Participants::Named(self.names.clone()),

@@ -7,14 +7,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use aggregation::{Adapter, AdapterError};
+use aggregation::{Adapter, AdapterError, Encoding};
 use bytes::Bytes;
 use protocol::{
     Digest, ParticipantName, Text, TransferId,
     close::CloseCode,
     message::TransferHeader,
     participant::{self, Participant, Setup},
-    plan::CheckedPlan,
+    plan::{CheckedPlan, ValueEncoding},
 };
 use ring::rand::SecureRandom as _;
 use tokio::sync::mpsc::UnboundedSender;
@@ -146,7 +146,8 @@ impl Driver {
     pub(super) fn end(&mut self, outcome: participant::Outcome) -> Result<Outcome, ClientError> {
         match outcome {
             participant::Outcome::Finished { rounds, adapter } => {
-                let adapter = self.adapter(adapter.id, "the end of the run".to_owned())?;
+                let when = "the end of the run".to_owned();
+                let adapter = self.adapter(adapter.id, Encoding::F32, when)?;
                 if let Some(path) = &self.settings.state {
                     RoundState::remove(path)?;
                 }
@@ -216,14 +217,27 @@ impl Driver {
         Ok((plan, agreement.as_ref()))
     }
 
+    /// The form in which the plan has values travel.
+    fn encoding(&self) -> Result<Encoding, ClientError> {
+        Ok(match self.agreement()?.0.encoding {
+            ValueEncoding::F32 => Encoding::F32,
+            ValueEncoding::Bf16 => Encoding::Bf16,
+        })
+    }
+
     /// Reads kept bytes as an adapter of the run's layout.
-    fn adapter(&self, id: TransferId, when: String) -> Result<Adapter, ClientError> {
+    fn adapter(
+        &self,
+        id: TransferId,
+        encoding: Encoding,
+        when: String,
+    ) -> Result<Adapter, ClientError> {
         let missing = || ClientError::Internal {
             what: format!("the adapter for {when} is missing"),
         };
         let bytes = self.kept.get(&id).ok_or_else(missing)?;
         let layout = Arc::clone(self.agreement()?.1.layout());
-        Adapter::from_le_bytes(layout, bytes)
+        Adapter::from_encoded(layout, encoding, bytes)
             .map_err(|source: AdapterError| ClientError::Adapter { when, source })
     }
 }

@@ -20,7 +20,7 @@ use protocol::{
     Round,
     close::RunFailure,
     participant::Patience,
-    plan::{EwcPlace, Participants, TrainingPlan},
+    plan::{EwcPlace, Participants, TrainingPlan, ValueEncoding},
     quic::TlsMaterial,
 };
 use server::{EwcSettings, RunOutcome, Server, ServerError};
@@ -64,6 +64,7 @@ struct World {
     ewc: Option<EwcSettings>,
     base: Arc<BaseModel>,
     shared: bool,
+    transfer: ValueEncoding,
     observer: Arc<dyn Observer>,
     shutdown: Shutdown,
 }
@@ -82,6 +83,7 @@ impl World {
             ewc: None,
             base: base(),
             shared: false,
+            transfer: ValueEncoding::F32,
             observer: Arc::new(Unobserved),
             shutdown: Shutdown::never(),
         };
@@ -126,6 +128,7 @@ impl World {
         config.run.out = self.folder.path().join("runs");
         config.run.rounds = 2;
         config.run.seed = SEED;
+        config.run.transfer = self.transfer;
         config.training = TrainingPlan {
             local_steps: 3,
             batch_examples: 2,
@@ -203,6 +206,37 @@ async fn federation_of_one_is_local_training() {
     let apart = distance(&outcome.adapter, &local);
     assert!(apart < 1e-6 * local.norm(), "{apart}");
     assert!(distance(&local, &start_adapter()) > 1e-2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rounded_transfers_take_half_of_the_bytes_and_end_near_the_exact_run() {
+    let mut world = World::new();
+    (world.participants, world.transfer) = (1, ValueEncoding::Bf16);
+    let words = text(&WORDS);
+    let (served, ends) = world.run(&[("north", Arc::clone(&words))]).await;
+    let [Ok(outcome)] = &ends[..] else {
+        panic!("{ends:?}")
+    };
+    let served = served.unwrap();
+    assert_eq!(
+        outcome.adapter, served.adapter,
+        "the final adapter travels exactly"
+    );
+    let bytes = outcome.plan.adapter_bytes;
+    // Two updates and two adapters to start from in half, the final one in full.
+    assert_eq!((outcome.bytes_up, outcome.bytes_down), (bytes, 2 * bytes));
+    let roundings: Vec<_> = served.records.iter().map(|round| round.rounding).collect();
+    assert!(
+        0.0 < roundings[0] && roundings[0] < 1.0 / 256.0,
+        "{roundings:?}"
+    );
+    assert_eq!(roundings[1], 0.0);
+    let local = alone(&outcome.plan, &words, None);
+    let (apart, moved) = (
+        distance(&outcome.adapter, &local),
+        distance(&local, &start_adapter()),
+    );
+    assert!(0.0 < apart && apart < moved / 50.0, "{apart} of {moved}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

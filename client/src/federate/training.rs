@@ -8,13 +8,10 @@ use std::{
     },
 };
 
-use aggregation::Adapter;
+use aggregation::{Adapter, Encoding};
 use bytes::Bytes;
 use finetune::train::TrainError;
-use protocol::{
-    Digest, Round,
-    message::{Content, TransferHeader},
-};
+use protocol::{Digest, Round, message::Content};
 use tokio::{sync::mpsc::UnboundedSender, task::JoinHandle};
 
 use super::happening::Happening;
@@ -30,26 +27,11 @@ pub(super) struct Task {
     pub(super) round: Round,
     /// Of the global adapter as it was sent.
     pub(super) digest: Digest,
+    /// Of the update.
+    pub(super) encoding: Encoding,
     pub(super) global: Adapter,
     pub(super) first_step: u32,
     pub(super) steps: u32,
-}
-
-impl Task {
-    pub(super) fn new(
-        header: &TransferHeader,
-        global: Adapter,
-        first_step: u32,
-        steps: u32,
-    ) -> Self {
-        Self {
-            round: header.round,
-            digest: header.sha256,
-            global,
-            first_step,
-            steps,
-        }
-    }
 }
 
 /// A training under way.
@@ -130,6 +112,7 @@ fn train(
     let Task {
         round,
         digest,
+        encoding,
         global,
         first_step,
         steps,
@@ -162,7 +145,7 @@ fn train(
             .adapter
             .difference(&global)
             .expect("both have the run's layout");
-        let bytes = Bytes::from(delta.to_le_bytes());
+        let bytes = Bytes::from(encoding.encode(delta.values()));
         let done = RoundDone {
             round,
             weight: trained.examples_used,

@@ -155,8 +155,14 @@ impl Participant {
                 message: "a transfer",
             });
         }
-        if header.bytes != plan.adapter_bytes {
-            let (found, expected) = (header.bytes.to_string(), plan.adapter_bytes.to_string());
+        let length = match kind {
+            TransferKind::FinalAdapter => plan.adapter_bytes,
+            TransferKind::GlobalAdapter | TransferKind::Update | TransferKind::Anchor => {
+                plan.encoded_bytes()
+            }
+        };
+        if header.bytes != length {
+            let (found, expected) = (header.bytes.to_string(), length.to_string());
             return Err(Breach::BadTransfer {
                 what: "length in bytes",
                 found,

@@ -105,6 +105,12 @@ impl RunPlan {
                 (1..=64).contains(&module.len()) && module.bytes().all(plain),
             )?;
         }
+        ensure(
+            "adapter_bytes",
+            self.adapter_bytes,
+            "must be four for each value",
+            self.adapter_bytes.is_multiple_of(4),
+        )?;
         within("adapter_bytes", self.adapter_bytes, 1, ADAPTER_BYTES_MAX)
     }
 

@@ -16,7 +16,7 @@ use protocol::message::{Content, Metrics, ToClient, ToServer, TransferHeader};
 use protocol::participant::{self, AnchorCopy, Disposition, Participant, Spooled};
 use protocol::plan::{
     BasePlan, CheckedPlan, CohortPlan, LimitsPlan, LoraPlan, Participants, RunPlan, Schedule,
-    SignedPlan, StrategyPlan, TrainingPlan,
+    SignedPlan, StrategyPlan, TrainingPlan, ValueEncoding,
 };
 use protocol::{ConnectionId, Digest, ParticipantName, Round, Text, TransferId};
 
@@ -212,6 +212,7 @@ pub(crate) fn plan(participants: &[&str], quorum: u32, rounds: u32) -> RunPlan {
         },
         layout_digest: Digest::of(b"layout"),
         adapter_bytes: ADAPTER_BYTES,
+        encoding: ValueEncoding::F32,
         rounds,
         seed: 1,
         training: TrainingPlan {

@@ -63,7 +63,7 @@ fn check_says_ok_and_the_digest_of_the_plan() {
     let text = said(&folder, &["--check"]).unwrap();
     assert!(text.starts_with("ok: run trial, plan "), "{text}");
     assert!(
-        text.contains("3 rounds, quorum 2, 1 modules of rank 2, 40 bytes an update"),
+        text.contains("3 rounds, quorum 2, 1 modules of rank 2, 20 bytes an update"),
         "{text}"
     );
     assert!(!folder.path().join("runs").exists());

@@ -76,6 +76,9 @@ pub struct RawRun {
     /// The seed of everything that participants draw.
     #[serde(default)]
     pub seed: u64,
+    /// In which form updates, and the adapters that rounds start from, travel.
+    #[serde(default)]
+    pub transfer: RawTransfer,
     /// The fingerprint that the base model must have; the start folder's if not given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub base: Option<String>,
@@ -90,9 +93,21 @@ impl RawRun {
             out: default_out(),
             rounds: default_rounds(),
             seed: 0,
+            transfer: RawTransfer::default(),
             base: None,
         }
     }
+}
+
+/// The form in which values travel.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RawTransfer {
+    /// Two bytes a value, each within 2^-8 of itself.
+    #[default]
+    Bf16,
+    /// Four bytes a value, exactly.
+    F32,
 }
 
 fn default_listen() -> SocketAddr {

@@ -80,6 +80,7 @@ fn record(adapter: &Adapter) -> RoundRecord {
         missing: Vec::new(),
         update_norm: 0.0,
         inexactness: 0.0,
+        rounding: 0.0,
         bytes_up: 0,
         bytes_down: 0,
         adapter_sha256: Digest(adapter.sha256()).to_string(),

@@ -9,7 +9,7 @@ use std::time::Duration;
 use aggregation::peft::{self, Sidecar};
 use aggregation::{Adapter, AdapterLayout, ModuleLayout};
 use certs::throwaway::{Federation, Material};
-use protocol::plan::Participants;
+use protocol::plan::{Participants, ValueEncoding};
 use protocol::quic::TlsMaterial;
 use server::{Config, RoundRecord, RunEvent, RunOutcome, Server, ServerError};
 use tempfile::TempDir;
@@ -44,6 +44,7 @@ impl Scene {
         );
         config.run.out = folder.path().join("runs");
         config.run.rounds = 1;
+        config.run.transfer = ValueEncoding::F32;
         config.cohort.participants =
             Participants::Named(names.iter().map(|name| name.parse().unwrap()).collect());
         config.cohort.quorum = u32::try_from(names.len()).unwrap();

@@ -145,6 +145,7 @@ impl Party {
             megabytes,
             tensors,
             rounds,
+            transfer,
         } = scenario;
         let mut command = Command::new(program);
         command
@@ -157,8 +158,13 @@ impl Party {
             ("--megabytes", megabytes.to_string()),
             ("--tensors", tensors.to_string()),
             ("--rounds", rounds.to_string()),
+            ("--transfer", format!("{transfer:?}").to_lowercase()),
         ] {
             command.args([option, &value]);
+        }
+        if arguments == ["server"] {
+            // As in foedus-server, which gives memory back; this program's allocator keeps it for training steps.
+            command.env("MIMALLOC_PURGE_DELAY", "0");
         }
         let mut process = command
             .stdout(Stdio::piped())

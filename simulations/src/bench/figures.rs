@@ -6,9 +6,6 @@ use serde::Serialize;
 
 use super::scenario::Scenario;
 
-/// Largest relative error with which a result counts as right.
-const ERROR_MAX: f64 = 1e-5;
-
 /// The figures of one exchange; the first round is left out where rounds are averaged.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Figures {
@@ -25,7 +22,7 @@ pub struct Figures {
     pub s_period_mean: f64,
     /// Processor time of all processes a round, in seconds.
     pub cpu_s_per_round: f64,
-    /// The same for 10^9 bytes moved in either direction, counted as f32.
+    /// The same for 10^9 bytes moved in either direction.
     pub cpu_s_per_gb: f64,
     /// Peak resident memory of the server's process, or of the one process, in 10^6 bytes.
     pub server_peak_rss_mb: f64,
@@ -33,7 +30,7 @@ pub struct Figures {
     pub sum_peak_rss_mb: f64,
     /// Relative L2 error of the final adapter against the closed form.
     pub relative_error: f64,
-    /// Whether that is below 1e-5.
+    /// Whether that is below 1e-5, or with bf16 below what rounding may cost.
     pub correct: bool,
 }
 
@@ -70,7 +67,7 @@ impl Figures {
         let rounds = seconds.len() as f64;
         let cpu_s_per_round = (last.1 - first.1) / rounds;
         let megabytes = |bytes: u64| bytes as f64 / 1e6;
-        let moved = 2.0 * f64::from(scenario.participants.get()) * scenario.megabytes / 1e3;
+        let moved = scenario.gigabytes_a_round();
         Ok(Self {
             scenario,
             in_process,
@@ -85,7 +82,7 @@ impl Figures {
             server_peak_rss_mb: megabytes(peaks.first().copied().unwrap_or(0)),
             sum_peak_rss_mb: megabytes(peaks.iter().sum()),
             relative_error,
-            correct: relative_error < ERROR_MAX,
+            correct: relative_error < scenario.error_max(),
         })
     }
 
@@ -97,9 +94,10 @@ impl Figures {
             megabytes,
             tensors,
             rounds,
+            transfer,
         } = self.scenario;
         format!(
-            "{participants} participants, {megabytes} MB in {tensors} tensors, {rounds} rounds\n\
+            "{participants} participants, {megabytes} MB in {tensors} tensors, {rounds} rounds, {transfer:?}\n\
              a round, median / slowest   {:>10.4} s {:>10.4} s\n\
              from round to round, mean   {:>10.4} s\n\
              processor time a round      {:>10.3} s {:>10.2} s/GB\n\

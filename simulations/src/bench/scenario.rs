@@ -8,11 +8,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aggregation::peft::{self, Sidecar};
-use aggregation::{Adapter, AdapterLayout, ModuleLayout};
+use aggregation::{Adapter, AdapterLayout, Encoding, ModuleLayout};
 use anyhow::{Context as _, ensure};
 use protocol::plan::{CohortPlan, LimitsPlan, Participants, TrainingPlan};
 use protocol::quic::TlsMaterial;
 use protocol::{ParticipantName, RunId};
+
+use crate::experiment::Transfer;
 
 /// What a participant adds, in the first participant's units.
 const STEP: f64 = 0.001;
@@ -39,6 +41,9 @@ pub struct Scenario {
     /// Rounds; the first is left out of the figures.
     #[arg(long, default_value_t = 5)]
     pub rounds: u32,
+    /// How values travel.
+    #[arg(long, value_enum, default_value_t)]
+    pub transfer: Transfer,
 }
 
 impl Scenario {
@@ -75,6 +80,24 @@ impl Scenario {
         });
         let layout = AdapterLayout::new(rank, rank as f64, false, modules.collect())?;
         Ok(Arc::new(layout))
+    }
+
+    /// The largest relative error with which a result counts as right.
+    pub(super) fn error_max(&self) -> f64 {
+        match self.transfer {
+            Transfer::Bf16 => Encoding::Bf16.error_max(),
+            Transfer::F32 => 1e-5,
+        }
+    }
+
+    /// What is moved in a round, in 10^9 bytes.
+    pub(super) fn gigabytes_a_round(&self) -> f64 {
+        let width = match self.transfer {
+            Transfer::Bf16 => Encoding::Bf16.width(),
+            Transfer::F32 => Encoding::F32.width(),
+        };
+        let both_ways = 2.0 * f64::from(self.participants.get());
+        both_ways * self.megabytes / 1e3 * width as f64 / 4.0
     }
 
     /// Gives the names of all participants, in order.
@@ -125,6 +148,7 @@ impl Scenario {
         let mut config = server::Config::new(tls, name, folder.join("start"));
         config.run.out = folder.join("runs");
         config.run.rounds = self.rounds;
+        config.run.transfer = self.transfer.into();
         config.adapter_bytes_max = u64::MAX;
         config.training = TrainingPlan {
             local_steps: 1,
@@ -186,6 +210,7 @@ mod tests {
             megabytes,
             tensors,
             rounds: 2,
+            transfer: Transfer::F32,
         }
     }
 

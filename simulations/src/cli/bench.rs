@@ -7,6 +7,7 @@ use anyhow::{Context as _, ensure};
 use clap::{Args, Subcommand};
 
 use crate::bench::{self, Scenario};
+use crate::experiment::Transfer;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Bench {
@@ -88,6 +89,7 @@ impl Bench {
                 megabytes: 0.001,
                 tensors: 2,
                 rounds: *rounds,
+                transfer: Transfer::F32,
             }),
             Self::Server(Server { scenario, folder }) => bench::serve(scenario, folder),
             Self::Participant(Participant {

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use aggregation::Adapter;
-use simulations::experiment::Experiment;
+use simulations::experiment::{Experiment, Transfer};
 use simulations::run::Outcome;
 
 use crate::{experiment, run, workplace};
@@ -34,6 +34,7 @@ fn equal_text(folder: &Path, names: &[&str]) -> Experiment {
     let mut experiment = experiment(folder);
     experiment.data = Some(data);
     experiment.ewc.lambda = 1e-12;
+    experiment.transfer = Transfer::F32;
     experiment
 }
 

@@ -9,7 +9,7 @@ use protocol::coordinator::{Action, Coordinator, History, Setup};
 use protocol::message::{Capabilities, Content, Metrics, ToServer, TransferHeader};
 use protocol::plan::{
     BasePlan, CheckedPlan, CohortPlan, LimitsPlan, LoraPlan, Participants, RunPlan, Schedule,
-    SignedPlan, StrategyPlan, TrainingPlan,
+    SignedPlan, StrategyPlan, TrainingPlan, ValueEncoding,
 };
 use protocol::{ConnectionId, Digest, ParticipantName, Round, Text};
 
@@ -346,6 +346,7 @@ fn plan() -> RunPlan {
         },
         layout_digest: Digest::default(),
         adapter_bytes: 64,
+        encoding: ValueEncoding::F32,
         rounds: 3,
         seed: 0,
         training: TrainingPlan {

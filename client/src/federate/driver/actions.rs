@@ -95,9 +95,18 @@ impl Driver {
         first_step: u32,
         steps: u32,
     ) -> Result<(), ClientError> {
-        let when = format!("round {}", header.round);
-        match self.adapter(header.id, when) {
-            Ok(global) => self.next = Some(Task::new(header, global, first_step, steps)),
+        let (when, encoding) = (format!("round {}", header.round), self.encoding()?);
+        match self.adapter(header.id, encoding, when) {
+            Ok(global) => {
+                self.next = Some(Task {
+                    round: header.round,
+                    digest: header.sha256,
+                    encoding,
+                    global,
+                    first_step,
+                    steps,
+                });
+            }
             Err(error) => {
                 self.leave("the round's global adapter cannot be used", error);
                 return Ok(());

@@ -3,7 +3,7 @@
 use super::*;
 use crate::plan::{
     BasePlan, CohortPlan, EwcPlace, EwcPlan, LimitsPlan, LoraPlan, Schedule, SignedPlan,
-    SignedPlanError, StrategyPlan, TrainingPlan,
+    SignedPlanError, StrategyPlan, TrainingPlan, ValueEncoding,
 };
 
 fn good() -> RunPlan {
@@ -22,6 +22,7 @@ fn good() -> RunPlan {
         },
         layout_digest: Digest::of(b"layout"),
         adapter_bytes: 1 << 20,
+        encoding: ValueEncoding::F32,
         rounds: 3,
         seed: 7,
         training: TrainingPlan {
@@ -94,6 +95,7 @@ fn nonsense_about_the_model_is_refused_by_field() {
         plan.lora.target_modules[1] = "../etc".into()
     });
     refused("adapter_bytes", |plan| plan.adapter_bytes = 0);
+    refused("adapter_bytes", |plan| plan.adapter_bytes = 6);
 }
 
 #[test]

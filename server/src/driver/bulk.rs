@@ -1,0 +1,128 @@
+//! What becomes of updates, told to the coordinator: bytes that moved, broke off or arrived, verdicts, merged adapters.
+
+use std::time::Instant;
+
+use protocol::close::RefusalReason;
+use protocol::message::TransferHeader;
+use protocol::{ConnectionId, ParticipantName, Round};
+
+use super::Driver;
+use crate::error::ServerError;
+use crate::fold::{Job, Merged, Refused};
+use crate::observer::RunEvent;
+use crate::spool::Upload;
+
+impl Driver {
+    /// Bytes of an update arrived.
+    pub(super) fn moved(
+        &mut self,
+        connection: ConnectionId,
+        received: u64,
+        total: u64,
+        now: Instant,
+    ) {
+        self.coordinator.handle_transfer_progress(connection, now);
+        if let Some(peer) = self.peers.get(&connection) {
+            let participant = peer.name.clone();
+            self.narrator.tell(&RunEvent::Receiving {
+                participant,
+                received,
+                total,
+            });
+        }
+    }
+
+    /// What arrived is another content than announced.
+    pub(super) fn unusable(
+        &mut self,
+        connection: ConnectionId,
+        header: &TransferHeader,
+        now: Instant,
+    ) {
+        if header.offset == 0 {
+            let what = "its bytes do not have the SHA-256 announced".to_owned();
+            self.spoil(connection, header, RefusalReason::WrongDigest, what, now);
+        } else {
+            // The beginning may be what was damaged, and that one was in our keeping.
+            self.coordinator
+                .restart_delivery(connection, header.id, now);
+        }
+    }
+
+    pub(super) fn receive(
+        &mut self,
+        connection: ConnectionId,
+        header: &TransferHeader,
+        upload: Upload,
+        now: Instant,
+    ) {
+        self.round_traffic.up += header.remaining();
+        self.traffic.up += header.remaining();
+        let Some(admission) = self
+            .coordinator
+            .handle_update_received(connection, header, now)
+        else {
+            return;
+        };
+        if self.jobs.send(Job::Fold { admission, upload }).is_err() {
+            self.give_up(ServerError::Internal {
+                what: "the folding thread ended".to_owned(),
+            });
+        }
+    }
+
+    /// Refuses an update that did not come as announced.
+    pub(super) fn spoil(
+        &mut self,
+        connection: ConnectionId,
+        header: &TransferHeader,
+        reason: RefusalReason,
+        what: String,
+        now: Instant,
+    ) {
+        if let Some(peer) = self.peers.get(&connection) {
+            self.findings.insert(peer.name.clone(), what);
+        }
+        if let Some(admission) = self
+            .coordinator
+            .handle_update_received(connection, header, now)
+        {
+            let refused =
+                self.coordinator
+                    .handle_update_refused(&admission.participant, reason, now);
+            self.must(refused);
+        }
+    }
+
+    pub(super) fn answer(
+        &mut self,
+        participant: &ParticipantName,
+        round: Round,
+        verdict: Result<(), Refused>,
+        now: Instant,
+    ) {
+        let answered = match verdict {
+            Ok(()) => self.coordinator.handle_update_accepted(participant, now),
+            Err(Refused { reason, detail }) => {
+                tracing::debug!(%participant, %round, detail, "update refused by admission");
+                self.findings.insert(participant.clone(), detail);
+                self.coordinator
+                    .handle_update_refused(participant, reason, now)
+            }
+        };
+        self.must(answered);
+    }
+
+    pub(super) fn merged(&mut self, merged: Merged, now: Instant) {
+        let Merged {
+            content,
+            bytes,
+            record,
+        } = merged;
+        self.global = bytes;
+        self.narrator.tell(&RunEvent::RoundFinished(record.clone()));
+        self.records.push(record);
+        let went_on = self.coordinator.round_aggregated(content, now);
+        self.must(went_on);
+    }
+}
