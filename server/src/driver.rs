@@ -6,6 +6,7 @@
 
 mod bulk;
 mod perform;
+mod renewal;
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -17,7 +18,7 @@ use bytes::Bytes;
 use protocol::close::{CloseCode, RefusalReason};
 use protocol::coordinator::{Coordinator, Outcome};
 use protocol::message::{ToServer, TransferHeader};
-use protocol::quic::{Closed, HandshakeError, Link, Listener};
+use protocol::quic::{Closed, HandshakeError, Link, Listener, TlsMaterial};
 use protocol::{ConnectionId, Misuse, ParticipantName, Round, Text, TransferId};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -100,6 +101,8 @@ pub(crate) enum Event {
     },
     /// A round's adapter is on disk.
     Merged(Box<Merged>),
+    /// Our certificate, the authority's or its revocation list changed; or why the change is of no use.
+    Identity(Result<TlsMaterial, String>),
     /// The folding thread cannot go on.
     Failed(ServerError),
     /// The coordinator's deadline has come.
@@ -216,12 +219,12 @@ pub(crate) async fn drive(parts: Parts, shutdown: impl Future<Output = ()>) -> E
             Some(_) = driver.sessions.join_next(), if !driver.sessions.is_empty() => continue,
         };
         is_stopping |= matches!(event, Event::Shutdown);
-        driver.handle(event);
+        driver.handle(event, &listener);
         // Whatever else has happened by now shares one write to the journal.
         for _ in 0..EVENTS_AT_ONCE {
             let Ok(event) = events.try_recv() else { break };
             is_stopping |= matches!(event, Event::Shutdown);
-            driver.handle(event);
+            driver.handle(event, &listener);
         }
     };
     driver.end(listener, events, outcome).await
@@ -235,7 +238,7 @@ async fn sleep_until(deadline: Option<Instant>) {
 }
 
 impl Driver {
-    fn handle(&mut self, event: Event) {
+    fn handle(&mut self, event: Event, listener: &Listener) {
         let now = Instant::now();
         match event {
             Event::Arrived(Ok(link)) => self.connect(link, now),
@@ -288,6 +291,7 @@ impl Driver {
                 verdict,
             } => self.answer(&participant, round, verdict, now),
             Event::Merged(merged) => self.merged(*merged, now),
+            Event::Identity(found) => self.renew(listener, found),
             Event::Failed(error) => self.give_up(error),
             Event::Deadline => self.coordinator.handle_timeout(now),
             Event::Shutdown => self.coordinator.stop(),

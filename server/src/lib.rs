@@ -21,6 +21,7 @@ pub mod run;
 
 mod driver;
 mod fold;
+mod identity;
 pub mod journal;
 mod recovery;
 mod round;

@@ -52,6 +52,8 @@ fn log(run: &RunId, event: &RunEvent) {
     match event {
         RunEvent::Listening { .. }
         | RunEvent::Resumed { .. }
+        | RunEvent::IdentityReloaded
+        | RunEvent::IdentityKept { .. }
         | RunEvent::RoundOpened { .. }
         | RunEvent::QuorumMissing { .. }
         | RunEvent::RoundFinished(_)
@@ -83,6 +85,12 @@ fn log_run(run: &RunId, event: &RunEvent) {
         }
         RunEvent::Resumed { round, accepted } => {
             tracing::info!(%run, %round, accepted, "going on from the journal");
+        }
+        RunEvent::IdentityReloaded => {
+            tracing::info!(%run, "certificates and revocations were read again");
+        }
+        RunEvent::IdentityKept { reason } => {
+            tracing::warn!(%run, reason, "the files of [identity] changed and cannot be used; the ones from before stay");
         }
         RunEvent::RoundOpened { round, asked } => {
             let asked: Vec<&str> = asked.iter().map(|name| name.as_str()).collect();

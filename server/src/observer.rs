@@ -48,6 +48,13 @@ pub enum RunEvent {
         /// Updates that count in it already.
         accepted: usize,
     },
+    /// Certificates or the revocation list were replaced and are in use.
+    IdentityReloaded,
+    /// They were replaced by something that cannot be used; those from before stay in use.
+    IdentityKept {
+        /// Why.
+        reason: String,
+    },
     /// A peer was not let in.
     HandshakeRejected {
         /// Who its certificate claims to be, and where it is.

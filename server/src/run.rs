@@ -15,12 +15,13 @@ use protocol::plan::CheckedPlan;
 use protocol::quic::{self, Limits, Listener};
 use protocol::{Digest, Text};
 use tokio::sync::{Semaphore, mpsc};
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, JoinSet};
 
-use crate::config::Config;
+use crate::config::{Config, IdentitySource};
 use crate::driver::{self, Ended, Event, Parts};
 use crate::error::ServerError;
 use crate::fold::{Folder, Job};
+use crate::identity;
 use crate::narrate::{Narrator, warn_of_expiry};
 use crate::observer::{Observer, RunEvent, RunOutcome};
 use crate::recovery::Recovered;
@@ -138,6 +139,12 @@ impl Server {
         let records = recovered.records.clone();
         let spool = Arc::clone(&recovered.spool);
         let work = Work::start(&prepared, recovered, events.clone())?;
+        // Ends with this function.
+        let mut watching = JoinSet::new();
+        if let IdentitySource::Files(files) = &prepared.config.identity {
+            let key = prepared.tls.public_key();
+            watching.spawn(identity::watch(files.clone(), key, events.clone()));
+        }
         let shared = Shared {
             events,
             slots: Arc::new(Semaphore::new(

@@ -69,6 +69,11 @@ pub(crate) struct Outbox {
 type Asked = Arc<Mutex<Option<(TransferId, u64)>>>;
 
 impl Outbox {
+    /// The connection itself.
+    pub(crate) fn connection(&self) -> &Connection {
+        &self.connection
+    }
+
     /// Queues something for the peer. One that lets its queue fill up is cut off.
     pub(crate) fn put(&self, outgoing: Outgoing) {
         if let Outgoing::Message(message) = &outgoing

@@ -10,5 +10,6 @@ mod ending;
 mod outcome;
 mod restart;
 mod resume;
+mod revocation;
 mod scene;
 mod scripted;

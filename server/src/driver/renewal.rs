@@ -1,0 +1,47 @@
+//! Certificates and revocations that changed while connections are up.
+
+use std::time::SystemTime;
+
+use protocol::close::CloseCode;
+use protocol::quic::{Listener, Rejection, TlsMaterial};
+
+use super::Driver;
+use crate::observer::RunEvent;
+
+impl Driver {
+    /// Uses new material for handshakes, and cuts off whoever it says is revoked.
+    pub(super) fn renew(&mut self, listener: &Listener, found: Result<TlsMaterial, String>) {
+        let taken = found.and_then(|material| {
+            let taken = listener
+                .reload(&material)
+                .map_err(|error| error.to_string());
+            taken.map(|()| material)
+        });
+        let material = match taken {
+            Ok(material) => material,
+            Err(reason) => return self.narrator.tell(&RunEvent::IdentityKept { reason }),
+        };
+        self.narrator.tell(&RunEvent::IdentityReloaded);
+        let now = SystemTime::now();
+        for peer in self.peers.values() {
+            let Err(rejection) = peer.outbox.connection().recheck(&material, now) else {
+                continue;
+            };
+            let participant = peer.name.clone();
+            if rejection != Rejection::Revoked {
+                // It was let in by what held then; its next connection will be judged by what holds now.
+                tracing::warn!(%participant, %rejection, "would not be let in again");
+                continue;
+            }
+            let code = CloseCode::Revoked;
+            let violation = Some(rejection.to_string());
+            self.narrator.tell(&RunEvent::Closed {
+                participant,
+                code,
+                violation,
+            });
+            // At once and not after what waits to be sent: nothing more is for this peer.
+            peer.outbox.connection().close(code);
+        }
+    }
+}
