@@ -140,11 +140,7 @@ impl Server {
         let spool = Arc::clone(&recovered.spool);
         let work = Work::start(&prepared, recovered, events.clone())?;
         // Ends with this function.
-        let mut watching = JoinSet::new();
-        if let IdentitySource::Files(files) = &prepared.config.identity {
-            let key = prepared.tls.public_key();
-            watching.spawn(identity::watch(files.clone(), key, events.clone()));
-        }
+        let _watching = watch_identity(&prepared, events.clone());
         let shared = Shared {
             events,
             slots: Arc::new(Semaphore::new(
@@ -211,6 +207,16 @@ impl Work {
             what: format!("the folding thread ended: {error}"),
         })
     }
+}
+
+/// Looks after the files of our identity for as long as the result lives.
+fn watch_identity(prepared: &Prepared, events: mpsc::Sender<Event>) -> JoinSet<()> {
+    let mut watching = JoinSet::new();
+    if let IdentitySource::Files(files) = &prepared.config.identity {
+        let key = prepared.tls.public_key();
+        watching.spawn(identity::watch(files.clone(), key, events));
+    }
+    watching
 }
 
 fn warn_of_dates(prepared: &Prepared) {
