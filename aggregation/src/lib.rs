@@ -1,5 +1,5 @@
 //! Adapters as numbers: what a LoRA adapter is, how updates become the next global adapter, how an
-//! anchor pulls it back, and the bytes of the PEFT format.
+//! anchor pulls it back, what privacy costs, and the bytes of the PEFT format.
 //!
 //! It has no I/O, no clock and no tensor library: bytes come in as slices or through [`encoded::ReadAt`]
 //! and go out as vectors, randomness comes in as a seed. It does not know the wire protocol either;
@@ -19,6 +19,7 @@ mod gram;
 pub mod inexactness;
 pub mod layout;
 pub mod peft;
+pub mod privacy;
 #[cfg(test)]
 mod properties;
 mod safetensors_bytes;
