@@ -64,6 +64,9 @@ pub enum Objection {
         /// What its LoRA section gives.
         found: Digest,
     },
+    /// The plan asks for private updates, which this program does not make yet.
+    #[error("the plan asks for differential privacy, which this client does not offer")]
+    Privacy,
     /// The recipe cannot be trained with.
     #[error("the plan's training section cannot be used: {0}")]
     Recipe(#[from] RecipeError),
@@ -127,6 +130,9 @@ pub fn check(plan: &RunPlan, base: &BaseModel) -> Result<Terms, Objection> {
             found_name: base.name.clone(),
             found,
         });
+    }
+    if plan.privacy.is_some() {
+        return Err(Objection::Privacy);
     }
     let layout = base.adapter_layout(&lora_of(plan)?)?;
     let found = Digest(layout.digest());

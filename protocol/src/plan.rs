@@ -6,6 +6,7 @@
 //! show later what it agreed to.
 
 mod check;
+mod privacy;
 mod signed;
 
 use std::time::Duration;
@@ -13,6 +14,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 pub use check::{CheckedPlan, PLAN_BYTES_MAX, PlanError};
+pub use privacy::{PrivacyPlan, PrivacyUnit};
 #[cfg(feature = "quic")]
 pub use signed::PlanSigner;
 pub use signed::{SignedPlan, SignedPlanError};
@@ -44,6 +46,8 @@ pub struct RunPlan {
     pub strategy: StrategyPlan,
     /// The pull toward the anchor, if any.
     pub ewc: Option<EwcPlan>,
+    /// Differential privacy of the records behind updates, if any.
+    pub privacy: Option<PrivacyPlan>,
     /// Who is asked, and how long the server waits.
     pub cohort: CohortPlan,
     /// What an update may be.
@@ -93,7 +97,7 @@ pub struct TrainingPlan {
     pub schedule: Schedule,
     /// Decoupled weight decay.
     pub weight_decay: f64,
-    /// Largest norm of the gradient.
+    /// Largest norm of the mean gradient of a step. Under privacy it has no effect: [`PrivacyPlan::clip_norm`] is in its place.
     pub clip_norm: f64,
 }
 

@@ -13,7 +13,8 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use protocol::plan::{
-    CohortPlan, EwcPlace, LimitsPlan, Participants, Schedule, TrainingPlan, ValueEncoding,
+    CohortPlan, EwcPlace, LimitsPlan, Participants, PrivacyPlan, PrivacyUnit, Schedule,
+    TrainingPlan, ValueEncoding,
 };
 use protocol::quic::{TlsFiles, TlsMaterial};
 use protocol::{Digest, RunId};
@@ -22,7 +23,7 @@ pub use error::{ConfigError, Place, ValueError};
 pub use load::{Setting, Source, load, parse};
 pub use raw::{
     AnyWord, DEFAULT_PORT, LogFormat, RawCohort, RawConfig, RawEwc, RawIdentity, RawLimits, RawLog,
-    RawParticipants, RawPlace, RawRun, RawSchedule, RawTraining, RawTransfer,
+    RawParticipants, RawPlace, RawPrivacy, RawRun, RawSchedule, RawTraining, RawTransfer, RawUnit,
 };
 pub use size::{ByteSize, SizeError};
 
@@ -43,6 +44,8 @@ pub struct Config {
     pub cohort: CohortPlan,
     /// Anchoring against forgetting, if any.
     pub ewc: Option<EwcSettings>,
+    /// Differential privacy of the participants' records, if any.
+    pub privacy: Option<PrivacyPlan>,
     /// What an update may be.
     pub limits: LimitsPlan,
     /// The largest adapter to hold, in bytes of its f32 values.
@@ -118,6 +121,7 @@ impl Config {
             training: training(RawTraining::default()),
             cohort: open_cohort(&RawCohort::default()),
             ewc: None,
+            privacy: None,
             limits: limits(&RawLimits::default()),
             adapter_bytes_max: RawLimits::default().adapter_max.bytes(),
             uploads_at_once: RawLimits::default().uploads_at_once,
@@ -149,6 +153,7 @@ impl Config {
             training: training(raw.training),
             cohort: cohort(&raw.cohort)?,
             ewc: ewc(raw.ewc, folder)?,
+            privacy: privacy(&raw.privacy),
             limits: limits(&raw.limits),
             adapter_bytes_max: raw.limits.adapter_max.bytes(),
             uploads_at_once: raw.limits.uploads_at_once,
@@ -264,6 +269,19 @@ fn ewc(raw: RawEwc, folder: &Path) -> Result<Option<EwcSettings>, ValueError> {
         place,
         anchor: folder.join(anchor),
     }))
+}
+
+fn privacy(raw: &RawPrivacy) -> Option<PrivacyPlan> {
+    raw.enabled.then_some(PrivacyPlan {
+        unit: match raw.unit {
+            RawUnit::Record => PrivacyUnit::Record,
+            RawUnit::Group => PrivacyUnit::Group,
+        },
+        clip_norm: raw.clip_norm,
+        noise_multiplier: raw.noise_multiplier,
+        epsilon_max: raw.epsilon_max,
+        delta: raw.delta,
+    })
 }
 
 fn limits(raw: &RawLimits) -> LimitsPlan {

@@ -15,7 +15,8 @@ use bytes::Bytes;
 use protocol::Digest;
 use protocol::identity::Role;
 use protocol::plan::{
-    BasePlan, CheckedPlan, EwcPlan, LoraPlan, RunPlan, SignedPlan, StrategyPlan, ValueEncoding,
+    BasePlan, CheckedPlan, EwcPlan, LimitsPlan, LoraPlan, RunPlan, SignedPlan, StrategyPlan,
+    ValueEncoding,
 };
 use protocol::quic::TlsMaterial;
 
@@ -71,7 +72,7 @@ impl Prepared {
             .map_err(ServerError::Certificate)?;
         let folder = StartFolder::load(&config)?;
         let anchor = load_anchor(&config, &folder)?;
-        let limits = &config.limits;
+        let limits = limits(&config);
         let fixed = FixedPoint::for_bounds(
             limits.participants_max,
             limits.weight_max,
@@ -237,8 +238,21 @@ fn run_plan(config: &Config, folder: &StartFolder, anchor: Option<&LoadedAnchor>
         training: config.training.clone(),
         strategy: StrategyPlan::FedAvg,
         ewc,
+        privacy: config.privacy.clone(),
         cohort: config.cohort.clone(),
-        limits: config.limits.clone(),
+        limits: limits(config),
+    }
+}
+
+/// The limits as configured. Private updates count alike, so none may claim more weight than another.
+fn limits(config: &Config) -> LimitsPlan {
+    let configured = config.limits.clone();
+    match config.privacy {
+        Some(_) => LimitsPlan {
+            weight_max: 1,
+            ..configured
+        },
+        None => configured,
     }
 }
 

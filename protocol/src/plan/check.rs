@@ -52,6 +52,9 @@ impl RunPlan {
         self.check_training()?;
         self.check_cohort()?;
         self.check_limits()?;
+        if let Some(privacy) = &self.privacy {
+            privacy.check(self.limits.weight_max)?;
+        }
         let bytes = codec::encode(&self)
             .map_err(|error| PlanError::new("plan", error, "must fit one message"))?;
         if PLAN_BYTES_MAX < bytes.len() {
@@ -223,7 +226,7 @@ impl RunPlan {
     }
 }
 
-fn ensure(
+pub(super) fn ensure(
     field: &'static str,
     found: impl fmt::Display,
     rule: &str,
@@ -247,7 +250,7 @@ fn within<T: fmt::Display + PartialOrd>(
     ensure(field, found, &rule, holds)
 }
 
-fn positive(field: &'static str, found: f64) -> Result<(), PlanError> {
+pub(super) fn positive(field: &'static str, found: f64) -> Result<(), PlanError> {
     ensure(
         field,
         found,

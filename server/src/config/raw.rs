@@ -36,6 +36,9 @@ pub struct RawConfig {
     /// Anchoring against forgetting.
     #[serde(default)]
     pub ewc: RawEwc,
+    /// Differential privacy of the participants' records.
+    #[serde(default)]
+    pub privacy: RawPrivacy,
     /// What is accepted at most.
     #[serde(default)]
     pub limits: RawLimits,
@@ -266,13 +269,54 @@ impl Default for RawEwc {
     }
 }
 
+/// What privacy protects as a whole.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RawUnit {
+    /// One record.
+    Record,
+    /// All records of one person, by the field that each site names.
+    Group,
+}
+
+/// `[privacy]`: participants train by DP-SGD, and no update tells much about any one unit.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RawPrivacy {
+    /// Whether any of this is used.
+    pub enabled: bool,
+    /// What is protected.
+    pub unit: RawUnit,
+    /// Largest norm of one unit's gradient.
+    pub clip_norm: f64,
+    /// Noise on a step's sum of gradients, over `clip_norm`.
+    pub noise_multiplier: f64,
+    /// What the whole run may cost a unit at any participant.
+    pub epsilon_max: f64,
+    /// At which delta that is counted.
+    pub delta: f64,
+}
+
+impl Default for RawPrivacy {
+    fn default() -> Self {
+        Self {
+            enabled: false,
+            unit: RawUnit::Record,
+            clip_norm: 1.0,
+            noise_multiplier: 1.0,
+            epsilon_max: 8.0,
+            delta: 1e-5,
+        }
+    }
+}
+
 /// `[limits]`: what the server accepts at most.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct RawLimits {
     /// Largest Euclidean norm of an update.
     pub update_norm_max: f64,
-    /// Largest weight (training examples used) that an update may claim.
+    /// Largest weight (training examples used) that an update may claim. Under `[privacy]` every update weighs 1.
     pub weight_max: u64,
     /// Most participants in the run.
     pub participants_max: u32,

@@ -61,6 +61,17 @@ fn a_programmatic_configuration_has_the_same_defaults() {
 }
 
 #[test]
+fn privacy_is_off_unless_enabled_and_its_plan_is_sound() {
+    assert_eq!(read(REQUIRED, &[]).unwrap().privacy, None);
+    let text = format!("{REQUIRED}[privacy]\nenabled = true\nunit = \"group\"\n");
+    let privacy = read(&text, &[]).unwrap().privacy.unwrap();
+    assert_eq!(privacy.unit, PrivacyUnit::Group);
+    assert_eq!((privacy.clip_norm, privacy.delta), (1.0, 1e-5));
+    let said = refusal(&format!("{REQUIRED}[privacy]\nunit = \"ward\"\n"), &[]);
+    assert!(said.contains("`record` or `group`"), "{said}");
+}
+
+#[test]
 fn an_unknown_key_is_named_with_its_line_and_column() {
     let text = format!("{REQUIRED}[cohort]\n  quorm = 3\n");
     let said = refusal(&text, &[]);

@@ -362,6 +362,7 @@ fn plan() -> RunPlan {
         },
         strategy: StrategyPlan::FedAvg,
         ewc: None,
+        privacy: None,
         cohort: CohortPlan {
             participants: Participants::Named((0..3).map(name).collect()),
             quorum: 2,

@@ -2,8 +2,8 @@
 
 use super::*;
 use crate::plan::{
-    BasePlan, CohortPlan, EwcPlace, EwcPlan, LimitsPlan, LoraPlan, Schedule, SignedPlan,
-    SignedPlanError, StrategyPlan, TrainingPlan, ValueEncoding,
+    BasePlan, CohortPlan, EwcPlace, EwcPlan, LimitsPlan, LoraPlan, PrivacyPlan, PrivacyUnit,
+    Schedule, SignedPlan, SignedPlanError, StrategyPlan, TrainingPlan, ValueEncoding,
 };
 
 fn good() -> RunPlan {
@@ -42,6 +42,7 @@ fn good() -> RunPlan {
             place: EwcPlace::Client,
             anchor: Digest::of(b"anchor"),
         }),
+        privacy: None,
         cohort: CohortPlan {
             participants: Participants::Named(vec!["a".parse().unwrap(), "b".parse().unwrap()]),
             quorum: 2,
@@ -172,6 +173,56 @@ fn nonsense_about_limits_is_refused_by_field() {
         plan.cohort.participants = Participants::Named((0..1000).map(name).collect());
         plan.limits.participants_max = 1000;
     });
+}
+
+fn private() -> RunPlan {
+    let mut plan = good();
+    plan.limits.weight_max = 1;
+    plan.privacy = Some(PrivacyPlan {
+        unit: PrivacyUnit::Group,
+        clip_norm: 1.0,
+        noise_multiplier: 1.1,
+        epsilon_max: 8.0,
+        delta: 1e-5,
+    });
+    plan
+}
+
+#[test]
+fn a_private_plan_is_checked_and_read_back() {
+    let plan = private().check().unwrap();
+    assert_eq!(codec::decode::<RunPlan>(plan.bytes()).unwrap(), private());
+}
+
+#[test]
+fn nonsense_about_privacy_is_refused_by_field() {
+    let refused = |field: &str, spoil: fn(&mut PrivacyPlan)| {
+        let mut plan = private();
+        spoil(plan.privacy.as_mut().unwrap());
+        assert_eq!(plan.check().unwrap_err().field, field);
+    };
+    refused("privacy.clip_norm", |privacy| privacy.clip_norm = 0.0);
+    refused("privacy.noise_multiplier", |privacy| {
+        privacy.noise_multiplier = 0.0
+    });
+    refused("privacy.noise_multiplier", |privacy| {
+        privacy.noise_multiplier = f64::NAN
+    });
+    refused("privacy.epsilon_max", |privacy| {
+        privacy.epsilon_max = f64::INFINITY
+    });
+    refused("privacy.delta", |privacy| privacy.delta = 1.0);
+    refused("privacy.delta", |privacy| privacy.delta = 0.0);
+}
+
+#[test]
+fn exact_weights_beside_private_updates_are_refused_and_said_why() {
+    let mut plan = private();
+    plan.limits.weight_max = 1000;
+    let error = plan.check().unwrap_err();
+    assert_eq!(error.field, "limits.weight_max");
+    assert!(error.to_string().contains("E_DP_WEIGHTED"), "{error}");
+    assert!(error.to_string().contains("count alike instead"), "{error}");
 }
 
 #[test]
