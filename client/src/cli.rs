@@ -9,7 +9,9 @@ mod evaluate;
 mod failure;
 mod fisher;
 mod generate;
+mod ledger;
 mod open;
+mod policy;
 mod progress;
 mod run;
 mod train;
@@ -23,7 +25,7 @@ use std::process::ExitCode;
 use clap::Parser as _;
 
 use self::{
-    arguments::{Arguments, BenchCommand, Command},
+    arguments::{Arguments, BenchCommand, Command, PolicyCommand},
     failure::Failure,
 };
 use crate::telemetry;
@@ -65,6 +67,8 @@ fn dispatch(arguments: Arguments) -> Result<(), Failure> {
         Command::Evaluate(command) => evaluate::evaluate(&command),
         Command::Generate(command) => generate::generate(&command),
         Command::Fisher(command) => fisher::fisher(&command),
+        Command::Policy(PolicyCommand::Check(command)) => policy::check(&command),
+        Command::Ledger(command) => ledger::ledger(&command),
         Command::Adapter(command) => adapter::adapter(&command),
         Command::Bench(BenchCommand::Train(command)) => bench::train(&command),
         Command::Bench(BenchCommand::Products(command)) => bench::products(&command),

@@ -17,7 +17,7 @@ use serde::Deserialize;
 
 pub use self::quantity::Bytes;
 use self::quantity::WrittenDuration;
-use crate::telemetry::LogFormat;
+use crate::{policy::SitePolicy, telemetry::LogFormat};
 
 /// The configuration as typed.
 #[derive(Debug, Deserialize)]
@@ -30,6 +30,10 @@ struct RawConfig {
     out: PathBuf,
     #[serde(default)]
     state: Option<PathBuf>,
+    #[serde(default)]
+    ledger: Option<PathBuf>,
+    #[serde(default)]
+    policy: Option<PathBuf>,
     #[serde(default)]
     device: Option<String>,
     #[serde(default)]
@@ -120,6 +124,10 @@ pub struct Config {
     pub out: PathBuf,
     /// The file that keeps a finished update over the death of the process.
     pub state: PathBuf,
+    /// The egress ledger: what this site has sent.
+    pub ledger: PathBuf,
+    /// The site's policy, if there is one.
+    pub policy: Option<PathBuf>,
     /// The device to train on.
     pub device: DeviceChoice,
     /// How the base is kept there.
@@ -219,6 +227,7 @@ impl Config {
             ("tls.key", &tls.key),
             ("tls.authority", &tls.authority),
         ];
+        named.extend(self.policy.as_ref().map(|file| ("policy", file)));
         named.extend(
             tls.revocations
                 .as_ref()
@@ -231,6 +240,30 @@ impl Config {
             }
         }
         Ok(())
+    }
+
+    /// Reads the site's policy, if there is one, and checks that nothing here goes beyond it.
+    ///
+    /// # Errors
+    /// [`ConfigError`] with the policy's line and column, or with the key that contradicts it.
+    pub fn site_policy(&self, path: &Path) -> Result<Option<SitePolicy>, ConfigError> {
+        let Some(file) = &self.policy else {
+            return Ok(None);
+        };
+        let policy = SitePolicy::read(file)?;
+        let (allowed, line) = policy.shares_train_loss();
+        if self.share.train_loss && !allowed {
+            return Err(ConfigError::Value {
+                path: path.to_owned(),
+                key: "share.train_loss",
+                found: "true".to_owned(),
+                rule: format!(
+                    "{}:{line} does not list \"train_loss\" in egress.metrics",
+                    file.display()
+                ),
+            });
+        }
+        Ok(Some(policy))
     }
 
     fn check(raw: RawConfig, path: &Path) -> Result<Self, ConfigError> {
@@ -282,7 +315,12 @@ impl Config {
                 raw.state
                     .unwrap_or_else(|| raw.out.with_added_extension("state")),
             ),
+            ledger: folder.join(
+                raw.ledger
+                    .unwrap_or_else(|| raw.out.with_added_extension("ledger")),
+            ),
             out: folder.join(raw.out),
+            policy: raw.policy.map(|file| folder.join(file)),
             device,
             base_precision,
             checkpointing,
@@ -335,7 +373,7 @@ fn is_address(text: &str) -> bool {
 }
 
 /// Writes an error of the TOML parser as "line 3, column 5: reason".
-fn place(text: &str, error: &toml::de::Error) -> String {
+pub(crate) fn place(text: &str, error: &toml::de::Error) -> String {
     let reason = error.message().trim_end().replace('\n', "; ");
     let Some(span) = error.span() else {
         return reason;

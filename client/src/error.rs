@@ -12,7 +12,7 @@ use protocol::{
     quic::{HandshakeError, MaterialError},
 };
 
-use crate::{state::StateError, terms::Objection};
+use crate::{ledger::LedgerError, policy::Refusal, state::StateError, terms::Objection};
 
 /// A federated run that ended without an adapter, and whose turn it is.
 #[derive(Debug, thiserror::Error)]
@@ -57,6 +57,9 @@ pub enum ClientError {
     /// We declined the run plan.
     #[error("the run plan was declined: {0}")]
     Declined(#[from] Objection),
+    /// The plan or the server is outside the site's policy.
+    #[error("outside this site's policy: {0}")]
+    Policy(Refusal),
     /// The training text cannot be used, so the plan was declined.
     #[error("the run plan was declined because the training text cannot be used: {0}")]
     Data(#[from] DataError),
@@ -94,6 +97,9 @@ pub enum ClientError {
     /// What the server sent as the anchor is none.
     #[error("the server's anchor cannot be used: {0}")]
     Anchor(#[from] AnchorError),
+    /// The egress ledger cannot be written, so nothing leaves.
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
     /// We were asked to stop, and left the run.
     #[error("stopped on request before the run was over")]
     Stopped,
@@ -113,6 +119,7 @@ impl ClientError {
             Self::Handshake(error) => error.is_temporary(),
             Self::Closed { code } => code.is_temporary(),
             Self::RunFailed { reason, .. } => reason.is_temporary(),
+            Self::Policy(refusal) => refusal.is_temporary(),
             Self::Tls(_)
             | Self::NoParticipant { .. }
             | Self::Violation(_)
@@ -124,8 +131,15 @@ impl ClientError {
             | Self::State(_)
             | Self::Adapter { .. }
             | Self::Anchor(_)
+            | Self::Ledger(_)
             | Self::Internal { .. } => false,
         }
+    }
+}
+
+impl From<Refusal> for ClientError {
+    fn from(refusal: Refusal) -> Self {
+        Self::Policy(refusal)
     }
 }
 

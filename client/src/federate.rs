@@ -7,6 +7,7 @@
 
 mod agreement;
 mod driver;
+mod egress;
 mod happening;
 mod session;
 mod training;
@@ -18,10 +19,10 @@ use std::{sync::Arc, time::Instant};
 
 use aggregation::Adapter;
 use finetune::base::BaseModel;
-use protocol::plan::RunPlan;
-use tokio::sync::mpsc::unbounded_channel;
+use protocol::{close::CloseCode, participant, plan::RunPlan};
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
-use self::{agreement::TrainingSite, driver::Driver};
+use self::{agreement::TrainingSite, driver::Driver, happening::Happening};
 use crate::{
     error::ClientError,
     observer::{Observer, RoundDone},
@@ -81,12 +82,27 @@ pub async fn participate(
 ) -> Result<Outcome, ClientError> {
     let (sender, mut happenings) = unbounded_channel();
     let mut driver = Driver::new(settings, site, turn, observer, sender)?;
+    let ended = drive(&mut driver, &mut happenings, &mut shutdown).await;
+    // What is still waiting there may hold a connection.
+    drop(happenings);
+    let code = match &ended {
+        Ok(_) => CloseCode::Left,
+        Err(_) => CloseCode::Internal,
+    };
+    driver.rest(code).await;
+    ended.and_then(|outcome| driver.end(outcome))
+}
+
+/// Does what the participant's machine asks and tells it what happens, until it has ended.
+async fn drive(
+    driver: &mut Driver,
+    happenings: &mut UnboundedReceiver<Happening>,
+    shutdown: &mut Shutdown,
+) -> Result<participant::Outcome, ClientError> {
     let mut asked_to_stop = false;
     loop {
         if let Some(outcome) = driver.act()? {
-            let ended = driver.end(outcome);
-            driver.rest().await;
-            return ended;
+            return Ok(outcome);
         }
         tokio::select! {
             Some(happening) = happenings.recv() => driver.handle(happening)?,

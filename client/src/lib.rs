@@ -7,7 +7,9 @@
 pub mod adapter_folder;
 pub mod config;
 pub mod error;
+pub mod ledger;
 pub mod observer;
+pub mod policy;
 pub mod settings;
 pub mod shutdown;
 pub mod site;
@@ -23,6 +25,7 @@ pub use config::{Config, ConfigError};
 pub use error::ClientError;
 pub use federate::{Outcome, federate, participate};
 pub use observer::{Event, Observer, RoundDone, Unobserved};
+pub use policy::SitePolicy;
 pub use settings::{DeviceTurn, Settings, TrainingText};
 pub use shutdown::{Shutdown, ShutdownSwitch};
 pub use site::{Agreement, Learner, Site};

@@ -2,6 +2,7 @@
 
 use std::{path::PathBuf, sync::Arc};
 
+use crate::policy::SitePolicy;
 use finetune::{data::Dataset, model::Checkpointing};
 use protocol::{
     participant::Patience,
@@ -26,6 +27,10 @@ pub struct Settings {
     pub transfer_bytes_max: u64,
     /// What training keeps between forward and backward: memory against time, the result is the same.
     pub checkpointing: Checkpointing,
+    /// What the institution lets a plan ask; none lets it ask anything.
+    pub policy: Option<Arc<SitePolicy>>,
+    /// The egress ledger; none keeps no record, which is for simulations.
+    pub ledger: Option<PathBuf>,
     /// The file in which a finished update outlives this process; none keeps it in memory only.
     pub state: Option<PathBuf>,
     /// Program and version, as the server's log will name it.
@@ -43,6 +48,8 @@ impl Settings {
             patience: Patience::default(),
             transfer_bytes_max: crate::config::TRANSFER_MAX.0,
             checkpointing: Checkpointing::None,
+            policy: None,
+            ledger: None,
             state: None,
             software: concat!("foedus-client ", env!("CARGO_PKG_VERSION")).to_owned(),
         }

@@ -7,7 +7,7 @@ use bincode::config::{Configuration, Limit, LittleEndian, Varint};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::frame::MAX_FRAME_BYTES;
+use crate::frame::{LENGTH_BYTES, MAX_FRAME_BYTES};
 
 /// Encodes one value.
 ///
@@ -23,6 +23,14 @@ pub fn encode<T: Serialize>(value: &T) -> Result<Vec<u8>, EncodeError> {
         return Err(EncodeError::TooLong { found: bytes.len() });
     }
     Ok(bytes)
+}
+
+/// Gives the bytes that a value takes on a stream: its frame with the length in front.
+///
+/// # Errors
+/// As [`encode`].
+pub fn framed_bytes<T: Serialize>(value: &T) -> Result<u64, EncodeError> {
+    encode(value).map(|payload| (LENGTH_BYTES + payload.len()) as u64)
 }
 
 /// Decodes one value from exactly these bytes.

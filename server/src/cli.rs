@@ -22,6 +22,7 @@ From nothing to a run:
   2. foedus-client adapter new --out start/ the adapter that the run starts from, for your base model
   3. edit server.toml                       start from server.example.toml; only five keys are required
   4. foedus-server --config server.toml --check
+     foedus-server --config server.toml --write-plan plan.foedus   for the sites' policy check
   5. foedus-server --config server.toml     serves one run, then ends
 
 Results, in OUT/NAME/ as [run] says:
@@ -47,6 +48,9 @@ struct Arguments {
     /// Print the configuration with all defaults filled in, and end
     #[arg(long)]
     print_config: bool,
+    /// Write the signed run plan to FILE, for `foedus-client policy check` at the sites, and end
+    #[arg(long, value_name = "FILE", conflicts_with = "check")]
+    write_plan: Option<PathBuf>,
     /// Set one key, winning over the file; may be repeated. For example: --set cohort.quorum=3 --set run.name=second
     #[arg(long = "set", value_name = "KEY=VALUE")]
     settings: Vec<Setting>,
@@ -141,7 +145,8 @@ fn perform(arguments: &Arguments, out: &mut dyn Write) -> Result<(), Failure> {
     }
     let folder = arguments.config.parent().unwrap_or_else(|| Path::new(""));
     let config = Config::from_raw(raw, folder).map_err(|error| source.locate(&error))?;
-    let bar = RoundsBar::for_terminal(config.run.rounds, &config.log).filter(|_| !arguments.check);
+    let bar = RoundsBar::for_terminal(config.run.rounds, &config.log)
+        .filter(|_| !arguments.check && arguments.write_plan.is_none());
     telemetry::install(&config.log, bar.as_ref().map(RoundsBar::handle)).map_err(|what| {
         Failure::from(source.locate(&config::ValueError {
             key: "log.level".to_owned(),
@@ -151,6 +156,9 @@ fn perform(arguments: &Arguments, out: &mut dyn Write) -> Result<(), Failure> {
     let prepared = Prepared::load(config).map_err(|error| Failure::located(&error, &source))?;
     if arguments.check {
         return say(out, &checked(&prepared));
+    }
+    if let Some(file) = &arguments.write_plan {
+        return write_plan(&prepared, file, out);
     }
     let outcome = serve(prepared, bar).map_err(|error| Failure::located(&error, &source))?;
     say(out, &told(&outcome))
@@ -232,6 +240,26 @@ fn checked(prepared: &Prepared) -> String {
         plan.base.name,
         plan.base.fingerprint,
         prepared.tls().identity(),
+    )
+}
+
+/// Writes what every participant will be sent, so that sites can judge it before the run.
+fn write_plan(prepared: &Prepared, file: &Path, out: &mut dyn Write) -> Result<(), Failure> {
+    let text = prepared
+        .plan_file()
+        .to_pem()
+        .map_err(|error| Failure::new(exit::FAILURE, error))?;
+    let failed = |error| {
+        Failure::new(
+            exit::FAILURE,
+            format!("cannot write {}: {error}", file.display()),
+        )
+    };
+    std::fs::write(file, text).map_err(failed)?;
+    let (run, digest) = (&prepared.plan().run, prepared.plan().digest());
+    say(
+        out,
+        &format!("{}: the plan of run {run}, {digest}", file.display()),
     )
 }
 

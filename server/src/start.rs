@@ -18,7 +18,7 @@ use protocol::plan::{
     BasePlan, CheckedPlan, EwcPlan, LimitsPlan, LoraPlan, RunPlan, SignedPlan, StrategyPlan,
     ValueEncoding,
 };
-use protocol::quic::TlsMaterial;
+use protocol::quic::{PlanFile, TlsMaterial};
 
 use crate::config::{Config, IdentitySource};
 use crate::error::ServerError;
@@ -103,6 +103,11 @@ impl Prepared {
     /// Gives the checked run plan.
     pub fn plan(&self) -> &CheckedPlan {
         &self.plan
+    }
+
+    /// Gives the signed plan with our certificate, as sites judge it before a run.
+    pub fn plan_file(&self) -> PlanFile {
+        PlanFile::new(self.signed.clone(), &self.tls)
     }
 
     /// Gives the server's TLS material.

@@ -52,6 +52,10 @@ pub(super) enum Command {
     #[command(subcommand)]
     Adapter(AdapterCommand),
     #[command(subcommand)]
+    Policy(PolicyCommand),
+    #[command(subcommand)]
+    Ledger(LedgerCommand),
+    #[command(subcommand)]
     Bench(BenchCommand),
 }
 
@@ -67,6 +71,81 @@ pub(super) struct RunArguments {
     /// Only check the configuration and the files that it names; connect to nobody
     #[arg(long)]
     pub(super) check: bool,
+}
+
+/// The institution's policy: what a run plan may ask of this site
+#[derive(Debug, Subcommand)]
+pub(super) enum PolicyCommand {
+    Check(PolicyCheckArguments),
+}
+
+/// Says whether this site's policy allows a run plan, and names every line that it breaks
+///
+/// The operator writes the plan with `foedus-server --config server.toml --write-plan FILE`. The signature, and the certificate of
+/// whoever signed, are checked as on a connection. Ends with 0 if the plan is allowed and with 1 if it is not.
+#[derive(Debug, Args)]
+pub(super) struct PolicyCheckArguments {
+    /// Signed plan, as foedus-server writes it
+    #[arg(value_name = "PLAN")]
+    pub(super) plan: PathBuf,
+    /// Configuration file (TOML) that names the policy
+    #[arg(long, value_name = "FILE", default_value = "client.toml")]
+    pub(super) config: PathBuf,
+}
+
+/// The egress ledger: every byte that this site has sent
+#[derive(Debug, Subcommand)]
+pub(super) enum LedgerCommand {
+    Show(LedgerShowArguments),
+    Verify(LedgerVerifyArguments),
+    Export(LedgerExportArguments),
+}
+
+/// Which ledger is meant.
+#[derive(Debug, Args)]
+pub(super) struct LedgerFile {
+    /// Configuration file (TOML) that names the ledger
+    #[arg(long, value_name = "FILE", default_value = "client.toml")]
+    pub(super) config: PathBuf,
+    /// The ledger itself, instead of the one that the configuration names
+    #[arg(long, value_name = "FILE")]
+    pub(super) ledger: Option<PathBuf>,
+}
+
+/// Prints the ledger, a line an entry, and its sums
+#[derive(Debug, Args)]
+pub(super) struct LedgerShowArguments {
+    #[command(flatten)]
+    pub(super) file: LedgerFile,
+    /// Only the last so many entries; the sums are always of all
+    #[arg(long, value_name = "ENTRIES")]
+    pub(super) last: Option<usize>,
+}
+
+/// Verifies the chain and every signature, without any network
+///
+/// Prints the ledger's head, the SHA-256 of its last line. Keep it: with --head a later verification notices if lines before it were cut
+/// off. Ends with 0 if the ledger is what this site wrote and with 1 if it is not.
+#[derive(Debug, Args)]
+pub(super) struct LedgerVerifyArguments {
+    #[command(flatten)]
+    pub(super) file: LedgerFile,
+    /// Certificate of this site whose key may have signed; repeat it for earlier ones [default: that of the configuration]
+    #[arg(long, value_name = "FILE")]
+    pub(super) certificate: Vec<PathBuf>,
+    /// A head that was kept from an earlier verification
+    #[arg(long, value_name = "SHA-256")]
+    pub(super) head: Option<protocol::Digest>,
+}
+
+/// Writes the ledger as a table for a spreadsheet
+#[derive(Debug, Args)]
+pub(super) struct LedgerExportArguments {
+    #[command(flatten)]
+    pub(super) file: LedgerFile,
+    /// File for the table (CSV, RFC 4180) [default: standard output]
+    #[arg(long, value_name = "FILE")]
+    pub(super) csv: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

@@ -18,8 +18,8 @@ use super::{
     progress::RunBar,
 };
 use crate::{
-    Config, DeviceTurn, Event, Outcome, Settings, Shutdown, ShutdownSwitch, TrainingText,
-    adapter_folder, config::Bytes, error::ClientError, federate, telemetry,
+    Config, DeviceTurn, Event, Outcome, Settings, Shutdown, ShutdownSwitch, SitePolicy,
+    TrainingText, adapter_folder, config::Bytes, error::ClientError, federate, telemetry,
 };
 
 /// Certificates are to be renewed from this long before they expire.
@@ -30,6 +30,7 @@ const EXPIRY_WARNING: Duration = Duration::from_secs(30 * 24 * 3600);
 pub(super) fn run(arguments: &RunArguments, log: &LogArguments) -> Result<(), Failure> {
     let config = Config::read(&arguments.config)?;
     config.check_files(&arguments.config)?;
+    let policy = config.site_policy(&arguments.config)?;
     let tls = config.tls.load().map_err(ClientError::from)?;
     if tls.identity().role() != Role::Participant {
         let identity = tls.identity().clone();
@@ -48,9 +49,12 @@ pub(super) fn run(arguments: &RunArguments, log: &LogArguments) -> Result<(), Fa
     let format = log.log_format.unwrap_or(config.log.format);
     telemetry::install(format, filter, bar.clone()).map_err(Failure::usage)?;
     warn_of_expiry(&tls);
+    if policy.is_none() {
+        tracing::warn!("no policy is configured: this site trains whatever plan the server signs");
+    }
     let base = open::base_on(&config.model, config.device, config.base_precision)?;
     let runtime = tokio::runtime::Runtime::new().context("cannot start the async runtime")?;
-    let outcome = runtime.block_on(take_part(&config, tls, base.clone(), bar.clone()));
+    let outcome = runtime.block_on(take_part(&config, policy, tls, base.clone(), bar.clone()));
     bar.end();
     let outcome = outcome?;
     save(&config.out, &outcome, &base)?;
@@ -67,6 +71,7 @@ pub(super) fn run(arguments: &RunArguments, log: &LogArguments) -> Result<(), Fa
 
 async fn take_part(
     config: &Config,
+    policy: Option<SitePolicy>,
     tls: TlsMaterial,
     base: Arc<BaseModel>,
     bar: RunBar,
@@ -76,6 +81,8 @@ async fn take_part(
     settings.patience = config.patience;
     settings.transfer_bytes_max = config.transfer_max.0;
     settings.checkpointing = config.checkpointing;
+    settings.policy = policy.map(Arc::new);
+    settings.ledger = Some(config.ledger.clone());
     settings.state = Some(config.state.clone());
     let text = TrainingText::File(config.data.clone());
     let observer = Arc::new(move |event: &Event| show(event, &bar));

@@ -34,6 +34,10 @@ fn commands_of_the_documentation_are_accepted() {
         "foedus-client fisher --model m --data general.jsonl --out anchor.safetensors",
         "foedus-client adapter new --model m --rank 16 --alpha 32 --target-modules q_proj,v_proj --seed 1 --out start/",
         "foedus-client adapter show start --json",
+        "foedus-client policy check plan.foedus --config client.toml",
+        "foedus-client ledger show --config client.toml --last 20",
+        "foedus-client ledger verify --ledger adapter.ledger --certificate old.crt --certificate new.crt",
+        "foedus-client ledger export --csv egress.csv",
         "foedus-client --log-format json --log debug evaluate --model m --data d.jsonl",
     ];
     for line in lines {
@@ -84,7 +88,7 @@ fn anchor_without_a_strength_is_refused() {
 fn help_teaches_every_command_and_the_exit_codes() {
     let help = Arguments::command().render_long_help().to_string();
     for expected in [
-        "run", "train", "evaluate", "generate", "fisher", "adapter", "78",
+        "run", "train", "evaluate", "generate", "fisher", "adapter", "policy", "78",
     ] {
         assert!(help.contains(expected), "{expected} is missing in\n{help}");
     }

@@ -10,6 +10,7 @@ const REQUIRED: &str = r#"
 server = "foedus.example.org:4433"
 model = "models/SmolLM2-135M-Instruct"
 data = "data/train.jsonl"
+policy = "policy.toml"
 
 [tls]
 certificate = "certs/hospital-a.crt"
@@ -51,9 +52,11 @@ fn example_file_shows_every_key() {
         "connection",
         "data",
         "device",
+        "ledger",
         "log",
         "model",
         "out",
+        "policy",
         "server",
         "share",
         "state",
@@ -115,7 +118,7 @@ fn value_of_the_wrong_kind_is_named_with_line_and_column() {
         refused.contains("\"soon\" is no duration: write it like \"30s\""),
         "{refused}"
     );
-    assert!(refused.contains("line 13, column 15"), "{refused}");
+    assert!(refused.contains("line 14, column 15"), "{refused}");
 }
 
 #[test]

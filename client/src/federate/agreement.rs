@@ -127,6 +127,7 @@ fn read(text: &TrainingText, base: &BaseModel, terms: &Terms) -> Result<Arc<Data
 /// Gives the reason that the server may know. Nothing about the site's files and data leaves with it.
 pub(super) fn reason_for_server(error: &ClientError) -> Text {
     match error {
+        ClientError::Policy(refusal) => refusal.for_server(),
         ClientError::Declined(objection) => Text::new(&objection.to_string()),
         _ => Text::new("this site's training text cannot be used with the plan"),
     }

@@ -9,6 +9,7 @@ use std::{
 
 use aggregation::{Adapter, AdapterError, Encoding};
 use bytes::Bytes;
+use jiff::Timestamp;
 use protocol::{
     Digest, ParticipantName, Text, TransferId,
     close::CloseCode,
@@ -21,6 +22,7 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use super::{
     Outcome,
+    egress::Egress,
     happening::{Attempt, Happening},
     session::Session,
     training::{Task, Training},
@@ -28,6 +30,7 @@ use super::{
 use crate::{
     error::ClientError,
     observer::{Event, Observer, RoundDone},
+    policy::Circumstances,
     settings::{DeviceTurn, Settings},
     site::{Agreement, Learner, Site},
     state::RoundState,
@@ -49,6 +52,7 @@ pub(super) struct Driver {
     machine: Participant,
     attempt: Attempt,
     session: Option<Session>,
+    egress: Egress,
     /// Bulk bytes that the machine wants kept.
     kept: BTreeMap<TransferId, Bytes>,
     anchor: Option<Bytes>,
@@ -86,6 +90,7 @@ impl Driver {
         let software = Text::new(&settings.software);
         let mut setup = Setup::new(name, software, u64::from_le_bytes(seed));
         setup.patience = settings.patience;
+        let egress = Egress::open(&settings)?;
         let (mut kept, mut earlier) = (BTreeMap::new(), None);
         if let Some(path) = &settings.state
             && let Some(state) = RoundState::read(path)?
@@ -110,6 +115,7 @@ impl Driver {
             machine: Participant::new(setup, Instant::now()),
             attempt: Attempt(0),
             session: None,
+            egress,
             kept,
             earlier,
             anchor: None,
@@ -175,19 +181,33 @@ impl Driver {
         }
     }
 
-    /// Waits until the device is free and the last words are out.
-    pub(super) async fn rest(&mut self) {
+    /// Waits until the device is free and the last words are out and counted.
+    pub(super) async fn rest(&mut self, code: CloseCode) {
         if let Some(training) = self.training.take() {
             training.ended().await;
         }
         if let Some(session) = self.session.take() {
-            session.close(CloseCode::Left);
+            session.close(code);
             // A server that does not acknowledge will notice by itself.
             let _ = tokio::time::timeout(DRAIN_LIMIT, session.connection.drained()).await;
+        }
+        if let Err(error) = self.egress.rest(DRAIN_LIMIT).await {
+            // The run is over whatever the disk says; the next process notes the connection as not counted.
+            tracing::error!(%error, "the last connection's datagrams are not in the egress ledger");
         }
     }
 
     // Inside.
+
+    /// What the site's policy judges by beside the plan.
+    fn circumstances(&self, server_certificate: Digest) -> Circumstances {
+        let now = Timestamp::now();
+        Circumstances {
+            server_certificate,
+            now,
+            day_bytes: self.egress.day_bytes(now),
+        }
+    }
 
     /// Leaves the run, and remembers the first reason for it.
     fn leave(&mut self, reason: &str, cause: ClientError) {

@@ -5,8 +5,8 @@ use protocol::{
     close::CloseCode,
     message::{ToClient, ToServer, TransferHeader},
     quic::{
-        self, Closed, Connection, ControlFault, ControlReceiver, ControlSender, HandshakeError,
-        Link, TransferFault,
+        self, Closed, Connection, ControlFault, ControlReceiver, ControlSender, DatagramMeter,
+        HandshakeError, Link, TransferFault,
     },
 };
 use tokio::{
@@ -92,7 +92,7 @@ impl Session {
 }
 
 /// Resolves the server's name and connects to the first address that answers.
-pub(super) async fn dial(settings: Settings) -> Result<Link, DialError> {
+pub(super) async fn dial(settings: Settings, meter: &DatagramMeter) -> Result<Link, DialError> {
     let server = &settings.server;
     let unknown = |what: String| DialError::Address(format!("cannot resolve {server}: {what}"));
     let addresses = tokio::net::lookup_host(server.as_str()).await;
@@ -101,7 +101,7 @@ pub(super) async fn dial(settings: Settings) -> Result<Link, DialError> {
         .collect();
     let mut last = None;
     for address in addresses {
-        match quic::connect(address, &settings.tls, &settings.limits).await {
+        match quic::connect_metered(address, &settings.tls, &settings.limits, meter).await {
             Ok(link) => return Ok(link),
             Err(error) if error.is_temporary() => last = Some(error),
             Err(error) => return Err(DialError::Handshake(error)),

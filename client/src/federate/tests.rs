@@ -26,6 +26,8 @@ use protocol::{
 use server::{EwcSettings, RunOutcome, Server, ServerError};
 use tempfile::TempDir;
 
+mod egress;
+
 use super::*;
 use crate::{Event, Unobserved, adapter_folder, recipe_of};
 
@@ -67,6 +69,8 @@ struct World {
     transfer: ValueEncoding,
     observer: Arc<dyn Observer>,
     shutdown: Shutdown,
+    /// What else is set before a participant begins.
+    adjust: Arc<dyn Fn(&mut Settings) + Send + Sync>,
 }
 
 type Ended = (
@@ -86,6 +90,7 @@ impl World {
             transfer: ValueEncoding::F32,
             observer: Arc::new(Unobserved),
             shutdown: Shutdown::never(),
+            adjust: Arc::new(|_| {}),
         };
         let base = base();
         let sidecar = Sidecar {
@@ -106,6 +111,7 @@ impl World {
             let material = self.certificates.participant(name).unwrap();
             let mut settings = Settings::new(&address, tls(material));
             settings.share_train_loss = self.shared;
+            (self.adjust)(&mut settings);
             let text = TrainingText::Ready(Arc::clone(text));
             let (base, turn) = (Arc::clone(&self.base), turn.clone());
             let (observer, shutdown) = (Arc::clone(&self.observer), self.shutdown.clone());

@@ -14,6 +14,9 @@ use super::error::HandshakeError;
 /// What opens the control stream, both ways.
 const GREETING: [u8; 8] = *b"foedus/1";
 
+/// Its length in bytes: what either side says before the first frame.
+pub const GREETING_BYTES: u64 = GREETING.len() as u64;
+
 /// Why nobody was admitted.
 pub(super) enum AdmissionError {
     /// The connection ended first.

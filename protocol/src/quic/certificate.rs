@@ -6,6 +6,7 @@
 use std::time::SystemTime;
 
 use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
 use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::GeneralName;
 use x509_parser::oid_registry::OID_SIG_ED25519;
@@ -13,6 +14,7 @@ use x509_parser::prelude::FromDer;
 
 use super::rejection::{Rejection, moment};
 use crate::identity::Identity;
+use crate::ids::Digest;
 
 /// The facts of one party's certificate.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -25,9 +27,20 @@ pub struct PartyCertificate {
     pub expires: SystemTime,
     /// Its serial number in hexadecimal, as `foedus-certs revoke` takes it.
     pub serial: String,
+    /// SHA-256 of the whole certificate (DER), as `foedus-certs inspect` shows it.
+    pub fingerprint: Digest,
 }
 
 impl PartyCertificate {
+    /// Reads the first certificate of a PEM text, without checking its signature or its dates.
+    ///
+    /// # Errors
+    /// [`Rejection::Malformed`] if there is none, or it is not a Foedus one.
+    pub fn from_pem(text: &str) -> Result<Self, Rejection> {
+        let der = CertificateDer::from_pem_slice(text.as_bytes());
+        Self::read(&der.map_err(|_| malformed("it is not a certificate in PEM"))?)
+    }
+
     /// Reads a certificate without checking its signature or its dates.
     ///
     /// # Errors
@@ -45,6 +58,7 @@ impl PartyCertificate {
             public_key: public_key(&certificate)?,
             expires: moment(u64::try_from(seconds).unwrap_or(0)),
             serial: hex::encode(certificate.raw_serial()),
+            fingerprint: Digest::of(der),
         })
     }
 }

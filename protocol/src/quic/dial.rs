@@ -12,6 +12,7 @@ use super::control::{ControlReceiver, ControlSender};
 use super::error::{HandshakeError, RefusedPeer, explain};
 use super::limits::Limits;
 use super::material::TlsMaterial;
+use super::meter::DatagramMeter;
 use super::socket;
 use super::tls::{self, SERVER_NAME};
 use super::verifier::PeerVerifier;
@@ -30,13 +31,26 @@ pub async fn connect(
     material: &TlsMaterial,
     limits: &Limits,
 ) -> Result<Link, HandshakeError> {
+    connect_metered(remote, material, limits, &DatagramMeter::default()).await
+}
+
+/// Connects as [`connect`] does, and has `meter` count every datagram that leaves for it, whatever comes of it.
+///
+/// # Errors
+/// As [`connect`].
+pub async fn connect_metered(
+    remote: SocketAddr,
+    material: &TlsMaterial,
+    limits: &Limits,
+    meter: &DatagramMeter,
+) -> Result<Link, HandshakeError> {
     let expected = Role::Participant;
     if material.identity().role() != expected {
         let identity = Box::new(material.identity().clone());
         return Err(HandshakeError::Role { identity, expected });
     }
     let after = limits.handshake_timeout;
-    let attempt = tokio::time::timeout(after, attempt(remote, material, limits));
+    let attempt = tokio::time::timeout(after, attempt(remote, material, limits, meter));
     attempt
         .await
         .unwrap_or(Err(HandshakeError::TimedOut { remote, after }))
@@ -46,6 +60,7 @@ async fn attempt(
     remote: SocketAddr,
     material: &TlsMaterial,
     limits: &Limits,
+    meter: &DatagramMeter,
 ) -> Result<Link, HandshakeError> {
     let local = |what: &dyn ToString| HandshakeError::Local {
         remote,
@@ -55,7 +70,7 @@ async fn attempt(
     let crypto = tls::client(material, Arc::clone(&verifier)).map_err(|e| local(&e))?;
     let mut config = quinn::ClientConfig::new(Arc::new(crypto));
     config.transport_config(limits.transport(0));
-    let endpoint = endpoint(remote).map_err(|error| local(&error))?;
+    let endpoint = endpoint(remote, meter).map_err(|error| local(&error))?;
     let connecting = endpoint
         .connect_with(config, remote, SERVER_NAME)
         .map_err(|error| local(&error))?;
@@ -85,16 +100,16 @@ async fn attempt(
     })
 }
 
-fn endpoint(remote: SocketAddr) -> io::Result<Endpoint> {
+fn endpoint(remote: SocketAddr, meter: &DatagramMeter) -> io::Result<Endpoint> {
     let any = match remote {
         SocketAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
         SocketAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
     };
     let socket = socket::open(SocketAddr::new(any, 0))?;
-    Endpoint::new(
+    Endpoint::new_with_abstract_socket(
         EndpointConfig::default(),
         None,
-        socket,
+        meter.wrap(socket)?,
         Arc::new(TokioRuntime),
     )
 }

@@ -194,6 +194,11 @@ impl TlsMaterial {
         check(self, end_entity, intermediates, expected, unix(now))
     }
 
+    /// Returns our chain, end entity first.
+    pub(super) fn chain(&self) -> &[CertificateDer<'static>] {
+        &self.0.certified.cert
+    }
+
     pub(super) fn certified(&self) -> Arc<CertifiedKey> {
         Arc::clone(&self.0.certified)
     }

@@ -14,3 +14,4 @@ mod control;
 mod handshake;
 mod hostile;
 mod party;
+mod plan_file;

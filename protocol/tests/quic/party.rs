@@ -1,9 +1,14 @@
 //! What the tests share: material, a listener and a link to it, values that are the same each run.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use certs::throwaway::{Federation, Material};
 use protocol::message::{Content, TransferHeader, TransferKind};
+use protocol::plan::{
+    BasePlan, CohortPlan, LimitsPlan, LoraPlan, Participants, RunPlan, Schedule, StrategyPlan,
+    TrainingPlan, ValueEncoding,
+};
 use protocol::quic::{HandshakeError, Limits, Link, Listener, TlsMaterial, connect, listen};
 use protocol::{Digest, Round};
 
@@ -82,4 +87,53 @@ pub(crate) fn header(payload: &[u8]) -> TransferHeader {
     let plan = Digest::of(b"plan");
     let content = Content::of(payload);
     TransferHeader::from_server(TransferKind::GlobalAdapter, Round::FIRST, plan, content)
+}
+
+/// A run plan of sensible values.
+pub(crate) fn plan() -> RunPlan {
+    RunPlan {
+        run: "wards".parse().unwrap(),
+        base: BasePlan {
+            name: "SmolLM2-135M".into(),
+            fingerprint: Digest::of(b"base"),
+        },
+        lora: LoraPlan {
+            rank: 16,
+            alpha: 32.0,
+            dropout: 0.1,
+            rslora: false,
+            target_modules: vec!["q_proj".into(), "v_proj".into()],
+        },
+        layout_digest: Digest::of(b"layout"),
+        adapter_bytes: 1 << 20,
+        encoding: ValueEncoding::F32,
+        rounds: 3,
+        seed: 7,
+        training: TrainingPlan {
+            local_steps: 10,
+            batch_examples: 4,
+            accumulation: 1,
+            max_tokens: 512,
+            learning_rate: 2e-4,
+            warmup_steps: 3,
+            schedule: Schedule::Cosine,
+            weight_decay: 0.0,
+            clip_norm: 1.0,
+        },
+        strategy: StrategyPlan::FedAvg,
+        ewc: None,
+        cohort: CohortPlan {
+            participants: Participants::Any,
+            quorum: 2,
+            soft_deadline: Duration::from_secs(60),
+            hard_deadline: Duration::from_secs(600),
+            stall_limit: Duration::from_secs(30),
+            join_deadline: Duration::from_secs(60),
+        },
+        limits: LimitsPlan {
+            update_norm_max: 10.0,
+            weight_max: 1000,
+            participants_max: 8,
+        },
+    }
 }

@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use protocol::{
-    Digest,
+    Digest, Round,
     close::CloseCode,
     message::TransferHeader,
     participant::{self, Action, Report},
-    plan::SignedPlan,
+    plan::{RunPlan, SignedPlan},
 };
 
 use super::Driver;
@@ -19,7 +19,9 @@ use crate::{
         session,
         training::{Task, Training},
     },
+    ledger::LedgerError,
     observer::Event,
+    policy::Refusal,
     site::Learner,
 };
 
@@ -28,9 +30,10 @@ impl Driver {
     pub(in crate::federate) fn act(&mut self) -> Result<Option<participant::Outcome>, ClientError> {
         while let Some(action) = self.machine.poll_action() {
             match action {
-                Action::Connect => self.connect(),
+                Action::Connect => self.connect()?,
                 Action::Send(message) => {
                     if let Some(session) = &self.session {
+                        self.egress.message(&message)?;
                         session.send(message);
                     }
                 }
@@ -44,7 +47,7 @@ impl Driver {
                     self.train(&global, first_step, steps)?;
                 }
                 Action::StopTraining { .. } => self.stop_training(),
-                Action::SendTransfer { header } => self.deliver(header),
+                Action::SendTransfer { header } => self.deliver(header)?,
                 Action::Forget { transfer } => drop(self.kept.remove(&transfer)),
                 Action::Close(code) => self.close(code),
                 Action::Report(report) => self.report(report),
@@ -54,18 +57,20 @@ impl Driver {
         Ok(None)
     }
 
-    fn connect(&mut self) {
+    fn connect(&mut self) -> Result<(), LedgerError> {
         self.attempt.0 += 1;
         let (attempt, settings) = (self.attempt, self.settings.clone());
         self.observer.observe(&Event::Connecting {
             server: settings.server.clone(),
         });
-        let happenings = self.happenings.clone();
-        tokio::spawn(async move {
-            let outcome = session::dial(settings).await;
-            // Without a receiver the run is over.
-            let _ = happenings.send(Happening::Dialed { attempt, outcome });
-        });
+        let (happenings, server) = (self.happenings.clone(), settings.server.clone());
+        self.egress.dial(&server, |meter| {
+            tokio::spawn(async move {
+                let outcome = session::dial(settings, &meter).await;
+                // Without a receiver the run is over.
+                let _ = happenings.send(Happening::Dialed { attempt, outcome });
+            })
+        })
     }
 
     /// Checks the signature at once and the rest on a blocking thread.
@@ -75,10 +80,18 @@ impl Driver {
                 what: "a plan came without a connection".to_owned(),
             });
         };
+        let certificate = session.connection.peer_certificate().fingerprint;
         let plan = match signed.open_with(&session.connection.peer_public_key()) {
             Ok(plan) => plan,
             Err(error) => return Ok(self.machine.refuse_plan(error)?),
         };
+        self.egress.about(&plan);
+        if let Err(refusal) = self.permit_plan(&plan, certificate) {
+            let refused = Happening::PlanChecked(Box::new(Err(refusal.into())));
+            // The driver holds the other end, which is we.
+            let _ = self.happenings.send(refused);
+            return Ok(());
+        }
         let (site, happenings) = (Arc::clone(&self.site), self.happenings.clone());
         tokio::task::spawn_blocking(move || {
             let agreed = site
@@ -89,12 +102,27 @@ impl Driver {
         Ok(())
     }
 
+    /// Asks the institution's policy, before the base model or the text is looked at.
+    fn permit_plan(&self, plan: &RunPlan, server_certificate: Digest) -> Result<(), Refusal> {
+        match &self.settings.policy {
+            Some(policy) => policy.check(plan, &self.circumstances(server_certificate)),
+            None => Ok(()),
+        }
+    }
+
     fn train(
         &mut self,
         header: &TransferHeader,
         first_step: u32,
         steps: u32,
     ) -> Result<(), ClientError> {
+        if let Err(refusal) = self.permit_transfer(
+            header.plan,
+            header.round,
+            self.agreement()?.0.encoded_bytes(),
+        ) {
+            return self.refuse(refusal);
+        }
         let (when, encoding) = (format!("round {}", header.round), self.encoding()?);
         match self.adapter(header.id, encoding, when) {
             Ok(global) => {
@@ -151,13 +179,36 @@ impl Driver {
         }
     }
 
-    fn deliver(&mut self, header: TransferHeader) {
+    fn deliver(&mut self, header: TransferHeader) -> Result<(), ClientError> {
+        if let Err(refusal) = self.permit_transfer(header.plan, header.round, header.remaining()) {
+            return self.refuse(refusal);
+        }
         let (Some(session), Some(payload)) = (&mut self.session, self.kept.get(&header.id)) else {
-            return;
+            return Ok(());
         };
+        self.egress.transfer(&header)?;
         let observer = Arc::clone(&self.observer);
         let observe = move |event: &Event| observer.observe(event);
         session.deliver(header, payload.clone(), observe, self.happenings.clone());
+        Ok(())
+    }
+
+    /// Asks the institution's policy whether this much of an update may leave in this round, before it is computed and again
+    /// before it leaves.
+    fn permit_transfer(&self, plan: Digest, round: Round, bytes: u64) -> Result<(), Refusal> {
+        let (Some(policy), Some(session)) = (&self.settings.policy, &self.session) else {
+            return Ok(());
+        };
+        let circumstances = self.circumstances(session.connection.peer_certificate().fingerprint);
+        policy.check_transfer(bytes, self.egress.round_bytes(plan, round), &circumstances)
+    }
+
+    /// Leaves the run because going on would be against the policy.
+    fn refuse(&mut self, refusal: Refusal) -> Result<(), ClientError> {
+        self.egress.refused(refusal.sentences())?;
+        let reason = refusal.for_server();
+        self.leave(reason.as_str(), refusal.into());
+        Ok(())
     }
 
     fn close(&mut self, code: CloseCode) {

@@ -26,6 +26,7 @@ use crate::{
 impl Driver {
     /// Tells the machine what happened.
     pub(in crate::federate) fn handle(&mut self, happening: Happening) -> Result<(), ClientError> {
+        self.egress.settle()?;
         let now = Instant::now();
         match happening {
             Happening::Dialed { attempt, outcome } if attempt == self.attempt => {
@@ -70,6 +71,14 @@ impl Driver {
     ) -> Result<(), ClientError> {
         match outcome {
             Ok(link) => {
+                let certificate = link.connection.peer_certificate();
+                self.egress.connected(certificate)?;
+                if let Some(policy) = &self.settings.policy
+                    && let Err(refusal) = policy.check_server(certificate.fingerprint)
+                {
+                    self.egress.refused(refusal.sentences())?;
+                    return Err(refusal.into());
+                }
                 let server = link.connection.peer().to_string();
                 self.observer.observe(&Event::Connected { server });
                 let bytes_max = self.settings.transfer_bytes_max;
@@ -125,6 +134,11 @@ impl Driver {
                 self.machine.accept_plan(plan, AnchorCopy::Missing)?;
             }
             Err(error) => {
+                let reasons = match &error {
+                    ClientError::Policy(refusal) => refusal.sentences(),
+                    other => vec![other.to_string()],
+                };
+                self.egress.refused(reasons)?;
                 self.machine
                     .decline(agreement::reason_for_server(&error), now)?;
                 self.cause = Some(error);

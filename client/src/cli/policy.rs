@@ -1,0 +1,76 @@
+//! `foedus-client policy check`: the verdict on a plan before its run begins.
+
+use std::{path::Path, time::SystemTime};
+
+use anyhow::Context as _;
+use jiff::Timestamp;
+use protocol::{
+    plan::CheckedPlan,
+    quic::{PartyCertificate, PlanFile},
+};
+
+use super::{arguments::PolicyCheckArguments, failure::Failure};
+use crate::{Config, config::Bytes, error::ClientError, ledger::Reading, policy::Circumstances};
+
+/// Shows what a plan asks for and whether the policy allows it.
+#[expect(clippy::print_stdout, reason = "the verdict is the command's answer")]
+pub(super) fn check(arguments: &PolicyCheckArguments) -> Result<(), Failure> {
+    let config = Config::read(&arguments.config)?;
+    let Some(policy) = config.site_policy(&arguments.config)? else {
+        return Err(Failure::usage(format!(
+            "{} names no policy: add policy = \"policy.toml\"",
+            arguments.config.display()
+        )));
+    };
+    let tls = config.tls.load().map_err(ClientError::from)?;
+    let file = read(&arguments.plan)?;
+    let opened = file.open(&tls, SystemTime::now());
+    let (plan, signer) = opened.with_context(|| arguments.plan.display().to_string())?;
+    println!("{}", summary(&plan, &signer));
+    let circumstances = Circumstances {
+        server_certificate: signer.fingerprint,
+        now: Timestamp::now(),
+        day_bytes: day_bytes(&config.ledger)?,
+    };
+    policy
+        .check(&plan, &circumstances)
+        .map_err(ClientError::from)?;
+    println!("allowed by {}", policy.path().display());
+    Ok(())
+}
+
+/// What has left in the last 24 hours. A site that never took part has no ledger yet.
+fn day_bytes(path: &Path) -> Result<u64, Failure> {
+    if !path.exists() {
+        return Ok(0);
+    }
+    let bytes = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let reading = Reading::of(&bytes).with_context(|| format!("{} is damaged", path.display()))?;
+    Ok(reading.totals.day_bytes(Timestamp::now()))
+}
+
+fn read(path: &Path) -> Result<PlanFile, Failure> {
+    let text = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let file = PlanFile::from_pem(&text);
+    Ok(file.with_context(|| format!("{} is no plan file", path.display()))?)
+}
+
+fn summary(plan: &CheckedPlan, signer: &PartyCertificate) -> String {
+    let (lora, training) = (&plan.lora, &plan.training);
+    format!(
+        "run {}, plan {}\n    signed by {}, certificate {}\n    base {} ({})\n    rank {} on {}\n    \
+         {} rounds of {} steps, at least {} updates merged a round\n    {} an update, unmasked, without differential privacy",
+        plan.run,
+        plan.digest(),
+        signer.identity,
+        signer.fingerprint,
+        plan.base.name,
+        plan.base.fingerprint,
+        lora.rank,
+        lora.target_modules.join(", "),
+        plan.rounds,
+        training.local_steps,
+        plan.cohort.quorum,
+        Bytes(plan.encoded_bytes()),
+    )
+}

@@ -1,0 +1,204 @@
+//! The driver's hold on the egress ledger: every byte is written down here before it is handed to a connection.
+//!
+//! Without a ledger, in a simulation, the same calls do nothing. A connection's datagrams are written down once its socket is
+//! closed, because only then do they not grow any more.
+
+use std::{path::Path, time::Duration};
+
+use jiff::Timestamp;
+use protocol::{
+    Digest, Round,
+    codec::{self, EncodeError},
+    message::{ToServer, TransferHeader},
+    plan::CheckedPlan,
+    quic::{DatagramMeter, GREETING_BYTES, PartyCertificate},
+};
+use tokio::task::JoinHandle;
+
+use crate::{
+    error::ClientError,
+    ledger::{Fact, Ledger, LedgerError, Purpose, RunReference},
+    settings::Settings,
+};
+
+/// What this process has sent and is about to send.
+pub(super) struct Egress {
+    ledger: Option<Ledger>,
+    /// The connection that is being made or in use.
+    connection: u64,
+    run: Option<RunReference>,
+    wires: Vec<Wire>,
+}
+
+/// A socket that has not been counted yet.
+struct Wire {
+    connection: u64,
+    meter: DatagramMeter,
+    dialing: JoinHandle<()>,
+}
+
+impl Egress {
+    /// Opens the ledger that the settings name, if they name one.
+    pub(super) fn open(settings: &Settings) -> Result<Self, LedgerError> {
+        let open =
+            |path: &Path| Ledger::open(path, &settings.tls, &settings.software, Timestamp::now());
+        Ok(Self {
+            ledger: settings.ledger.as_deref().map(open).transpose()?,
+            connection: 0,
+            run: None,
+            wires: Vec::new(),
+        })
+    }
+
+    /// Bytes that left in the last 24 hours.
+    pub(super) fn day_bytes(&self, now: Timestamp) -> u64 {
+        self.ledger
+            .as_ref()
+            .map_or(0, |ledger| ledger.day_bytes(now))
+    }
+
+    /// Bytes that left for a round.
+    pub(super) fn round_bytes(&self, plan: Digest, round: Round) -> u64 {
+        self.ledger
+            .as_ref()
+            .map_or(0, |ledger| ledger.round_bytes(plan, round))
+    }
+
+    /// A connection is about to be made by `dial`, which is given what counts its datagrams.
+    pub(super) fn dial(
+        &mut self,
+        address: &str,
+        dial: impl FnOnce(DatagramMeter) -> JoinHandle<()>,
+    ) -> Result<(), LedgerError> {
+        self.settle()?;
+        let meter = DatagramMeter::default();
+        let Some(ledger) = &mut self.ledger else {
+            drop(dial(meter));
+            return Ok(());
+        };
+        self.connection = ledger.next_connection();
+        let fact = Fact::Dial {
+            connection: self.connection,
+            address: address.to_owned(),
+            bytes: GREETING_BYTES,
+        };
+        ledger.record(fact, Timestamp::now())?;
+        self.wires.push(Wire {
+            connection: self.connection,
+            dialing: dial(meter.clone()),
+            meter,
+        });
+        Ok(())
+    }
+
+    /// The server has proved who it is.
+    pub(super) fn connected(&mut self, server: &PartyCertificate) -> Result<(), LedgerError> {
+        let (connection, certificate) = (self.connection, server.fingerprint);
+        let server = server.identity.to_string();
+        self.record(Fact::Connected {
+            connection,
+            server,
+            certificate,
+        })
+    }
+
+    /// From here on it is about this plan.
+    pub(super) fn about(&mut self, plan: &CheckedPlan) {
+        let run = plan.run.to_string();
+        self.run = Some(RunReference {
+            run,
+            plan: plan.digest(),
+        });
+    }
+
+    /// A message is about to leave.
+    pub(super) fn message(&mut self, message: &ToServer) -> Result<(), ClientError> {
+        let bytes = codec::framed_bytes(message).map_err(|error| unsendable(&error))?;
+        let round = match message {
+            ToServer::Progress { round, .. } => Some(round.0),
+            ToServer::Offer { transfer, .. } => Some(transfer.round.0),
+            _ => None,
+        };
+        Ok(self.record(Fact::Message {
+            connection: self.connection,
+            message: message.name().to_owned(),
+            run: self.run.clone(),
+            round,
+            bytes,
+        })?)
+    }
+
+    /// What is left of a transfer is about to leave.
+    pub(super) fn transfer(&mut self, header: &TransferHeader) -> Result<(), ClientError> {
+        let header_bytes = codec::framed_bytes(header).map_err(|error| unsendable(&error))?;
+        let run = self.run.clone().ok_or_else(|| ClientError::Internal {
+            what: "an update without a run".to_owned(),
+        })?;
+        Ok(self.record(Fact::Transfer {
+            connection: self.connection,
+            purpose: Purpose::Update,
+            run,
+            round: header.round.0,
+            sha256: header.sha256,
+            from: header.offset,
+            to: header.bytes,
+            header_bytes,
+            epsilon: None,
+        })?)
+    }
+
+    /// Something was refused.
+    pub(super) fn refused(&mut self, reasons: Vec<String>) -> Result<(), LedgerError> {
+        let run = self.run.clone();
+        self.record(Fact::Refused { run, reasons })
+    }
+
+    /// Writes down the datagrams of connections whose sockets are closed by now.
+    pub(super) fn settle(&mut self) -> Result<(), LedgerError> {
+        let (settled, open): (Vec<_>, Vec<_>) = std::mem::take(&mut self.wires)
+            .into_iter()
+            .partition(|wire| wire.dialing.is_finished() && wire.meter.is_settled());
+        self.wires = open;
+        settled.into_iter().try_for_each(|wire| self.count(&wire))
+    }
+
+    /// Waits until the sockets are closed, at most `limit` each, and writes down what they sent.
+    pub(super) async fn rest(&mut self, limit: Duration) -> Result<(), LedgerError> {
+        for mut wire in std::mem::take(&mut self.wires) {
+            wire.dialing.abort();
+            // Aborted or done, it holds no socket any more.
+            let _ = (&mut wire.dialing).await;
+            // One that does not close in time has said its last word long ago and only waits for the server's.
+            let _ = tokio::time::timeout(limit, wire.meter.settled()).await;
+            self.count(&wire)?;
+        }
+        Ok(())
+    }
+
+    fn count(&mut self, wire: &Wire) -> Result<(), LedgerError> {
+        let connection = wire.connection;
+        let stream_bytes = self
+            .ledger
+            .as_ref()
+            .map_or(0, |ledger| ledger.totals().connection_bytes(connection));
+        self.record(Fact::Closed {
+            connection,
+            datagrams: wire.meter.datagrams(),
+            datagram_bytes: wire.meter.bytes(),
+            stream_bytes,
+        })
+    }
+
+    fn record(&mut self, fact: Fact) -> Result<(), LedgerError> {
+        match &mut self.ledger {
+            Some(ledger) => ledger.record(fact, Timestamp::now()),
+            None => Ok(()),
+        }
+    }
+}
+
+fn unsendable(error: &EncodeError) -> ClientError {
+    ClientError::Internal {
+        what: error.to_string(),
+    }
+}

@@ -1,0 +1,92 @@
+//! The whole file read: its entries, its chain, and what a crash may have left at its end.
+
+use protocol::Digest;
+
+use super::{
+    entry::Entry,
+    line::{self, Line},
+    totals::Totals,
+    verify::Flaw,
+};
+
+/// A ledger whose chain holds. Signatures are [`verify()`](super::verify())'s business.
+#[derive(Clone, Debug)]
+pub struct Reading {
+    /// The entries of whole lines.
+    pub entries: Vec<Entry>,
+    /// SHA-256 of the last whole line; zeros without one.
+    pub head: Digest,
+    /// The entries added up.
+    pub totals: Totals,
+    /// What follows the last whole line, if anything does.
+    pub tail: Option<Tail>,
+    lines: Vec<Line>,
+}
+
+/// The beginning of a line that a crash cut off.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Tail {
+    /// Its length in bytes.
+    pub bytes: u64,
+    /// Its SHA-256.
+    pub sha256: Digest,
+}
+
+impl Reading {
+    /// Reads the file's bytes.
+    ///
+    /// # Errors
+    /// [`Flaw`] names the first line that is not one, or does not follow from the one before it.
+    pub fn of(bytes: &[u8]) -> Result<Self, Flaw> {
+        let whole = bytes
+            .iter()
+            .rposition(|&byte| byte == b'\n')
+            .map_or(0, |end| end + 1);
+        let (whole, tail) = bytes.split_at(whole);
+        let mut reading = Self {
+            entries: Vec::new(),
+            head: Digest::default(),
+            totals: Totals::default(),
+            tail: (!tail.is_empty()).then(|| Tail {
+                bytes: tail.len() as u64,
+                sha256: Digest::of(tail),
+            }),
+            lines: Vec::new(),
+        };
+        for text in whole.split_inclusive(|&byte| byte == b'\n') {
+            reading.take(text)?;
+        }
+        Ok(reading)
+    }
+
+    pub(super) fn lines(&self) -> &[Line] {
+        &self.lines
+    }
+
+    fn take(&mut self, text: &[u8]) -> Result<(), Flaw> {
+        let number = self.lines.len() as u64;
+        let flaw = |what: String| Flaw {
+            line: number + 1,
+            what,
+        };
+        let text = std::str::from_utf8(text).map_err(|_| flaw("it is not text".to_owned()))?;
+        let line = Line::read(text.trim_end_matches('\n')).map_err(flaw)?;
+        let entry = &line.entry;
+        if entry.number != number {
+            return Err(flaw(format!(
+                "it has number {}, and {number} is due: lines are missing or were put in",
+                entry.number
+            )));
+        }
+        if entry.previous != self.head {
+            return Err(flaw(
+                "the line before it is not the one that was there when it was written".to_owned(),
+            ));
+        }
+        self.head = line::digest(text);
+        self.totals.add(entry);
+        self.entries.push(entry.clone());
+        self.lines.push(line);
+        Ok(())
+    }
+}

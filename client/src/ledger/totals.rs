@@ -1,0 +1,195 @@
+//! The ledger added up: by day, by round, by purpose, by connection.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use jiff::{SignedDuration, Timestamp};
+use protocol::{Digest, Round};
+
+use super::entry::{Entry, Fact};
+
+/// How long a byte counts against a day.
+const DAY: SignedDuration = SignedDuration::from_hours(24);
+
+/// Sums over the entries seen so far.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Totals {
+    recent: VecDeque<(Timestamp, u64)>,
+    rounds: BTreeMap<(Digest, u32), u64>,
+    connections: BTreeMap<u64, Connection>,
+    messages: BTreeMap<String, Sum>,
+    greetings: Sum,
+    transfers: Sum,
+    refusals: u64,
+}
+
+/// How many, and how many bytes.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Sum {
+    /// How many.
+    pub count: u64,
+    /// Bytes in all.
+    pub bytes: u64,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+struct Connection {
+    stream_bytes: u64,
+    end: Option<End>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum End {
+    Counted { datagrams: u64, bytes: u64 },
+    Uncounted,
+}
+
+impl Totals {
+    /// Takes one more entry.
+    pub(super) fn add(&mut self, entry: &Entry) {
+        let bytes = entry.fact.stream_bytes();
+        if bytes > 0 {
+            self.forget_before(entry.at);
+            self.recent.push_back((entry.at, bytes));
+        }
+        if let Some(number) = entry.fact.connection() {
+            self.connections.entry(number).or_default().stream_bytes += bytes;
+        }
+        match &entry.fact {
+            Fact::Dial { .. } => self.greetings.add(bytes),
+            Fact::Message {
+                message,
+                run,
+                round,
+                ..
+            } => {
+                self.messages.entry(message.clone()).or_default().add(bytes);
+                if let (Some(run), Some(round)) = (run, round) {
+                    *self.rounds.entry((run.plan, *round)).or_default() += bytes;
+                }
+            }
+            Fact::Transfer { run, round, .. } => {
+                self.transfers.add(bytes);
+                *self.rounds.entry((run.plan, *round)).or_default() += bytes;
+            }
+            Fact::Closed {
+                connection,
+                datagrams,
+                datagram_bytes,
+                ..
+            } => {
+                let (datagrams, bytes) = (*datagrams, *datagram_bytes);
+                self.connections.entry(*connection).or_default().end =
+                    Some(End::Counted { datagrams, bytes });
+            }
+            Fact::Uncounted { connection } => {
+                self.connections.entry(*connection).or_default().end = Some(End::Uncounted);
+            }
+            Fact::Refused { .. } => self.refusals += 1,
+            Fact::Opened { .. } | Fact::Torn { .. } | Fact::Connected { .. } => {}
+        }
+    }
+
+    /// Bytes on streams in the 24 hours before `now`. A clock that was put back makes them more, not fewer.
+    pub fn day_bytes(&self, now: Timestamp) -> u64 {
+        let since = day_before(now);
+        self.recent
+            .iter()
+            .filter(|(at, _)| since < *at)
+            .map(|(_, bytes)| bytes)
+            .sum()
+    }
+
+    /// Bytes on streams for a round of the run with this plan.
+    pub fn round_bytes(&self, plan: Digest, round: Round) -> u64 {
+        self.rounds.get(&(plan, round.0)).copied().unwrap_or(0)
+    }
+
+    /// Bytes on streams of a connection.
+    pub fn connection_bytes(&self, connection: u64) -> u64 {
+        self.connections
+            .get(&connection)
+            .map_or(0, |found| found.stream_bytes)
+    }
+
+    /// A connection number that is not used yet.
+    pub fn next_connection(&self) -> u64 {
+        self.connections
+            .last_key_value()
+            .map_or(1, |(last, _)| last + 1)
+    }
+
+    /// Connections whose datagrams nobody has counted.
+    pub fn open_connections(&self) -> Vec<u64> {
+        let open = self
+            .connections
+            .iter()
+            .filter(|(_, found)| found.end.is_none());
+        open.map(|(number, _)| *number).collect()
+    }
+
+    /// Connections whose datagrams were lost with the process that sent them.
+    pub fn uncounted_connections(&self) -> u64 {
+        self.connections
+            .values()
+            .filter(|found| found.end == Some(End::Uncounted))
+            .count() as u64
+    }
+
+    /// Greetings, one a connection attempt.
+    pub fn greetings(&self) -> Sum {
+        self.greetings
+    }
+
+    /// Messages by name.
+    pub fn messages(&self) -> &BTreeMap<String, Sum> {
+        &self.messages
+    }
+
+    /// Transfers, with their headers.
+    pub fn transfers(&self) -> Sum {
+        self.transfers
+    }
+
+    /// All bytes on streams.
+    pub fn stream_bytes(&self) -> u64 {
+        self.connections
+            .values()
+            .map(|found| found.stream_bytes)
+            .sum()
+    }
+
+    /// Datagrams of all counted connections.
+    pub fn datagrams(&self) -> Sum {
+        let mut sum = Sum::default();
+        for found in self.connections.values() {
+            if let Some(End::Counted { datagrams, bytes }) = found.end {
+                sum.count += datagrams;
+                sum.bytes += bytes;
+            }
+        }
+        sum
+    }
+
+    /// Refusals.
+    pub fn refusals(&self) -> u64 {
+        self.refusals
+    }
+
+    fn forget_before(&mut self, now: Timestamp) {
+        let since = day_before(now);
+        while self.recent.front().is_some_and(|(at, _)| *at <= since) {
+            self.recent.pop_front();
+        }
+    }
+}
+
+impl Sum {
+    fn add(&mut self, bytes: u64) {
+        self.count += 1;
+        self.bytes += bytes;
+    }
+}
+
+fn day_before(now: Timestamp) -> Timestamp {
+    now.checked_sub(DAY).unwrap_or(Timestamp::MIN)
+}
