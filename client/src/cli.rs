@@ -23,6 +23,7 @@ mod tests;
 use std::process::ExitCode;
 
 use clap::Parser as _;
+use protocol::quic::keep_memory_private;
 
 use self::{
     arguments::{Arguments, BenchCommand, Command, PolicyCommand},
@@ -35,6 +36,10 @@ use crate::telemetry;
 /// Exit codes: 0 done, 64 wrong usage, 78 wrong configuration, 75 a temporary obstacle (the same command may succeed later),
 /// 1 anything else.
 pub fn main() -> ExitCode {
+    if let Err(error) = keep_memory_private() {
+        return Failure::from(anyhow::Error::from(error).context("cannot forbid core files"))
+            .report();
+    }
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
         Err(answer) => {

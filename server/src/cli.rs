@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use clap::{Parser, ValueEnum};
+use protocol::quic::keep_memory_private;
 
 use crate::config::{self, Config, ConfigError, LogFormat, RawConfig, Setting, Source};
 use crate::error::{ServerError, exit};
@@ -76,6 +77,10 @@ enum Form {
 
 /// The program: parses the process's arguments, does what they say, and gives the exit code.
 pub fn main() -> ExitCode {
+    if let Err(error) = keep_memory_private() {
+        complain(&format!("cannot forbid core files: {error}"));
+        return ExitCode::from(exit::FAILURE);
+    }
     ExitCode::from(run_with(std::env::args_os(), &mut std::io::stdout()))
 }
 

@@ -105,6 +105,11 @@ impl Program {
             .unwrap_or_else(|| panic!("{}: no line with any of {texts:?} in:\n{seen}", self.name))
     }
 
+    /// The process's number.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Whether the program has ended by itself.
     ///
     /// # Panics

@@ -60,3 +60,46 @@ fn the_documents_name_only_options_that_the_programs_have() {
         }
     }
 }
+
+#[test]
+fn every_test_that_a_promise_of_security_names_exists() {
+    let text = fs::read_to_string(repository().join("SECURITY.md")).unwrap();
+    // A test is a sentence of at least four words.
+    let is_test = |name: &&str| {
+        let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
+        name.bytes().all(plain) && name.matches('_').count() >= 3
+    };
+    let named: Vec<&str> = text.split('`').skip(1).step_by(2).filter(is_test).collect();
+    assert!(named.len() >= 5, "{named:?}");
+    let mut sources = String::new();
+    for package in [
+        "aggregation",
+        "certs",
+        "client",
+        "finetune",
+        "protocol",
+        "server",
+        "simulations",
+        "tests",
+    ] {
+        collect(&repository().join(package), &mut sources);
+    }
+    for name in named {
+        assert!(
+            sources.contains(&format!("fn {name}(")),
+            "SECURITY.md names {name}, and there is no such test"
+        );
+    }
+}
+
+/// Appends every Rust file under a folder of ours.
+fn collect(folder: &Path, sources: &mut String) {
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() && !path.ends_with("target") {
+            collect(&path, sources);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            sources.push_str(&fs::read_to_string(&path).unwrap());
+        }
+    }
+}

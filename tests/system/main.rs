@@ -4,7 +4,9 @@ mod crash;
 mod documents;
 mod files;
 mod identity;
+mod policy;
 mod run;
+mod secrets;
 mod training;
 
 use tests::Programs;

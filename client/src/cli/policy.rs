@@ -59,7 +59,7 @@ fn summary(plan: &CheckedPlan, signer: &PartyCertificate) -> String {
     let (lora, training) = (&plan.lora, &plan.training);
     format!(
         "run {}, plan {}\n    signed by {}, certificate {}\n    base {} ({})\n    rank {} on {}\n    \
-         {} rounds of {} steps, at least {} updates merged a round\n    {} an update, unmasked, without differential privacy",
+         {} rounds of {} steps, at least {} updates merged a round\n    {} an update, unmasked, {}",
         plan.run,
         plan.digest(),
         signer.identity,
@@ -72,5 +72,12 @@ fn summary(plan: &CheckedPlan, signer: &PartyCertificate) -> String {
         training.local_steps,
         plan.cohort.quorum,
         Bytes(plan.encoded_bytes()),
+        plan.privacy.as_ref().map_or_else(
+            || "without differential privacy".to_owned(),
+            |privacy| format!(
+                "epsilon at most {} at delta {}",
+                privacy.epsilon_max, privacy.delta
+            ),
+        ),
     )
 }

@@ -255,10 +255,7 @@ fn every_changed_byte_is_noticed() {
         // A newline that is none makes the last line one that was cut off, which the head notices.
         let cut = place == whole.len() - 1;
         assert_eq!(verdict.is_ok(), cut, "byte {place}");
-        assert_eq!(
-            verdict.is_ok_and(|verified| verified.reading.tail.is_none()),
-            false
-        );
+        assert!(!verdict.is_ok_and(|verified| verified.reading.tail.is_none()));
     }
 }
 

@@ -42,8 +42,8 @@ impl SitePolicy {
         let mut found = self.found_in_server(circumstances.server_certificate);
         found.extend(model.into_iter().chain(training).flatten());
         found.extend(self.bytes(plan, circumstances));
-        found.extend(self.masking());
-        found.extend(self.noise());
+        found.extend(self.masking(plan));
+        found.extend(self.noise(plan));
         found.extend(self.closed(circumstances.now));
         found
     }
@@ -161,41 +161,60 @@ impl SitePolicy {
     }
 
     /// No plan of this version masks updates: what asks for it refuses every plan.
-    fn masking(&self) -> Vec<Found> {
+    fn masking(&self, plan: &RunPlan) -> Vec<Found> {
         let required = &self.secure_aggregation_required;
         let unmasked = required.value.then(|| {
             let what = "is true, and the plan has updates sent unmasked".to_owned();
             lasting("secure_aggregation.required", required.line, what)
         });
-        let Rule {
-            value: metrics,
-            line,
-        } = &self.metrics;
-        let weight = (!metrics.contains(&Metric::Weight)).then(|| {
+        let Rule { value, line } = &self.metrics;
+        // Where every update counts as one, the weight says nothing about the site.
+        let tells = plan.limits.weight_max > 1 && !value.contains(&Metric::Weight);
+        let weight = tells.then(|| {
             let what = "does not list \"weight\", and without secure aggregation the number of examples is sent in the clear";
             lasting("egress.metrics", *line, what.to_owned())
         });
         weight.into_iter().chain(unmasked).collect()
     }
 
-    /// No plan of this version adds noise: a bound on epsilon refuses every plan.
-    fn noise(&self) -> Vec<Found> {
+    /// A plan without differential privacy breaks every bound on it.
+    fn noise(&self, plan: &RunPlan) -> Vec<Found> {
         let Some(rules) = &self.privacy else {
             return Vec::new();
         };
-        let without = |key, rule: &Rule<f64>| {
-            let what = format!(
-                "is {}, and the plan trains without differential privacy",
-                rule.value
-            );
-            lasting(key, rule.line, what)
-        };
-        vec![
-            without("privacy.epsilon_run_max", &rules.epsilon_run_max),
-            without("privacy.delta_run_max", &rules.delta_run_max),
-            without("privacy.epsilon_lifetime_max", &rules.epsilon_lifetime_max),
-            without("privacy.delta_lifetime_max", &rules.delta_lifetime_max),
-        ]
+        let privacy = plan.privacy.as_ref();
+        let (epsilon, delta) = (
+            privacy.map(|asked| asked.epsilon_max),
+            privacy.map(|asked| asked.delta),
+        );
+        let bounds = [
+            ("privacy.epsilon_run_max", &rules.epsilon_run_max, epsilon),
+            ("privacy.delta_run_max", &rules.delta_run_max, delta),
+            (
+                "privacy.epsilon_lifetime_max",
+                &rules.epsilon_lifetime_max,
+                epsilon,
+            ),
+            (
+                "privacy.delta_lifetime_max",
+                &rules.delta_lifetime_max,
+                delta,
+            ),
+        ];
+        let found = bounds.into_iter().filter_map(|(key, rule, asked)| {
+            let what = match asked {
+                None => format!(
+                    "is {}, and the plan trains without differential privacy",
+                    rule.value
+                ),
+                Some(asked) if rule.value < asked => {
+                    format!("is {}, and the plan may cost {asked}", rule.value)
+                }
+                Some(_) => return None,
+            };
+            Some(lasting(key, rule.line, what))
+        });
+        found.collect()
     }
 
     fn closed(&self, now: Timestamp) -> Option<Found> {

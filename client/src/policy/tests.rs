@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use protocol::plan::{
-    BasePlan, CohortPlan, LimitsPlan, LoraPlan, Participants, Schedule, StrategyPlan, TrainingPlan,
-    ValueEncoding,
+    BasePlan, CohortPlan, LimitsPlan, LoraPlan, Participants, PrivacyPlan, PrivacyUnit, Schedule,
+    StrategyPlan, TrainingPlan, ValueEncoding,
 };
 
 use super::*;
@@ -71,6 +71,7 @@ fn plan() -> RunPlan {
         },
         strategy: StrategyPlan::FedAvg,
         ewc: None,
+        privacy: None,
         cohort: CohortPlan {
             participants: Participants::Any,
             quorum: 2,
@@ -81,7 +82,7 @@ fn plan() -> RunPlan {
         },
         limits: LimitsPlan {
             update_norm_max: 1.0,
-            weight_max: 1,
+            weight_max: 100,
             participants_max: 4,
         },
     }
@@ -239,6 +240,46 @@ fn protections_that_a_plan_lacks_are_violations() {
             .collect();
         assert_eq!(found, keys);
         assert!(!refusal.is_temporary());
+    }
+}
+
+#[test]
+fn private_plan_is_compared_with_the_bounds_of_a_run_and_of_the_lifetime() {
+    let bounds = "[privacy]\nepsilon_run_max = 8.0\ndelta_run_max = 1e-5\nepsilon_lifetime_max = 4.0\ndelta_lifetime_max = 1e-4\n";
+    let text = format!("{EXACT}{bounds}").replace("[\"weight\"]", "[]");
+    let policy = parse(&text).unwrap();
+    let private = |epsilon_max, delta| {
+        let privacy = PrivacyPlan {
+            unit: PrivacyUnit::Record,
+            clip_norm: 1.0,
+            noise_multiplier: 1.0,
+            epsilon_max,
+            delta,
+        };
+        let mut plan = RunPlan {
+            privacy: Some(privacy),
+            ..plan()
+        };
+        plan.limits.weight_max = 1;
+        plan
+    };
+    assert_eq!(policy.check(&private(4.0, 1e-5), &noon()), Ok(()));
+    for (epsilon, delta, keys) in [
+        (4.5, 1e-5, vec!["privacy.epsilon_lifetime_max"]),
+        (
+            9.0,
+            1e-5,
+            vec!["privacy.epsilon_run_max", "privacy.epsilon_lifetime_max"],
+        ),
+        (4.0, 2e-5, vec!["privacy.delta_run_max"]),
+    ] {
+        let refusal = policy.check(&private(epsilon, delta), &noon()).unwrap_err();
+        let found: Vec<_> = refusal
+            .violations()
+            .iter()
+            .map(|violation| violation.key)
+            .collect();
+        assert_eq!(found, keys);
     }
 }
 

@@ -49,10 +49,10 @@ impl TlsFiles {
     /// [`MaterialError`] names the file.
     pub fn load(&self) -> Result<TlsMaterial, MaterialError> {
         let certificate = read(&self.certificate)?;
+        refuse_shared(&self.key)?;
         let key = read(&self.key)?;
         let authority = read(&self.authority)?;
         let revocations = self.revocations.as_deref().map(read).transpose()?;
-        warn_if_shared(&self.key);
         let list = revocations.as_deref().map(String::as_str);
         TlsMaterial::from_pem(&certificate, &key, &authority, list)
     }
@@ -69,17 +69,23 @@ fn read(path: &Path) -> Result<Zeroizing<String>, MaterialError> {
 }
 
 #[cfg(unix)]
-fn warn_if_shared(key: &Path) {
+fn refuse_shared(key: &Path) -> Result<(), MaterialError> {
     use std::os::unix::fs::PermissionsExt;
-    let shared = fs::metadata(key).is_ok_and(|found| found.permissions().mode() & 0o077 != 0);
-    if shared {
-        let path = key.display();
-        tracing::warn!("others on this machine may read the private key {path}; run chmod 600");
+    let path = key.to_owned();
+    match fs::metadata(key) {
+        Ok(found) if found.permissions().mode() & 0o077 != 0 => {
+            let mode = found.permissions().mode() & 0o777;
+            Err(MaterialError::SharedKey { path, mode })
+        }
+        Ok(_) => Ok(()),
+        Err(cause) => Err(MaterialError::Read { path, cause }),
     }
 }
 
 #[cfg(not(unix))]
-fn warn_if_shared(_key: &Path) {}
+fn refuse_shared(_key: &Path) -> Result<(), MaterialError> {
+    Ok(())
+}
 
 /// Checked TLS material; cheap to clone.
 #[derive(Clone)]
@@ -328,6 +334,18 @@ pub enum MaterialError {
         path: PathBuf,
         /// What the system said.
         cause: std::io::Error,
+    },
+    /// Others on this machine may read or change the private key.
+    #[error(
+        "others on this machine may use the private key {path}, which has mode {mode:o}: run `chmod 600 {path}`, and have a new \
+         key signed if somebody may have read it",
+        path = path.display()
+    )]
+    SharedKey {
+        /// The key's file.
+        path: PathBuf,
+        /// Its permissions.
+        mode: u32,
     },
     /// A PEM text holds nothing of the kind expected.
     #[error("the {what} file holds no such PEM block; was another file named?")]

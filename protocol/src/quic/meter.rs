@@ -3,6 +3,10 @@
 //! The count is taken where quinn hands datagrams to the operating system: handshake, acknowledgements, retransmissions and
 //! the last words included. A datagram that the system takes and then drops is counted; one that it never took is not. The
 //! headers of IP and UDP are not part of it.
+#![expect(
+    clippy::disallowed_types,
+    reason = "the transport is this crate's one I/O module"
+)]
 
 use std::fmt::Debug;
 use std::io::{self, IoSliceMut};

@@ -15,3 +15,4 @@ mod handshake;
 mod hostile;
 mod party;
 mod plan_file;
+mod secrets;

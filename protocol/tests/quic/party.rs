@@ -122,6 +122,7 @@ pub(crate) fn plan() -> RunPlan {
         },
         strategy: StrategyPlan::FedAvg,
         ewc: None,
+        privacy: None,
         cohort: CohortPlan {
             participants: Participants::Any,
             quorum: 2,
