@@ -59,6 +59,12 @@ fn row(entry: &Entry) -> [String; 16] {
     if fact.stream_bytes() > 0 {
         row[8] = fact.stream_bytes().to_string();
     }
+    describe(fact, &mut row);
+    row
+}
+
+/// Fills the columns that only some kinds have.
+fn describe(fact: &Fact, row: &mut [String; 16]) {
     match fact {
         Fact::Opened {
             site,
@@ -110,5 +116,4 @@ fn row(entry: &Entry) -> [String; 16] {
         }
         Fact::Refused { reasons, .. } => row[15] = reasons.join("; "),
     }
-    row
 }

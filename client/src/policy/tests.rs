@@ -133,66 +133,70 @@ fn plan_at_every_limit_is_allowed() {
     assert_eq!(parse(EXACT).unwrap().check(&plan(), &noon()), Ok(()));
 }
 
+/// A change of plan or circumstances that breaks one rule.
+type Breach = fn(&mut RunPlan, &mut Circumstances);
+
+/// Each rule's key, what breaks it alone, and words of the refusal.
+const BREACHES: [(&str, Breach, &str); 11] = [
+    (
+        "server.certificate",
+        |_, found| found.server_certificate = Digest([9; 32]),
+        "0909",
+    ),
+    (
+        "model.bases",
+        |plan, _| plan.base.fingerprint = Digest([9; 32]),
+        "0909",
+    ),
+    (
+        "model.target_modules",
+        |plan, _| plan.lora.target_modules.push("down_proj".to_owned()),
+        "down_proj",
+    ),
+    ("model.rank_max", |plan, _| plan.lora.rank = 9, "9"),
+    ("training.rounds_max", |plan, _| plan.rounds = 4, "4"),
+    (
+        "training.local_steps_max",
+        |plan, _| {
+            plan.training.local_steps = 11;
+            plan.adapter_bytes -= 64;
+        },
+        "11",
+    ),
+    (
+        "cohort.min",
+        |plan, _| plan.cohort.quorum = 1,
+        "as few as 1",
+    ),
+    (
+        "egress.round_max",
+        |plan, found| {
+            plan.adapter_bytes += 4;
+            found.day_bytes = 0;
+        },
+        "2.3 KiB",
+    ),
+    (
+        "egress.day_max",
+        |_, found| found.day_bytes += 1,
+        "24 hours",
+    ),
+    (
+        "hours",
+        |_, found| found.now = "2026-11-25T18:00:00Z".parse().unwrap(),
+        "wed 18:00",
+    ),
+    (
+        "hours",
+        |_, found| found.now = "2026-11-26T12:00:00Z".parse().unwrap(),
+        "thu 12:00",
+    ),
+];
+
 #[test]
 fn each_rule_that_a_plan_breaks_is_named_with_its_line() {
-    type Change = fn(&mut RunPlan, &mut Circumstances);
-    let cases: [(&str, Change, &str); 11] = [
-        (
-            "server.certificate",
-            |_, found| found.server_certificate = Digest([9; 32]),
-            "0909",
-        ),
-        (
-            "model.bases",
-            |plan, _| plan.base.fingerprint = Digest([9; 32]),
-            "0909",
-        ),
-        (
-            "model.target_modules",
-            |plan, _| plan.lora.target_modules.push("down_proj".to_owned()),
-            "down_proj",
-        ),
-        ("model.rank_max", |plan, _| plan.lora.rank = 9, "9"),
-        ("training.rounds_max", |plan, _| plan.rounds = 4, "4"),
-        (
-            "training.local_steps_max",
-            |plan, _| {
-                plan.training.local_steps = 11;
-                plan.adapter_bytes -= 64;
-            },
-            "11",
-        ),
-        (
-            "cohort.min",
-            |plan, _| plan.cohort.quorum = 1,
-            "as few as 1",
-        ),
-        (
-            "egress.round_max",
-            |plan, found| {
-                plan.adapter_bytes += 4;
-                found.day_bytes = 0;
-            },
-            "2.3 KiB",
-        ),
-        (
-            "egress.day_max",
-            |_, found| found.day_bytes += 1,
-            "24 hours",
-        ),
-        (
-            "hours",
-            |_, found| found.now = "2026-11-25T18:00:00Z".parse().unwrap(),
-            "wed 18:00",
-        ),
-        (
-            "hours",
-            |_, found| found.now = "2026-11-26T12:00:00Z".parse().unwrap(),
-            "thu 12:00",
-        ),
-    ];
     let policy = parse(EXACT).unwrap();
-    for (key, change, words) in cases {
+    for (key, change, words) in BREACHES {
         let (mut plan, mut found) = (plan(), noon());
         change(&mut plan, &mut found);
         let refusal = policy.check(&plan, &found).unwrap_err();
@@ -364,7 +368,7 @@ fn mistakes_in_the_file_are_named_with_line_and_column() {
             EXACT.replace("wed 08:00-18:00", "wed 8-18"),
             "mon-fri 19:00-06:00",
         ),
-        (EXACT.replace("0202", "02"), "line 4, column 10"),
+        (EXACT.replace("0202", "02"), "line 4, column 9"),
         (EXACT.replace("min = 2", ""), "missing field `min`"),
         (
             format!("{EXACT}[privacy]\nepsilon_run_max = -1.0\n"),
