@@ -4,15 +4,19 @@
 //! loop over slices that the compiler vectorises beats a chain of tensor operations. Work is cut by rows or by heads at
 //! fixed places and each piece is computed by one thread in one order, so results do not depend on the thread count.
 
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::{Device, Tensor, TensorData, Transaction};
 use burn_flex::{Flex, FlexTensor};
 use rayon::prelude::*;
+
+use crate::device;
 
 pub(crate) mod compressed;
 pub(crate) mod exp;
 pub(crate) mod lanes;
 mod panel;
 pub(crate) mod product;
+mod square;
+mod target;
 pub(crate) mod tile;
 
 /// Rows of one parallel piece.
@@ -85,9 +89,29 @@ pub(crate) fn upload<const D: usize>(
 }
 
 /// Copies a tensor's values from its device, row-major.
+///
+/// A failure of the device unwinds up to `device::guarded`.
 pub(crate) fn download<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
-    let data = tensor.into_data();
-    // A tensor of another precision is converted on the way; f32 is copied whole.
+    match tensor.try_into_data() {
+        Ok(data) => floats(&data),
+        Err(failure) => device::fail(&failure),
+    }
+}
+
+/// Copies the values of many tensors from their device in one transfer: a transfer each would let the device wait for us
+/// between them.
+pub(crate) fn download_all(tensors: Vec<Tensor<2>>) -> Vec<Vec<f32>> {
+    let together = tensors
+        .into_iter()
+        .fold(Transaction::default(), Transaction::register);
+    match together.try_execute() {
+        Ok(all) => all.iter().map(floats).collect(),
+        Err(failure) => device::fail(&failure),
+    }
+}
+
+/// A tensor of another precision is converted on the way; f32 is copied whole.
+fn floats(data: &TensorData) -> Vec<f32> {
     match data.as_slice::<f32>() {
         Ok(values) => values.to_vec(),
         Err(_) => data.iter::<f32>().collect(),

@@ -12,6 +12,7 @@ use burn::tensor::{Device, Tensor};
 use crate::{
     batch::Batch,
     config::LlamaConfig,
+    device,
     error::LoadError,
     host::{self, Kernels},
     lora::LoraFactors,
@@ -150,9 +151,10 @@ impl Llama {
             return Ok(LossSum::default());
         }
         let pass = self.pass(batch, Branches::new(&self.config, factors, None)?);
-        let hidden = self.hidden(batch, &pass);
-        let (loss, _) = self.head_loss(batch, &hidden, Want::Loss);
-        Ok(loss)
+        Ok(device::guarded(|| {
+            let hidden = self.hidden(batch, &pass);
+            self.head_loss(batch, &hidden, Want::Loss).0
+        })?)
     }
 
     /// The loss of a batch and its gradient with respect to `A` and `B`.
@@ -203,8 +205,10 @@ impl Llama {
     ) -> Result<Vec<f32>, ModelError> {
         self.check(batch)?;
         let pass = self.pass(batch, Branches::new(&self.config, factors, None)?);
-        let hidden = self.hidden(batch, &pass);
-        Ok(host::download(self.head_logits(&hidden)))
+        Ok(device::guarded(|| {
+            let hidden = self.hidden(batch, &pass);
+            host::download(self.head_logits(&hidden))
+        })?)
     }
 
     fn check(&self, batch: &Batch) -> Result<(), ModelError> {

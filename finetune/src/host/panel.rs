@@ -1,9 +1,10 @@
 //! Products of some rows with a large matrix: the frozen weights' share of a training step.
 //!
-//! The right side is packed once for all rows, into panels of 48 columns with one `k` after the other; then each thread takes
-//! some rows, packs them by eights, and runs over the panels with a kernel that holds 8 x 48 sums in registers. A general
-//! product packs the right side again for every block of rows. A sum goes through `k` in one order whatever the cut, so
-//! results do not depend on the number of threads. Small and transposed left sides are for `product`.
+//! A task packs 48 columns of the right side, one `k` after the other, and multiplies all of its rows with that panel while it
+//! lies in the second-level cache: eight rows at a time, whose 8 x 48 sums stay in registers. The left side is read as it
+//! lies. Packing is one pass over the right side, by squares in registers where its rows are the panel's columns, and tasks
+//! share nothing. A sum goes through `k` in one order whatever the cut, so results do not depend on the number of threads.
+//! Small and transposed left sides are for `product`.
 
 use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
@@ -11,31 +12,32 @@ use rayon::prelude::*;
 use super::{
     compressed::Compressed,
     product::{Operand, Weights},
+    square::{self, SIDE},
+    target::{Target, Tile},
 };
 
 /// Columns of a panel: three vectors of sixteen.
 const COLUMNS: usize = 48;
 /// Vectors that a kernel holds for each of its rows.
 const VECTORS: usize = 3;
-/// Rows packed side by side.
+/// Rows of a group, whose sums are in registers.
 const ROWS: usize = 8;
-/// Most of `k` packed at a time.
-const DEPTH: usize = 1536;
-/// Stretch of `k` between two additions to the result; a panel of it stays in the first-level cache.
-const STRETCH: usize = 192;
-/// Most columns packed at a time: it bounds the memory of a product with the vocabulary.
-const COLUMNS_PER_BLOCK: usize = 32 * COLUMNS;
-/// Most rows of one task.
-const ROWS_PER_TASK: usize = 128;
-/// Side of the squares that a transposing copy goes by.
-const SQUARE: usize = 16;
+/// Most of `k` packed at a time: a panel stays in the second-level cache.
+const DEPTH: usize = 2048;
+/// Fewest rows of a task that are worth their packing.
+const ROWS_PER_TASK: usize = 64;
 
 /// Whether a product is of the kind that panels are good for.
 pub(super) fn suits(left: Operand<'_>, right: Operand<'_>) -> bool {
     left.column_stride == 1
         && left.rows >= 2 * ROWS
-        && left.columns >= SQUARE
+        && left.columns >= SIDE
         && right.columns >= 2 * COLUMNS
+}
+
+/// Whether each value of the result is written once, so that it need not begin as zero.
+pub(super) fn in_one_pass(left: Operand<'_>) -> bool {
+    (1..=DEPTH).contains(&left.columns)
 }
 
 /// The right side: floats, or frozen weights that are decoded while they are packed.
@@ -46,7 +48,14 @@ pub(super) enum Right<'a> {
 }
 
 impl Right<'_> {
-    fn columns(self) -> usize {
+    fn rows(self) -> usize {
+        match self {
+            Self::Floats(operand) => operand.rows,
+            Self::Weights(weights) => weights.rows(),
+        }
+    }
+
+    pub(super) fn columns(self) -> usize {
         match self {
             Self::Floats(operand) => operand.columns,
             Self::Weights(weights) => weights.columns(),
@@ -54,132 +63,156 @@ impl Right<'_> {
     }
 }
 
-/// Adds `scale * left * right` to `out`, row-major.
+/// Puts `scale * left * right` into `target`; a fresh one only if it is done [`in_one_pass`].
 ///
 /// # Panics
-/// If the left side is transposed.
-pub(super) fn multiply_add(left: Operand<'_>, right: Right<'_>, scale: f32, out: &mut [f32]) {
+/// If the inner widths differ or the left side is transposed.
+pub(super) fn multiply(left: Operand<'_>, right: Right<'_>, scale: f32, target: Target<'_>) {
     assert_eq!(left.column_stride, 1, "the left side is as it is stored");
-    let (inner, stride) = (left.columns, right.columns());
-    let tasks = 2 * rayon::current_num_threads();
-    let rows_per_task = left.rows.div_ceil(tasks).next_multiple_of(ROWS);
-    let rows_per_task = rows_per_task.min(ROWS_PER_TASK);
-    let mut packed = Vec::new();
-    for first_k in (0..inner).step_by(DEPTH) {
-        let depth = DEPTH.min(inner - first_k);
-        for first_column in (0..stride).step_by(COLUMNS_PER_BLOCK) {
-            let columns = COLUMNS_PER_BLOCK.min(stride - first_column);
-            let block = Block {
-                first_k,
-                depth,
-                first_column,
-                columns,
-            };
-            block.pack(right, &mut packed);
-            out.par_chunks_mut(rows_per_task * stride)
-                .enumerate()
-                .for_each(|(task, out)| {
-                    Arch::new().dispatch(Task {
-                        block,
-                        packed: &packed,
-                        left,
-                        first_row: task * rows_per_task,
-                        scale,
-                        out,
-                        stride,
-                    });
-                });
+    assert_eq!(left.columns, right.rows(), "inner widths agree");
+    if left.rows == 0 {
+        return;
+    }
+    // Every thread has two tasks at least, if the rows allow it.
+    let panels = right.columns().div_ceil(COLUMNS).max(1);
+    let cuts = (2 * rayon::current_num_threads()).div_ceil(panels);
+    let height = left.rows.div_ceil(cuts).max(ROWS_PER_TASK);
+    let tiles = target.tiles([height.next_multiple_of(ROWS), COLUMNS]);
+    let tasks = tiles.into_par_iter().with_max_len(1);
+    tasks.for_each_init(Vec::new, |panel, tile| {
+        Arch::new().dispatch(Task {
+            left,
+            right,
+            scale,
+            tile,
+            panel,
+        });
+    });
+}
+
+/// Some rows of the result, over one panel.
+struct Task<'a> {
+    left: Operand<'a>,
+    right: Right<'a>,
+    scale: f32,
+    tile: Tile<'a>,
+    /// Room for the panel.
+    panel: &'a mut Vec<[f32; COLUMNS]>,
+}
+
+impl WithSimd for Task<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        // Eight rows of three vectors need 24 registers for their sums, four rows half of that.
+        if S::REGISTER_COUNT >= 32 {
+            self.run::<S, ROWS>(simd);
+        } else {
+            self.run::<S, { ROWS / 2 }>(simd);
         }
     }
 }
 
-/// A part of the right side.
-#[derive(Clone, Copy)]
-struct Block {
-    first_k: usize,
-    depth: usize,
-    first_column: usize,
-    columns: usize,
-}
-
-impl Block {
-    /// Packs the panels of the block; columns beyond the matrix are zero.
-    fn pack(self, right: Right<'_>, packed: &mut Vec<f32>) {
-        let size = COLUMNS * self.depth;
-        packed.resize(self.columns.div_ceil(COLUMNS) * size, 0.0);
-        packed
-            .par_chunks_mut(size)
-            .enumerate()
-            .for_each(|(number, panel)| {
-                let column = number * COLUMNS;
-                let width = COLUMNS.min(self.columns - column);
-                let first = (self.first_k, self.first_column + column);
-                let (lines, _) = panel.as_chunks_mut::<COLUMNS>();
-                super::vectorised(
-                    #[inline(always)]
-                    || match right {
-                        Right::Floats(right) => fill(right, first, width, lines),
-                        Right::Weights(Weights::Plain(weights)) => {
-                            decode(weights, first, width, lines);
-                        }
-                        Right::Weights(Weights::Transposed(weights)) => {
-                            decode_transposed(weights, first, width, lines);
-                        }
-                    },
-                );
-            });
-    }
-}
-
-/// Floats, from `(k, column)` on.
-#[inline(always)]
-fn fill(
-    right: Operand<'_>,
-    (k, column): (usize, usize),
-    width: usize,
-    lines: &mut [[f32; COLUMNS]],
-) {
-    let values = &right.values[k * right.row_stride + column * right.column_stride..];
-    if right.column_stride == 1 {
-        copy(values, right.row_stride, width, lines);
-    } else {
-        transpose(values, right.column_stride, width, lines);
-    }
-}
-
-/// Lines that are pieces of the weights' rows.
-#[inline(always)]
-fn decode(
-    weights: &Compressed,
-    (k, column): (usize, usize),
-    width: usize,
-    lines: &mut [[f32; COLUMNS]],
-) {
-    for (line, row) in lines.iter_mut().zip(k..) {
-        weights.decode(row, column, &mut line[..width]);
-        line[width..].fill(0.0);
-    }
-}
-
-/// Columns of the panel that are pieces of the weights' rows.
-#[inline(always)]
-fn decode_transposed(
-    weights: &Compressed,
-    (k, column): (usize, usize),
-    width: usize,
-    lines: &mut [[f32; COLUMNS]],
-) {
-    let mut piece = [0.0; SQUARE];
-    for (lines, k) in lines.chunks_mut(SQUARE).zip((k..).step_by(SQUARE)) {
-        for place in 0..width {
-            let piece = &mut piece[..lines.len()];
-            weights.decode(column + place, k, piece);
-            for (line, value) in lines.iter_mut().zip(piece) {
-                line[place] = *value;
+impl Task<'_> {
+    #[inline(always)]
+    fn run<S: Simd, const HEIGHT: usize>(mut self, simd: S) {
+        for first_k in (0..self.left.columns).step_by(DEPTH) {
+            let depth = DEPTH.min(self.left.columns - first_k);
+            self.panel.resize(depth, [0.0; COLUMNS]);
+            pack(
+                self.right,
+                (first_k, self.tile.column),
+                self.tile.columns,
+                self.panel,
+            );
+            for row in (0..self.tile.rows).step_by(HEIGHT) {
+                let height = HEIGHT.min(self.tile.rows - row);
+                // Rows beyond the tile are its last one again; their sums are dropped.
+                let rows = std::array::from_fn(|place| {
+                    let row = self.tile.row + row + place.min(height - 1);
+                    &self.left.values[row * self.left.row_stride + first_k..][..depth]
+                });
+                self.group::<S, HEIGHT>(simd, rows, row, height);
             }
         }
-        for line in lines {
-            line[width..].fill(0.0);
+    }
+
+    /// One group of rows times the panel.
+    #[inline(always)]
+    fn group<S: Simd, const HEIGHT: usize>(
+        &mut self,
+        simd: S,
+        rows: [&[f32]; HEIGHT],
+        first: usize,
+        height: usize,
+    ) {
+        let part = VECTORS * S::F32_LANES;
+        for start in (0..self.tile.columns).step_by(part) {
+            let sums = sums::<S, HEIGHT>(simd, rows, self.panel, start);
+            let scale = simd.splat_f32s(self.scale);
+            let width = part.min(self.tile.columns - start);
+            for (place, sums) in sums.iter().enumerate().take(height) {
+                let mut values = [0.0; COLUMNS];
+                let (vectors, _) = S::as_mut_simd_f32s(&mut values[..part]);
+                for (vector, sum) in vectors.iter_mut().zip(sums) {
+                    *vector = simd.mul_f32s(scale, *sum);
+                }
+                if width == COLUMNS {
+                    self.tile.put(first + place, start, &values);
+                } else {
+                    self.tile.put(first + place, start, &values[..width]);
+                }
+            }
+        }
+    }
+}
+
+/// The sums over `k` of eight rows, or four, with three vectors of the panel's columns.
+#[inline(always)]
+fn sums<S: Simd, const HEIGHT: usize>(
+    simd: S,
+    rows: [&[f32]; HEIGHT],
+    panel: &[[f32; COLUMNS]],
+    start: usize,
+) -> [[S::f32s; VECTORS]; HEIGHT] {
+    let part = VECTORS * S::F32_LANES;
+    // As long as the panel, so that the loop checks no bounds.
+    let rows = rows.map(|row| &row[..panel.len()]);
+    let mut sums = [[simd.splat_f32s(0.0); VECTORS]; HEIGHT];
+    // Indices of constant range, so that the loops are unrolled and the sums stay in registers.
+    for (k, line) in panel.iter().enumerate() {
+        let (vectors, _) = S::as_simd_f32s(&line[start..start + part]);
+        let vectors: [S::f32s; VECTORS] = [vectors[0], vectors[1], vectors[2]];
+        for row in 0..HEIGHT {
+            let value = simd.splat_f32s(rows[row][k]);
+            for place in 0..VECTORS {
+                sums[row][place] = simd.mul_add_e_f32s(value, vectors[place], sums[row][place]);
+            }
+        }
+    }
+    sums
+}
+
+/// Packs `width` columns from `(k, column)` on, as many lines as there is room for; columns beyond the matrix are zero.
+#[inline(always)]
+fn pack(right: Right<'_>, (k, column): (usize, usize), width: usize, lines: &mut [[f32; COLUMNS]]) {
+    match right {
+        Right::Floats(right) if right.column_stride == 1 => {
+            let values = &right.values[k * right.row_stride + column..];
+            copy(values, right.row_stride, width, lines);
+        }
+        Right::Floats(right) => {
+            let values = &right.values[column * right.column_stride + k * right.row_stride..];
+            across(width, lines, |place, first, out| {
+                out.copy_from_slice(&values[place * right.column_stride + first..][..out.len()]);
+            });
+        }
+        Right::Weights(Weights::Plain(weights)) => decode(weights, (k, column), width, lines),
+        Right::Weights(Weights::Transposed(weights)) => {
+            across(width, lines, |place, first, out| {
+                weights.decode(column + place, k + first, out);
+            });
         }
     }
 }
@@ -199,155 +232,36 @@ fn copy(values: &[f32], stride: usize, width: usize, lines: &mut [[f32; COLUMNS]
     }
 }
 
-/// Columns of the panel that are rows of the matrix.
+/// Lines that are pieces of the weights' rows.
 #[inline(always)]
-fn transpose(values: &[f32], stride: usize, width: usize, lines: &mut [[f32; COLUMNS]]) {
-    for (square, lines) in lines.chunks_mut(SQUARE).enumerate() {
-        for column in 0..width {
-            let from = &values[column * stride + square * SQUARE..][..lines.len()];
-            for (line, value) in lines.iter_mut().zip(from) {
-                line[column] = *value;
-            }
-        }
-        for line in lines {
-            line[width..].fill(0.0);
-        }
-    }
-}
-
-/// Some rows of the result, over one block.
-struct Task<'a> {
-    block: Block,
-    packed: &'a [f32],
-    left: Operand<'a>,
-    first_row: usize,
-    scale: f32,
-    /// Whole rows.
-    out: &'a mut [f32],
-    stride: usize,
-}
-
-impl WithSimd for Task<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn with_simd<S: Simd>(self, simd: S) {
-        // Eight rows of three vectors need 24 registers for their sums, four rows half of that.
-        if S::REGISTER_COUNT >= 32 {
-            self.run::<S, ROWS>(simd);
-        } else {
-            self.run::<S, { ROWS / 2 }>(simd);
-        }
-    }
-}
-
-impl Task<'_> {
-    #[inline(always)]
-    fn run<S: Simd, const HEIGHT: usize>(self, simd: S) {
-        let rows = self.out.len() / self.stride;
-        let groups = self.pack_left::<HEIGHT>(rows);
-        let Block {
-            depth,
-            first_column,
-            columns,
-            ..
-        } = self.block;
-        for (number, panel) in self.packed.chunks_exact(COLUMNS * depth).enumerate() {
-            let column = number * COLUMNS;
-            let width = COLUMNS.min(columns - column);
-            let (panel, _) = panel.as_chunks::<COLUMNS>();
-            for (panel, start) in panel.chunks(STRETCH).zip((0..).step_by(STRETCH)) {
-                for (group, left) in groups.chunks_exact(depth).enumerate() {
-                    let first = group * HEIGHT;
-                    let height = HEIGHT.min(rows - first);
-                    let target = Target {
-                        out: &mut self.out[first * self.stride + first_column + column..],
-                        stride: self.stride,
-                        height,
-                        width,
-                        scale: self.scale,
-                    };
-                    multiply_group::<S, HEIGHT>(simd, &left[start..], panel, target);
-                }
-            }
-        }
-    }
-
-    /// The task's rows side by side, one `k` after the other; rows beyond the task are zero.
-    #[inline(always)]
-    fn pack_left<const HEIGHT: usize>(&self, rows: usize) -> Vec<[f32; HEIGHT]> {
-        let Block { first_k, depth, .. } = self.block;
-        let mut packed = vec![[0.0; HEIGHT]; rows.div_ceil(HEIGHT) * depth];
-        for row in 0..rows {
-            let start = (self.first_row + row) * self.left.row_stride + first_k;
-            let from = &self.left.values[start..][..depth];
-            let to = &mut packed[row / HEIGHT * depth..][..depth];
-            for (to, value) in to.iter_mut().zip(from) {
-                to[row % HEIGHT] = *value;
-            }
-        }
-        packed
-    }
-}
-
-/// Where the sums of a group go.
-struct Target<'a> {
-    /// Begins at the group's first value.
-    out: &'a mut [f32],
-    stride: usize,
-    height: usize,
+fn decode(
+    weights: &Compressed,
+    (k, column): (usize, usize),
     width: usize,
-    scale: f32,
-}
-
-/// One group of rows times one panel.
-#[inline(always)]
-fn multiply_group<S: Simd, const HEIGHT: usize>(
-    simd: S,
-    left: &[[f32; HEIGHT]],
-    panel: &[[f32; COLUMNS]],
-    mut target: Target<'_>,
+    lines: &mut [[f32; COLUMNS]],
 ) {
-    let part = VECTORS * S::F32_LANES;
-    for start in (0..COLUMNS).step_by(part) {
-        let mut sums = [[simd.splat_f32s(0.0); VECTORS]; HEIGHT];
-        // Indices of constant range, so that the loops are unrolled and the sums stay in registers.
-        for (left, line) in left.iter().zip(panel) {
-            let (vectors, _) = S::as_simd_f32s(&line[start..start + part]);
-            let vectors: [S::f32s; VECTORS] = [vectors[0], vectors[1], vectors[2]];
-            for row in 0..HEIGHT {
-                let value = simd.splat_f32s(left[row]);
-                for place in 0..VECTORS {
-                    sums[row][place] = simd.mul_add_e_f32s(value, vectors[place], sums[row][place]);
-                }
-            }
-        }
-        target.add(simd, start, &sums);
+    for (line, row) in lines.iter_mut().zip(k..) {
+        weights.decode(row, column, &mut line[..width]);
+        line[width..].fill(0.0);
     }
 }
 
-impl Target<'_> {
-    #[inline(always)]
-    fn add<S: Simd>(&mut self, simd: S, start: usize, sums: &[[S::f32s; VECTORS]]) {
-        let part = VECTORS * S::F32_LANES;
-        let width = self.width.saturating_sub(start).min(part);
-        let scale = simd.splat_f32s(self.scale);
-        for (row, sums) in sums.iter().enumerate().take(self.height) {
-            let out = &mut self.out[row * self.stride..];
-            if width == part {
-                let (out, _) = S::as_mut_simd_f32s(&mut out[start..start + part]);
-                for (out, sum) in out.iter_mut().zip(sums) {
-                    *out = simd.mul_add_e_f32s(scale, *sum, *out);
-                }
-                continue;
+/// Lines across the matrix: `read(column, first, out)` gives what a column has in lines `first..`, sixteen at most.
+#[inline(always)]
+fn across(width: usize, lines: &mut [[f32; COLUMNS]], read: impl Fn(usize, usize, &mut [f32])) {
+    for (lines, first) in lines.chunks_mut(SIDE).zip((0..).step_by(SIDE)) {
+        for column in (0..COLUMNS).step_by(SIDE) {
+            let mut values = [[0.0; SIDE]; SIDE];
+            for (place, values) in values
+                .iter_mut()
+                .enumerate()
+                .take(width.saturating_sub(column))
+            {
+                read(column + place, first, &mut values[..lines.len()]);
             }
-            let mut edge = [0.0; COLUMNS];
-            let (place, _) = S::as_mut_simd_f32s(&mut edge[..part]);
-            for (place, sum) in place.iter_mut().zip(sums) {
-                *place = simd.mul_f32s(scale, *sum);
-            }
-            for (out, value) in out.iter_mut().skip(start).zip(&edge[..width]) {
-                *out += value;
+            square::transpose(&mut values);
+            for (line, values) in lines.iter_mut().zip(&values) {
+                line[column..column + SIDE].copy_from_slice(values);
             }
         }
     }

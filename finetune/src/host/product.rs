@@ -5,23 +5,22 @@
 //! two cores idle at the shapes of an adapted decoder. Here every tile is a product of its own on one thread, and neither
 //! way's results depend on the number of threads.
 //!
-//! One of the three modules with unsafe code: gemm takes pointers, tiles of one result interleave in memory,
-//! and results are allocated without being written first.
-
-use std::mem::MaybeUninit;
+//! One of the modules with unsafe code: gemm takes pointers, and results are allocated without being written first.
 
 use gemm::Parallelism;
 use rayon::prelude::*;
 
-use super::{compressed::Compressed, panel};
+use super::{
+    compressed::Compressed,
+    panel::{self, Right},
+    target::{Target, Tile},
+};
 
 /// Most rows and columns of a tile: its operands fit the second-level cache at the widths of small models.
 const TILE_ROWS: usize = 256;
 const TILE_COLUMNS: usize = 192;
 /// Tiles begin at whole vectors.
 const VECTOR: usize = 16;
-/// Zeros that one thread writes at a time.
-const ZEROS_PER_PIECE: usize = 1 << 16;
 /// Products of fewer multiplications are not cut.
 const CUT_FROM: usize = 1 << 18;
 
@@ -90,7 +89,7 @@ impl Weights<'_> {
         }
     }
 
-    fn rows(self) -> usize {
+    pub(super) fn rows(self) -> usize {
         match self {
             Self::Plain(weights) => weights.dims()[0],
             Self::Transposed(weights) => weights.dims()[1],
@@ -100,9 +99,7 @@ impl Weights<'_> {
 
 /// `left * weights`, row-major.
 pub(crate) fn multiply_weights(left: Operand<'_>, weights: Weights<'_>) -> Vec<f32> {
-    let mut out = zeros(left.rows * weights.columns());
-    add_weights(left, weights, &mut out);
-    out
+    by_panels(left, Right::Weights(weights), 1.0)
 }
 
 /// Adds `left * weights` to `out`.
@@ -110,50 +107,23 @@ pub(crate) fn multiply_weights(left: Operand<'_>, weights: Weights<'_>) -> Vec<f
 /// # Panics
 /// If the inner widths differ or `out` has not the result's size.
 pub(crate) fn add_weights(left: Operand<'_>, weights: Weights<'_>, out: &mut [f32]) {
-    assert_eq!(left.columns, weights.rows(), "inner widths agree");
-    assert_eq!(
-        out.len(),
-        left.rows * weights.columns(),
-        "the sum has the shape of the product"
+    let columns = weights.columns();
+    assert_size(left.rows * columns, out);
+    panel::multiply(
+        left,
+        Right::Weights(weights),
+        1.0,
+        Target::sum(out, columns),
     );
-    panel::multiply_add(left, panel::Right::Weights(weights), 1.0, out);
-}
-
-/// Zeros, written by all threads: a large product begins with several megabytes of them.
-fn zeros(count: usize) -> Vec<f32> {
-    let mut out = Vec::with_capacity(count);
-    let spare: &mut [MaybeUninit<f32>] = &mut out.spare_capacity_mut()[..count];
-    spare
-        .par_chunks_mut(ZEROS_PER_PIECE)
-        .for_each(|piece| piece.fill(MaybeUninit::new(0.0)));
-    #[expect(unsafe_code, reason = "all threads have written their piece")]
-    // SAFETY: the capacity is at least `count`, and the loop above wrote the first `count` values.
-    unsafe {
-        out.set_len(count);
-    }
-    out
 }
 
 /// `scale * left * right`, row-major.
 pub(crate) fn multiply(left: Operand<'_>, right: Operand<'_>, scale: f32) -> Vec<f32> {
-    let count = left.rows * right.columns;
-    if left.columns == 0 || panel::suits(left, right) {
-        let mut out = zeros(count);
-        multiply_add(left, right, scale, &mut out);
-        return out;
+    if panel::suits(left, right) {
+        return by_panels(left, Right::Floats(right), scale);
     }
-    let mut out = Vec::with_capacity(count);
-    let target = Target {
-        start: out.as_mut_ptr(),
-        keep: false,
-    };
-    run(left, right, scale, &target);
-    #[expect(unsafe_code, reason = "gemm has written every value")]
-    // SAFETY: the capacity is `count`, and `run` wrote all of `left.rows * right.columns` values.
-    unsafe {
-        out.set_len(count);
-    }
-    out
+    let fresh = |target: Target<'_>| by_tiles(left, right, scale, target);
+    allocated(left, right.columns, left.columns > 0, fresh)
 }
 
 /// Adds `scale * left * right` to `out`.
@@ -161,131 +131,111 @@ pub(crate) fn multiply(left: Operand<'_>, right: Operand<'_>, scale: f32) -> Vec
 /// # Panics
 /// If `out` has not the result's size.
 pub(crate) fn multiply_add(left: Operand<'_>, right: Operand<'_>, scale: f32, out: &mut [f32]) {
-    assert_eq!(
-        out.len(),
-        left.rows * right.columns,
-        "the sum has the shape of the product"
-    );
+    assert_size(left.rows * right.columns, out);
+    let target = Target::sum(out, right.columns);
     if panel::suits(left, right) {
-        assert_eq!(left.columns, right.rows, "inner widths agree");
-        return panel::multiply_add(left, panel::Right::Floats(right), scale, out);
+        return panel::multiply(left, Right::Floats(right), scale, target);
     }
-    let target = Target {
-        start: out.as_mut_ptr(),
-        keep: true,
-    };
-    run(left, right, scale, &target);
+    by_tiles(left, right, scale, target);
 }
 
-/// Where a product goes: `rows * columns` values, row-major, exclusively borrowed by whoever made this.
-struct Target {
-    start: *mut f32,
-    /// Whether to add to what is there.
-    keep: bool,
+fn assert_size(count: usize, out: &[f32]) {
+    assert_eq!(out.len(), count, "the sum has the shape of the product");
 }
 
-// SAFETY: threads write disjoint tiles, and nobody reads before all are done.
-#[expect(
-    unsafe_code,
-    reason = "tiles are written from several threads through one pointer"
-)]
-unsafe impl Sync for Target {}
+fn by_panels(left: Operand<'_>, right: Right<'_>, scale: f32) -> Vec<f32> {
+    let whole = panel::in_one_pass(left);
+    let fresh = |target: Target<'_>| panel::multiply(left, right, scale, target);
+    allocated(left, right.columns(), whole, fresh)
+}
 
-fn run(left: Operand<'_>, right: Operand<'_>, scale: f32, target: &Target) {
+/// The result of `write`, which gets a fresh target if it fills one, else a sum that begins with zeros.
+fn allocated(
+    left: Operand<'_>,
+    columns: usize,
+    fills: bool,
+    write: impl FnOnce(Target<'_>),
+) -> Vec<f32> {
+    let count = left.rows * columns;
+    if !fills {
+        let mut out = vec![0.0; count];
+        write(Target::sum(&mut out, columns));
+        return out;
+    }
+    let mut out = Vec::with_capacity(count);
+    write(Target::fresh(
+        &mut out.spare_capacity_mut()[..count],
+        columns,
+    ));
+    #[expect(unsafe_code, reason = "the product has written every value")]
+    // SAFETY: the capacity is `count`, and both ways of multiplying write all tiles of a fresh target.
+    unsafe {
+        out.set_len(count);
+    }
+    out
+}
+
+fn by_tiles(left: Operand<'_>, right: Operand<'_>, scale: f32, target: Target<'_>) {
     assert_eq!(left.columns, right.rows, "inner widths agree");
     let (rows, columns) = (left.rows, right.columns);
     if rows == 0 || columns == 0 || left.columns == 0 {
         return;
     }
-    let whole = Tile {
-        row: 0,
-        rows,
-        column: 0,
-        columns,
-    };
     if rows * columns * left.columns < CUT_FROM {
-        return whole.compute(left, right, scale, target);
+        let whole = target.tiles([rows, columns]);
+        return whole
+            .into_iter()
+            .for_each(|tile| compute(left, right, scale, tile));
     }
-    whole
-        .cut()
+    let size = [
+        even(rows, TILE_ROWS, 1),
+        even(columns, TILE_COLUMNS, VECTOR),
+    ];
+    target
+        .tiles(size)
         .into_par_iter()
         .with_max_len(1)
-        .for_each(|tile| tile.compute(left, right, scale, target));
+        .for_each(|tile| compute(left, right, scale, tile));
 }
 
-/// A part of the result.
-#[derive(Clone, Copy, Debug)]
-struct Tile {
-    row: usize,
-    rows: usize,
-    column: usize,
-    columns: usize,
+/// The length of the fewest pieces of at most `most`, all about the same and a multiple of `align`.
+fn even(length: usize, most: usize, align: usize) -> usize {
+    let each = length.div_ceil(length.div_ceil(most));
+    each.next_multiple_of(align)
 }
 
-impl Tile {
-    /// Cuts into tiles of about the same size that cover it once.
-    fn cut(self) -> Vec<Self> {
-        let (down, across) = (
-            pieces(self.rows, TILE_ROWS, 1),
-            pieces(self.columns, TILE_COLUMNS, VECTOR),
+fn compute(left: Operand<'_>, right: Operand<'_>, scale: f32, mut tile: Tile<'_>) {
+    assert!(tile.row + tile.rows <= left.rows && tile.column + tile.columns <= right.columns);
+    let left_values = &left.values[tile.row * left.row_stride..];
+    let right_values = &right.values[tile.column * right.column_stride..];
+    let (start, stride) = tile.raw();
+    #[expect(unsafe_code, reason = "gemm takes pointers")]
+    // SAFETY: `Operand::new` checked that the values fill the shape, the assertion above that the tile lies within both
+    // operands, `by_tiles` that the inner widths agree; the tile lies within its result, overlaps no other, and is read
+    // only where it is part of a sum.
+    unsafe {
+        gemm::gemm(
+            tile.rows,
+            tile.columns,
+            left.columns,
+            start,
+            1,
+            stride as isize,
+            tile.keep,
+            left_values.as_ptr(),
+            left.column_stride as isize,
+            left.row_stride as isize,
+            right_values.as_ptr(),
+            right.column_stride as isize,
+            right.row_stride as isize,
+            1.0,
+            scale,
+            false,
+            false,
+            false,
+            Parallelism::None,
         );
-        let tile = |(row, rows), (column, columns)| Self {
-            row,
-            rows,
-            column,
-            columns,
-        };
-        across
-            .iter()
-            .flat_map(|&column| down.iter().map(move |&row| tile(row, column)))
-            .collect()
     }
-
-    fn compute(self, left: Operand<'_>, right: Operand<'_>, scale: f32, target: &Target) {
-        let stride = right.columns;
-        assert!(self.row + self.rows <= left.rows && self.column + self.columns <= stride);
-        let left_values = &left.values[self.row * left.row_stride..];
-        let right_values = &right.values[self.column * right.column_stride..];
-        #[expect(unsafe_code, reason = "gemm takes pointers")]
-        // SAFETY: `Operand::new` checked that the values fill the shape, the assertion above that the tile lies within
-        // both operands, `run` that the inner widths agree; the target has `left.rows * stride` values, tiles of one
-        // product are disjoint, and values are only read where the maker of the target said that they exist.
-        unsafe {
-            gemm::gemm(
-                self.rows,
-                self.columns,
-                left.columns,
-                target.start.add(self.row * stride + self.column),
-                1,
-                stride as isize,
-                target.keep,
-                left_values.as_ptr(),
-                left.column_stride as isize,
-                left.row_stride as isize,
-                right_values.as_ptr(),
-                right.column_stride as isize,
-                right.row_stride as isize,
-                1.0,
-                scale,
-                false,
-                false,
-                false,
-                Parallelism::None,
-            );
-        }
-    }
-}
-
-/// `(start, length)` of the fewest pieces of at most `most`, of about the same length, each beginning at a multiple
-/// of `align`.
-fn pieces(length: usize, most: usize, align: usize) -> Vec<(usize, usize)> {
-    let each = length
-        .div_ceil(length.div_ceil(most))
-        .next_multiple_of(align);
-    (0..length)
-        .step_by(each)
-        .map(|start| (start, each.min(length - start)))
-        .collect()
 }
 
 #[cfg(test)]
@@ -323,6 +273,8 @@ mod tests {
             (16, 300, 577),
             (19, 800, 1700),
             (16, 16, 96),
+            (45, 4200, 100),
+            (1000, 32, 97),
         ];
         for (rows, inner, columns) in shapes {
             let (a, b) = (values(rows * inner, 0.37), values(inner * columns, 0.73));
@@ -349,28 +301,6 @@ mod tests {
                     assert!((f64::from(*sum) - expected - 2.0).abs() < 1e-4);
                 }
             }
-        }
-    }
-
-    #[test]
-    fn tiles_cover_the_result_once() {
-        for (rows, columns) in [(1, 1), (256, 192), (257, 193), (512, 576), (300, 1537)] {
-            let mut covered = vec![0; rows * columns];
-            let whole = Tile {
-                row: 0,
-                rows,
-                column: 0,
-                columns,
-            };
-            for tile in whole.cut() {
-                assert!(tile.rows <= TILE_ROWS && tile.columns <= TILE_COLUMNS);
-                for row in tile.row..tile.row + tile.rows {
-                    for column in tile.column..tile.column + tile.columns {
-                        covered[row * columns + column] += 1;
-                    }
-                }
-            }
-            assert!(covered.iter().all(|&times| times == 1));
         }
     }
 

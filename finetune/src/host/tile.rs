@@ -1,11 +1,17 @@
 //! Small matrix products on slices, for the blocks of attention.
 //!
-//! Not for large matrices: those go to `burn`. A block of attention is too small for a general product's packing and
-//! threads; six rows by sixteen columns in registers over operands in cache is enough. Each element is summed over
-//! `k` in order by fused multiply-adds.
+//! Not for large matrices: those go to `product`. Operands and result of a block are in the first-level cache, so nothing is
+//! packed: a kernel holds the sums of six rows with four vectors of columns in registers and reads both sides as they lie.
+//! Each element is summed over `k` in order by fused multiply-adds.
 
+use pulp::{Arch, Simd, WithSimd};
+
+/// Rows whose sums are in registers.
 const ROWS: usize = 6;
-const COLUMNS: usize = 16;
+/// Vectors of columns beside them: four with 32 registers, two with 16.
+const VECTORS: usize = 4;
+/// Floats in the widest vector.
+const LANES_MAX: usize = 16;
 
 /// The left operand: element `(i, k)` is `values[i * row_stride + k * column_stride]`.
 #[derive(Clone, Copy)]
@@ -30,86 +36,117 @@ pub(crate) struct Extent {
     pub(crate) inner: usize,
 }
 
-/// Adds `left * right` to `out`, whose rows are `stride` apart; `panel` is scratch space.
-#[inline(always)]
+/// Adds `left * right` to `out`, whose rows are `stride` apart.
 pub(crate) fn multiply_add(
     left: Left<'_>,
     right: Right<'_>,
     (out, stride): (&mut [f32], usize),
     extent: Extent,
-    panel: &mut Vec<f32>,
 ) {
-    let Extent {
-        rows,
-        columns,
-        inner,
-    } = extent;
-    for (group, out) in out
-        .chunks_mut(stride * ROWS)
-        .take(rows.div_ceil(ROWS))
-        .enumerate()
-    {
-        let first = group * ROWS;
-        let height = ROWS.min(rows - first);
-        pack(left, first, height, inner, panel);
-        let mut start = 0;
-        while start < columns {
-            let width = COLUMNS.min(columns - start);
-            let sums = if width == COLUMNS {
-                full_tile(panel, &right.values[start..], right.stride)
-            } else {
-                edge_tile(panel, &right.values[start..], right.stride, width)
-            };
-            for (row, sums) in out.chunks_mut(stride).zip(&sums).take(height) {
-                for (out, sum) in row[start..start + width].iter_mut().zip(sums) {
-                    *out += sum;
+    Arch::new().dispatch(Product {
+        left,
+        right,
+        out,
+        stride,
+        extent,
+    });
+}
+
+struct Product<'a> {
+    left: Left<'a>,
+    right: Right<'a>,
+    out: &'a mut [f32],
+    stride: usize,
+    extent: Extent,
+}
+
+impl WithSimd for Product<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(mut self, simd: S) {
+        let mut column = 0;
+        if S::REGISTER_COUNT >= 32 {
+            column = self.columns::<S, VECTORS>(simd, column);
+        }
+        column = self.columns::<S, { VECTORS / 2 }>(simd, column);
+        column = self.columns::<S, 1>(simd, column);
+        self.edge(column);
+    }
+}
+
+impl Product<'_> {
+    /// Columns from this one on, as many whole strips of some vectors as there are; gives the first column left.
+    #[inline(always)]
+    fn columns<S: Simd, const WIDTH: usize>(&mut self, simd: S, first: usize) -> usize {
+        let strip = WIDTH * S::F32_LANES;
+        let mut column = first;
+        while column + strip <= self.extent.columns {
+            for row in (0..self.extent.rows).step_by(ROWS) {
+                self.group::<S, WIDTH>(simd, row, column);
+            }
+            column += strip;
+        }
+        column
+    }
+
+    /// Six rows of a strip; rows beyond the block are its last one again, and their sums are dropped.
+    #[inline(always)]
+    fn group<S: Simd, const WIDTH: usize>(&mut self, simd: S, first: usize, column: usize) {
+        let height = ROWS.min(self.extent.rows - first);
+        let Extent { inner, .. } = self.extent;
+        let rows: [&[f32]; ROWS] = std::array::from_fn(|place| {
+            let row = first + place.min(height - 1);
+            &self.left.values[row * self.left.row_stride..]
+        });
+        let strip = WIDTH * S::F32_LANES;
+        let mut sums = [[simd.splat_f32s(0.0); WIDTH]; ROWS];
+        for k in 0..inner {
+            let line = &self.right.values[k * self.right.stride + column..][..strip];
+            let (line, _) = S::as_simd_f32s(line);
+            // Indices of constant range, so that the loops are unrolled and the sums stay in registers.
+            for row in 0..ROWS {
+                let value = simd.splat_f32s(rows[row][k * self.left.column_stride]);
+                for place in 0..WIDTH {
+                    sums[row][place] = simd.mul_add_e_f32s(value, line[place], sums[row][place]);
                 }
             }
-            start += COLUMNS;
         }
-    }
-}
-
-/// Lays six rows of the left operand side by side, one `k` after the other; missing rows are zero.
-#[inline(always)]
-fn pack(left: Left<'_>, first: usize, height: usize, inner: usize, panel: &mut Vec<f32>) {
-    panel.clear();
-    panel.resize(inner * ROWS, 0.0);
-    for lane in 0..height {
-        let row = left.values[(first + lane) * left.row_stride..]
-            .iter()
-            .step_by(left.column_stride);
-        for (place, value) in panel.chunks_exact_mut(ROWS).zip(row) {
-            place[lane] = *value;
-        }
-    }
-}
-
-#[inline(always)]
-fn full_tile(panel: &[f32], right: &[f32], stride: usize) -> [[f32; COLUMNS]; ROWS] {
-    let mut sums = [[0.0_f32; COLUMNS]; ROWS];
-    for (left, right) in panel.chunks_exact(ROWS).zip(right.chunks(stride)) {
-        let right: &[f32; COLUMNS] = right[..COLUMNS].try_into().expect("sixteen columns");
-        for lane in 0..ROWS {
-            for column in 0..COLUMNS {
-                sums[lane][column] = left[lane].mul_add(right[column], sums[lane][column]);
+        for (place, sums) in sums.iter().enumerate().take(height) {
+            let out = &mut self.out[(first + place) * self.stride + column..][..strip];
+            let (out, _) = S::as_mut_simd_f32s(out);
+            for (out, sum) in out.iter_mut().zip(sums) {
+                *out = simd.add_f32s(*out, *sum);
             }
         }
     }
-    sums
-}
 
-#[inline(always)]
-fn edge_tile(panel: &[f32], right: &[f32], stride: usize, width: usize) -> [[f32; COLUMNS]; ROWS] {
-    let mut sums = [[0.0_f32; COLUMNS]; ROWS];
-    for (left, right) in panel.chunks_exact(ROWS).zip(right.chunks(stride)) {
-        for lane in 0..ROWS {
-            for (sum, right) in sums[lane].iter_mut().zip(&right[..width]) {
-                *sum = left[lane].mul_add(*right, *sum);
+    /// The last columns, fewer than a vector.
+    #[inline(always)]
+    fn edge(&mut self, column: usize) {
+        let Extent {
+            rows,
+            columns,
+            inner,
+        } = self.extent;
+        let width = columns - column;
+        if width == 0 {
+            return;
+        }
+        for row in 0..rows {
+            let mut sums = [0.0_f32; LANES_MAX];
+            for k in 0..inner {
+                let value =
+                    self.left.values[row * self.left.row_stride + k * self.left.column_stride];
+                let line = &self.right.values[k * self.right.stride + column..][..width];
+                for (sum, right) in sums.iter_mut().zip(line) {
+                    *sum = value.mul_add(*right, *sum);
+                }
             }
+            let out = &mut self.out[row * self.stride + column..][..width];
+            out.iter_mut().zip(&sums).for_each(|(out, sum)| *out += sum);
         }
     }
-    sums
 }
 
 #[cfg(test)]
@@ -118,7 +155,13 @@ mod tests {
 
     #[test]
     fn products_of_odd_shapes_equal_the_plain_sum() {
-        for (rows, columns, inner) in [(1, 1, 1), (4, 16, 8), (7, 21, 5), (9, 40, 33)] {
+        for (rows, columns, inner) in [
+            (1, 1, 1),
+            (4, 16, 8),
+            (7, 21, 5),
+            (9, 40, 33),
+            (14, 125, 20),
+        ] {
             let a: Vec<f32> = (0..rows * inner).map(|i| (i as f32 * 0.37).sin()).collect();
             let b: Vec<f32> = (0..inner * columns)
                 .map(|i| (i as f32 * 0.73).cos())
@@ -140,7 +183,7 @@ mod tests {
                     columns,
                     inner,
                 };
-                multiply_add(left, right, (&mut out, columns), extent, &mut Vec::new());
+                multiply_add(left, right, (&mut out, columns), extent);
                 for i in 0..rows {
                     for j in 0..columns {
                         let sum: f32 = (0..inner)

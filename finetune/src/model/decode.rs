@@ -4,6 +4,7 @@ use burn::tensor::Tensor;
 
 use super::{Branches, Llama, ModelError, Pass};
 use crate::{
+    device,
     generate_cache::KvCache,
     host,
     lora::LoraFactors,
@@ -29,18 +30,22 @@ impl Llama {
         factors: Option<&LoraFactors>,
     ) -> Result<Vec<f32>, ModelError> {
         let pass = self.decode_pass(cache, tokens, factors)?;
+        Ok(device::guarded(|| self.decoded(&pass, cache, tokens))?)
+    }
+
+    fn decoded(&self, pass: &Pass<'_>, cache: &mut KvCache, tokens: &[u32]) -> Vec<f32> {
         let mut x = self.embedding.gather(self.kernels, tokens);
         for (layer, block) in self.blocks.iter().enumerate() {
-            let (_, mut inputs) = block.attention_inputs(&pass, layer, &x);
+            let (_, mut inputs) = block.attention_inputs(pass, layer, &x);
             (inputs.k, inputs.v) = cache.extend(layer, inputs.k, inputs.v);
             let attended = attention::forward(self.kernels, &inputs, &pass.spans, block.heads);
-            let mid = block.attention_output(&pass, layer, &x, &attended.out);
-            let (_, gate, up) = block.feed_inputs(&pass, layer, &mid);
-            x = block.feed_output(&pass, layer, &mid, &gate, &up);
+            let mid = block.attention_output(pass, layer, &x, &attended.out);
+            let (_, gate, up) = block.feed_inputs(pass, layer, &mid);
+            x = block.feed_output(pass, layer, &mid, &gate, &up);
         }
         cache.advance(tokens.len());
         let last: Tensor<2> = x.narrow(0, tokens.len() - 1, 1);
-        Ok(host::download(self.head_logits(&last)))
+        host::download(self.head_logits(&last))
     }
 
     fn decode_pass<'a>(

@@ -2,6 +2,8 @@
 
 use aggregation::AdapterError;
 
+use crate::device::DeviceFailure;
+
 /// A batch, an adapter or a cache that does not fit the model.
 #[derive(Debug, thiserror::Error)]
 pub enum ModelError {
@@ -64,6 +66,9 @@ pub enum ModelError {
         /// The model's.
         expected: usize,
     },
+    /// The device gave up in the middle.
+    #[error(transparent)]
+    Device(#[from] DeviceFailure),
     /// Nothing to decode.
     #[error("there is no token to decode")]
     NoTokens,

@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     batch::{Batch, Target},
-    host,
+    device, host,
     lora::{LoraConfig, Site},
     ops::narrow::widened,
 };
@@ -46,9 +46,11 @@ impl Llama {
             return Ok(());
         }
         let pass = self.pass(&batch, Branches::default());
-        batch.targets = self.sample_targets(&batch, &pass, seed);
-        let mut probe = FisherProbe::new(&layout, accumulator);
-        let loss = self.forward_backward(&batch, &pass, Checkpointing::None, &mut probe);
+        let loss = device::guarded(|| {
+            batch.targets = self.sample_targets(&batch, &pass, seed);
+            let mut probe = FisherProbe::new(&layout, accumulator);
+            self.forward_backward(&batch, &pass, Checkpointing::None, &mut probe)
+        })?;
         accumulator.finish_example(loss.tokens);
         Ok(())
     }

@@ -6,7 +6,7 @@
 
 use std::{ops::Range, sync::Arc};
 
-use aggregation::Adapter;
+use aggregation::{Adapter, AdapterLayout};
 use burn::tensor::Tensor;
 
 use super::{
@@ -15,9 +15,13 @@ use super::{
 };
 use crate::{
     batch::Batch,
-    host,
+    device, host,
     lora::{LoraFactors, Site},
+    ops::linear::BranchGradient,
 };
+
+/// Modules whose gradients leave the device together: all of a step's, and not all of a hundred examples'.
+const MODULES_PER_TRANSFER: usize = 512;
 
 impl Llama {
     /// The loss of a batch, and for each group of its rows the gradient of the sum of nats through these rows.
@@ -29,20 +33,22 @@ impl Llama {
         groups: &[Range<usize>],
     ) -> Result<(LossSum, Vec<Adapter>), ModelError> {
         self.check(batch)?;
-        let zeros = Adapter::zeros(Arc::clone(factors.layout()));
-        let gradients = vec![zeros; groups.len()];
         if batch.targets.is_empty() {
-            return Ok((LossSum::default(), gradients));
+            let zeros = Adapter::zeros(Arc::clone(factors.layout()));
+            return Ok((LossSum::default(), vec![zeros; groups.len()]));
         }
         let branches = Branches::new(&self.config, Some(factors), options.dropout)?;
         let pass = self.pass(batch, branches);
-        let mut visitor = GradientVisitor {
-            pass: &pass,
-            groups,
-            gradients,
-        };
-        let loss = self.forward_backward(batch, &pass, options.checkpointing, &mut visitor);
-        Ok((loss, visitor.gradients))
+        device::guarded(|| {
+            let mut visitor = GradientVisitor {
+                pass: &pass,
+                groups,
+                found: Vec::new(),
+            };
+            let loss = self.forward_backward(batch, &pass, options.checkpointing, &mut visitor);
+            (loss, visitor.adapters(factors.layout()))
+        })
+        .map_err(ModelError::from)
     }
 }
 
@@ -50,8 +56,42 @@ impl Llama {
 struct GradientVisitor<'a> {
     pass: &'a Pass<'a>,
     groups: &'a [Range<usize>],
-    /// One for every group.
-    gradients: Vec<Adapter>,
+    /// On the device until all are there.
+    found: Vec<Found>,
+}
+
+/// The gradient of one module through one group of rows.
+struct Found {
+    group: usize,
+    module: usize,
+    gradient: BranchGradient,
+}
+
+impl GradientVisitor<'_> {
+    /// The gradients as adapters, one for every group.
+    fn adapters(self, layout: &Arc<AdapterLayout>) -> Vec<Adapter> {
+        let mut adapters = vec![Adapter::zeros(Arc::clone(layout)); self.groups.len()];
+        let mut found = self.found.into_iter().peekable();
+        while found.peek().is_some() {
+            let mut places = Vec::with_capacity(MODULES_PER_TRANSFER);
+            let mut tensors = Vec::with_capacity(2 * MODULES_PER_TRANSFER);
+            for Found {
+                group,
+                module,
+                gradient,
+            } in found.by_ref().take(MODULES_PER_TRANSFER)
+            {
+                places.push((group, module));
+                tensors.extend([gradient.a, gradient.b]);
+            }
+            let values = host::download_all(tensors);
+            for ((group, module), values) in places.into_iter().zip(values.chunks_exact(2)) {
+                adapters[group].a_mut(module).copy_from_slice(&values[0]);
+                adapters[group].b_mut(module).copy_from_slice(&values[1]);
+            }
+        }
+        adapters
+    }
 }
 
 impl Visitor for GradientVisitor<'_> {
@@ -71,14 +111,12 @@ impl Visitor for GradientVisitor<'_> {
         let module = self.sites().iter().position(|&known| known == site)?;
         let way = branch.way_back(kernels, x, dy);
         let dx = pass_on.then(|| branch.input_gradient(kernels, &way));
-        for (rows, gradient) in self.groups.iter().zip(&mut self.gradients) {
-            let found = way.gradient(kernels, rows);
-            gradient
-                .a_mut(module)
-                .copy_from_slice(&host::download(found.a));
-            gradient
-                .b_mut(module)
-                .copy_from_slice(&host::download(found.b));
+        for (group, rows) in self.groups.iter().enumerate() {
+            self.found.push(Found {
+                group,
+                module,
+                gradient: way.gradient(kernels, rows),
+            });
         }
         dx
     }

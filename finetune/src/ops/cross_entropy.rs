@@ -13,8 +13,8 @@ use super::{
 };
 use crate::host::{self, Kernels, exp::exp, lanes};
 
-/// Rows whose logits exist at the same time.
-const ROWS_PER_CHUNK: usize = 128;
+/// Rows whose logits exist at the same time: each chunk packs the whole head twice, and holds four bytes a row and word.
+const ROWS_PER_CHUNK: usize = 256;
 
 /// Whether the gradient with respect to `x` is wanted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -14,6 +14,8 @@ pub(super) use forward::forward;
 /// Queries and keys of one block; its scores fit the first-level cache beside the operands.
 const QUERIES_PER_BLOCK: usize = 48;
 const KEYS_PER_BLOCK: usize = 64;
+/// Blocks are computed in whole vectors of this many floats.
+const LANES: usize = 16;
 
 /// One span and one query head (forward) or key head (backward).
 struct Task<'a> {
@@ -80,40 +82,60 @@ impl<'a> Columns<'a> {
         }
     }
 
-    /// The first rows, transposed: `[width, rows]`.
+    /// The first rows, transposed: `[width, rows]` and zeros up to whole vectors.
     #[inline(always)]
-    fn transposed(&self, rows: usize) -> Vec<f32> {
-        let mut out = vec![0.0; self.width * rows];
+    fn transposed(&self, rows: usize) -> Transposed {
+        let stride = rows.next_multiple_of(LANES);
+        let mut values = vec![0.0; self.width * stride];
         for row in 0..rows {
-            let places = out[row..].iter_mut().step_by(rows);
+            let places = values[row..].iter_mut().step_by(stride);
             places
                 .zip(self.row(row))
                 .for_each(|(place, value)| *place = *value);
         }
-        out
+        Transposed { values, stride }
     }
 }
 
-/// A block of scores and the scratch space of its products.
+/// One head's columns as rows.
+struct Transposed {
+    values: Vec<f32>,
+    stride: usize,
+}
+
+impl Transposed {
+    /// The right operand of a product, from this column on.
+    #[inline(always)]
+    fn right(&self, column: usize) -> Right<'_> {
+        Right {
+            values: &self.values[column..],
+            stride: self.stride,
+        }
+    }
+}
+
+/// A block of scores.
 struct Block {
     scores: Vec<f32>,
-    panel: Vec<f32>,
 }
 
 impl Block {
     fn new() -> Self {
         Self {
             scores: vec![0.0; QUERIES_PER_BLOCK * KEYS_PER_BLOCK],
-            panel: Vec::new(),
         }
     }
 
-    /// `left * right` over the width of a head, into `scores`.
+    /// `left * right` over the width of a head, into `scores`, and columns without meaning up to whole vectors.
     #[inline(always)]
     fn product(&mut self, left: Left<'_>, right: Right<'_>, extent: Extent) {
         self.scores[..extent.rows * KEYS_PER_BLOCK].fill(0.0);
+        let extent = Extent {
+            columns: extent.columns.next_multiple_of(LANES),
+            ..extent
+        };
         let out = (&mut self.scores[..], KEYS_PER_BLOCK);
-        tile::multiply_add(left, right, out, extent, &mut self.panel);
+        tile::multiply_add(left, right, out, extent);
     }
 
     #[inline(always)]
@@ -129,7 +151,7 @@ impl Block {
             row_stride: KEYS_PER_BLOCK,
             column_stride: 1,
         };
-        tile::multiply_add(left, right, out, extent, &mut self.panel);
+        tile::multiply_add(left, right, out, extent);
     }
 
     /// `out += scores^T * right`.
@@ -140,6 +162,6 @@ impl Block {
             row_stride: 1,
             column_stride: KEYS_PER_BLOCK,
         };
-        tile::multiply_add(left, right, out, extent, &mut self.panel);
+        tile::multiply_add(left, right, out, extent);
     }
 }

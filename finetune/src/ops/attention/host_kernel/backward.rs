@@ -5,14 +5,11 @@ use std::ops::Range;
 use burn::tensor::Tensor;
 use rayon::prelude::*;
 
-use super::{Attended, Block, Columns, Heads, Inputs, KEYS_PER_BLOCK, QUERIES_PER_BLOCK, Task};
+use super::{
+    Attended, Block, Columns, Heads, Inputs, KEYS_PER_BLOCK, QUERIES_PER_BLOCK, Task, Transposed,
+};
 use crate::{
-    host::{
-        self, Values,
-        exp::exp,
-        lanes,
-        tile::{Extent, Right},
-    },
+    host::{self, Values, exp::exp, lanes, tile::Extent},
     ops::attention::Span,
 };
 
@@ -132,14 +129,8 @@ fn attend_back(task: &Task<'_>, from: &Slices<'_>, heads: Heads) -> Gradients {
             out: columns(from.out),
             log_sum: Columns::new(from.log_sum, span.queries.start, heads.queries, head, 1),
             k,
-            kt: Right {
-                values: &kt,
-                stride: rows,
-            },
-            vt: Right {
-                values: &vt,
-                stride: rows,
-            },
+            kt: &kt,
+            vt: &vt,
             scale: heads.scale(),
             member,
         };
@@ -158,8 +149,8 @@ struct Way<'a> {
     out: Columns<'a>,
     log_sum: Columns<'a>,
     k: Columns<'a>,
-    kt: Right<'a>,
-    vt: Right<'a>,
+    kt: &'a Transposed,
+    vt: &'a Transposed,
     scale: f32,
     /// Its place in the group.
     member: usize,
@@ -187,16 +178,8 @@ impl Way<'_> {
                 columns,
                 inner: width,
             };
-            let kt = Right {
-                values: &self.kt.values[key..],
-                ..self.kt
-            };
-            let vt = Right {
-                values: &self.vt.values[key..],
-                ..self.vt
-            };
-            scores.product(self.q.left(rows.start), kt, extent);
-            slopes.product(self.d_out.left(rows.start), vt, extent);
+            scores.product(self.q.left(rows.start), self.kt.right(key), extent);
+            slopes.product(self.d_out.left(rows.start), self.vt.right(key), extent);
             for (place, row) in rows.clone().enumerate() {
                 let visible = (row + 1).saturating_sub(key).min(columns);
                 let slopes = slopes.row(place, columns);

@@ -4,14 +4,11 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use super::{Attended, Block, Columns, Heads, Inputs, KEYS_PER_BLOCK, QUERIES_PER_BLOCK, Task};
+use super::{
+    Attended, Block, Columns, Heads, Inputs, KEYS_PER_BLOCK, QUERIES_PER_BLOCK, Task, Transposed,
+};
 use crate::{
-    host::{
-        self, Values,
-        exp::exp,
-        lanes,
-        tile::{Extent, Right},
-    },
+    host::{self, Values, exp::exp, lanes, tile::Extent},
     ops::attention::Span,
 };
 
@@ -59,8 +56,7 @@ pub(in crate::ops::attention) fn forward(
 struct Head<'a> {
     q: Columns<'a>,
     v: Columns<'a>,
-    /// `[width, keys]`.
-    kt: Vec<f32>,
+    kt: Transposed,
     span: &'a Span,
     scale: f32,
 }
@@ -127,16 +123,12 @@ impl<'a> Head<'a> {
         block: &mut Block,
     ) {
         let (width, columns) = (self.q.width, keys.len());
-        let kt = Right {
-            values: &self.kt[keys.start..],
-            stride: self.span.keys.len(),
-        };
         let extent = Extent {
             rows: rows.len(),
             columns,
             inner: width,
         };
-        block.product(self.q.left(rows.start), kt, extent);
+        block.product(self.q.left(rows.start), self.kt.right(keys.start), extent);
         for (row, out) in out.chunks_exact_mut(width).enumerate() {
             let seen = self.span.before() + rows.start + row + 1;
             let visible = seen.saturating_sub(keys.start).min(columns);
