@@ -25,7 +25,7 @@ use crate::spool::{Arrival, Piece, Spool};
 
 /// Messages and transfers that may wait for one peer. A peer that reads gets by with a handful.
 const OUTBOX_MAX: usize = 64;
-/// Pieces of an update that may wait for the disk; a piece is at most 256 KiB.
+/// Handfuls of an update that may wait for the disk, each of at most 64 packets.
 const PIECES_MAX: usize = 4;
 /// How long the transport may take to hand one message to a peer that does not read.
 const SEND_LIMIT: Duration = Duration::from_secs(20);
@@ -268,7 +268,7 @@ impl Session {
                 Ok(None) => return None,
                 Err(error) => return Some(error.fault),
             };
-            received += bytes.len() as u64;
+            received += bytes.iter().map(|piece| piece.len() as u64).sum::<u64>();
             if pieces.send(Piece::Bytes(bytes)).await.is_err() {
                 // The writer has told the driver why it stopped.
                 return None;

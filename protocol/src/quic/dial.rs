@@ -4,13 +4,13 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
-use quinn::{Endpoint, EndpointConfig, TokioRuntime};
+use quinn::{Endpoint, TokioRuntime};
 
 use super::admission;
 use super::connection::{Connection, Link};
 use super::control::{ControlReceiver, ControlSender};
 use super::error::{HandshakeError, RefusedPeer, explain};
-use super::limits::Limits;
+use super::limits::{self, Limits};
 use super::material::TlsMaterial;
 use super::meter::DatagramMeter;
 use super::socket;
@@ -107,7 +107,7 @@ fn endpoint(remote: SocketAddr, meter: &DatagramMeter) -> io::Result<Endpoint> {
     };
     let socket = socket::open(SocketAddr::new(any, 0))?;
     Endpoint::new_with_abstract_socket(
-        EndpointConfig::default(),
+        limits::endpoint(),
         None,
         meter.wrap(socket)?,
         Arc::new(TokioRuntime),

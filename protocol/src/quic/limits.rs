@@ -7,7 +7,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use quinn::{TransportConfig, VarInt};
+use quinn::{AckFrequencyConfig, EndpointConfig, MtuDiscoveryConfig, TransportConfig, VarInt};
+
+/// Largest UDP payload looked for on a path. Loopback and jumbo frames carry it; elsewhere the search ends at what the path
+/// carries. quinn hands ten packets to the kernel at a time, of which none arrives beyond 65,507 bytes, and closes a connection
+/// in silence if the first congestion window of 12,000 bytes has no room for a packet.
+const PAYLOAD_BYTES_MAX: u16 = 4_000;
+/// Packets that a receiver may leave without an answer for at most its usual delay.
+const UNACKNOWLEDGED_MAX: u32 = 10;
 
 /// Limits of one endpoint.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -52,6 +59,10 @@ impl Limits {
         let mut config = TransportConfig::default();
         // A timeout beyond 2^62 ms is none at all.
         let idle = self.idle_timeout.try_into().ok();
+        let mut discovery = MtuDiscoveryConfig::default();
+        discovery.upper_bound(PAYLOAD_BYTES_MAX);
+        let mut acknowledgements = AckFrequencyConfig::default();
+        acknowledgements.ack_eliciting_threshold(VarInt::from_u32(UNACKNOWLEDGED_MAX));
         config
             .max_concurrent_bidi_streams(VarInt::from_u32(control_streams))
             .max_concurrent_uni_streams(VarInt::from_u32(self.transfers))
@@ -60,8 +71,19 @@ impl Limits {
             .stream_receive_window(VarInt::from_u32(self.stream_window_bytes))
             .receive_window(VarInt::from_u32(self.connection_window_bytes))
             .send_window(u64::from(self.stream_window_bytes))
+            .mtu_discovery_config(Some(discovery))
+            .ack_frequency_config(Some(acknowledgements))
             // Foedus sends no unreliable datagrams and takes none.
             .datagram_receive_buffer_size(None);
         Arc::new(config)
     }
+}
+
+/// Returns quinn's settings of a socket.
+pub(super) fn endpoint() -> EndpointConfig {
+    let mut config = EndpointConfig::default();
+    config
+        .max_udp_payload_size(PAYLOAD_BYTES_MAX)
+        .expect("it is between 1,200 and 65,527");
+    config
 }

@@ -8,7 +8,7 @@
 use std::net::SocketAddr;
 use std::sync::{Arc, PoisonError, RwLock};
 
-use quinn::{Endpoint, EndpointConfig, Incoming, TokioRuntime, VarInt};
+use quinn::{Endpoint, Incoming, TokioRuntime, VarInt};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::{JoinHandle, JoinSet};
 
@@ -16,7 +16,7 @@ use super::admission;
 use super::connection::{Connection, Link};
 use super::control::{ControlReceiver, ControlSender};
 use super::error::{HandshakeError, ListenError, RefusedPeer, explain};
-use super::limits::Limits;
+use super::limits::{self, Limits};
 use super::material::TlsMaterial;
 use super::socket;
 use super::tls;
@@ -60,7 +60,7 @@ pub fn listen(
     let base = server_config(material, limits).map_err(failed)?;
     let socket = socket::open(local).map_err(failed)?;
     let endpoint = Endpoint::new(
-        EndpointConfig::default(),
+        limits::endpoint(),
         Some(base.clone()),
         socket,
         Arc::new(TokioRuntime),

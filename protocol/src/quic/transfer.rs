@@ -18,8 +18,11 @@ use crate::frame;
 use crate::identity::Identity;
 use crate::message::TransferHeader;
 
-/// Bytes handed over or taken at a time, and so the grain of progress.
+/// Bytes handed over at a time, and so the grain of progress.
 const CHUNK_BYTES: usize = 256 * 1024;
+
+/// Pieces taken out of quinn at a time, each from one packet: a lock and a wake-up for all of them.
+const PIECES_MAX: usize = 64;
 
 /// Control messages go before bulk bytes.
 const BULK_PRIORITY: i32 = -1;
@@ -194,25 +197,28 @@ impl IncomingTransfer {
         Ok(())
     }
 
-    /// Receives the next bytes; none after the last. What they add up to is for the caller to compare with the header.
+    /// Receives the bytes that are there, in order and at least one; none after the last.
+    ///
+    /// They come in pieces as the packets brought them. What they add up to is for the caller to compare with the header.
     ///
     /// # Errors
     /// [`TransferError`] names the peer, and says if there are fewer or more bytes than announced.
-    pub async fn next(&mut self) -> Result<Option<Bytes>, TransferError> {
-        let mut chunk = std::mem::take(&mut self.unread);
-        if chunk.is_empty() {
-            match self.stream.read_chunk(CHUNK_BYTES, true).await {
-                Ok(Some(next)) => chunk = next.bytes,
+    pub async fn next(&mut self) -> Result<Option<Vec<Bytes>>, TransferError> {
+        let mut pieces = vec![std::mem::take(&mut self.unread)];
+        if pieces[0].is_empty() {
+            pieces.resize(PIECES_MAX, Bytes::new());
+            match self.stream.read_chunks(&mut pieces).await {
+                Ok(Some(count)) => pieces.truncate(count),
                 Ok(None) => return self.complete().map(|()| None),
                 Err(error) => return Err(self.connection.fault(TransferFault::from(error))),
             }
         }
         let announced = self.header.bytes;
-        self.received += chunk.len() as u64;
+        self.received += pieces.iter().map(|piece| piece.len() as u64).sum::<u64>();
         if announced < self.received {
             return Err(self.abort(TransferFault::TooLong { announced }));
         }
-        Ok(Some(chunk))
+        Ok(Some(pieces))
     }
 
     /// Receives a transfer from its first byte into memory, at most `bytes_max`.
@@ -233,9 +239,11 @@ impl IncomingTransfer {
             Err(fault) => return Err(self.abort(fault)),
         };
         let mut digest = Context::new(&SHA256);
-        while let Some(chunk) = self.next().await? {
-            digest.update(&chunk);
-            payload.extend_from_slice(&chunk);
+        while let Some(pieces) = self.next().await? {
+            for piece in &pieces {
+                digest.update(piece);
+                payload.extend_from_slice(piece);
+            }
             progress(payload.len() as u64);
         }
         if digest.finish().as_ref() != self.header.sha256.0 {

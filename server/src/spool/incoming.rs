@@ -1,7 +1,7 @@
 //! The writer of one update: takes pieces as they arrive, on a thread that may wait for the disk.
 
 use std::fs::{self, File};
-use std::io::{self, Write as _};
+use std::io::{self, IoSlice, Write as _};
 use std::path::PathBuf;
 use std::sync::PoisonError;
 
@@ -18,8 +18,8 @@ use crate::error::ServerError;
 /// A piece of an update, or what follows the last.
 #[derive(Debug)]
 pub(crate) enum Piece {
-    /// The next bytes.
-    Bytes(Bytes),
+    /// The next bytes, as the packets brought them.
+    Bytes(Vec<Bytes>),
     /// There are no more.
     End,
     /// The sender broke a rule: what was written is of no use.
@@ -104,10 +104,13 @@ impl Part {
         })
     }
 
-    fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.file.write_all(bytes)?;
-        self.hash.update(bytes);
-        self.length += bytes.len() as u64;
+    fn write(&mut self, pieces: &[Bytes]) -> io::Result<()> {
+        let mut slices: Vec<_> = pieces.iter().map(|piece| IoSlice::new(piece)).collect();
+        write_all(&self.file, &mut slices)?;
+        for piece in pieces {
+            self.hash.update(piece);
+            self.length += piece.len() as u64;
+        }
         Ok(())
     }
 
@@ -125,6 +128,21 @@ impl Part {
         remove(&self.path)?;
         Ok(Arrival::Other)
     }
+}
+
+/// Writes all of the slices, with as few calls of the system as it takes.
+fn write_all(mut file: &File, mut slices: &mut [IoSlice<'_>]) -> io::Result<()> {
+    // Without those that are empty: to them nothing can be written.
+    IoSlice::advance_slices(&mut slices, 0);
+    while !slices.is_empty() {
+        match file.write_vectored(slices) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(written) => IoSlice::advance_slices(&mut slices, written),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
 }
 
 /// The right to write a participant's part.

@@ -22,7 +22,7 @@ fn receive(spool: &Spool, header: &TransferHeader, bytes: &[u8], last: Option<Pi
     let (sender, pieces) = tokio::sync::mpsc::channel(64);
     for chunk in bytes.chunks(3) {
         sender
-            .try_send(Piece::Bytes(chunk.to_vec().into()))
+            .try_send(Piece::Bytes(vec![chunk.to_vec().into()]))
             .unwrap();
     }
     if let Some(last) = last {
