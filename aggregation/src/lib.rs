@@ -18,6 +18,7 @@ pub mod ewc;
 mod gram;
 pub mod inexactness;
 pub mod layout;
+pub mod masking;
 pub mod peft;
 pub mod privacy;
 #[cfg(test)]

@@ -67,6 +67,11 @@ pub enum Objection {
     /// The plan asks for private updates, which this program does not make yet.
     #[error("the plan asks for differential privacy, which this client does not offer")]
     Privacy,
+    /// Updates are to travel in a form that this program does not make.
+    #[error(
+        "the plan has updates travel in a ring or masked, which this version of foedus-client cannot do"
+    )]
+    Ring,
     /// The recipe cannot be trained with.
     #[error("the plan's training section cannot be used: {0}")]
     Recipe(#[from] RecipeError),
@@ -133,6 +138,9 @@ pub fn check(plan: &RunPlan, base: &BaseModel) -> Result<Terms, Objection> {
     }
     if plan.privacy.is_some() {
         return Err(Objection::Privacy);
+    }
+    if plan.ring.is_some() || plan.secure_aggregation.is_some() {
+        return Err(Objection::Ring);
     }
     let layout = base.adapter_layout(&lora_of(plan)?)?;
     let found = Digest(layout.digest());

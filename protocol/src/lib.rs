@@ -26,6 +26,8 @@ pub mod violation;
 pub mod coordinator;
 pub mod participant;
 
+pub mod secagg;
+
 #[cfg(feature = "quic")]
 pub mod quic;
 

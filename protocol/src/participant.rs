@@ -188,7 +188,7 @@ impl Participant {
         if global.round != round {
             return Ok(None);
         }
-        if update.bytes != plan.encoded_bytes() {
+        if update.bytes != plan.update_bytes() {
             return Err(Misuse {
                 verb: "trained",
                 state: "the update's size is not the plan's",

@@ -7,6 +7,7 @@
 
 mod check;
 mod privacy;
+mod secagg;
 mod signed;
 
 use std::time::Duration;
@@ -15,6 +16,9 @@ use serde::{Deserialize, Serialize};
 
 pub use check::{CheckedPlan, PLAN_BYTES_MAX, PlanError};
 pub use privacy::{PrivacyPlan, PrivacyUnit};
+pub use secagg::{
+    COHORT_MIN, RingBits, RingPlan, SECURE_PARTICIPANTS_MAX, SecureAggregationPlan, ServerTrust,
+};
 #[cfg(feature = "quic")]
 pub use signed::PlanSigner;
 pub use signed::{SignedPlan, SignedPlanError};
@@ -52,6 +56,10 @@ pub struct RunPlan {
     pub cohort: CohortPlan,
     /// What an update may be.
     pub limits: LimitsPlan,
+    /// The ring in which updates travel and are summed, if not as values.
+    pub ring: Option<RingPlan>,
+    /// Masks on the updates, if any.
+    pub secure_aggregation: Option<SecureAggregationPlan>,
 }
 
 /// The base model that every participant must have.
@@ -129,7 +137,7 @@ pub enum ValueEncoding {
 }
 
 impl RunPlan {
-    /// The length of an update, and of an adapter that a round starts from, in bytes.
+    /// The length of an adapter that a round starts from, in bytes.
     pub fn encoded_bytes(&self) -> u64 {
         match self.encoding {
             ValueEncoding::F32 => self.adapter_bytes,

@@ -147,7 +147,7 @@ impl Server {
                 prepared.config.uploads_at_once.max(1) as usize
             )),
             spool,
-            update_bytes: prepared.plan.encoded_bytes(),
+            update_bytes: prepared.plan.update_bytes(),
         };
         let parts = Parts {
             coordinator,

@@ -246,6 +246,8 @@ fn run_plan(config: &Config, folder: &StartFolder, anchor: Option<&LoadedAnchor>
         privacy: config.privacy.clone(),
         cohort: config.cohort.clone(),
         limits: limits(config),
+        ring: None,
+        secure_aggregation: None,
     }
 }
 

@@ -232,7 +232,7 @@ impl Coordinator {
         let Phase::Open(open) = &self.phase else {
             return Judgement::Refuse(RefusalReason::Late);
         };
-        if offered.transfer.bytes != self.plan.encoded_bytes() {
+        if offered.transfer.bytes != self.plan.update_bytes() {
             return Judgement::Refuse(RefusalReason::WrongSize);
         }
         if offered.weight == 0 {

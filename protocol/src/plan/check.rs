@@ -55,6 +55,8 @@ impl RunPlan {
         if let Some(privacy) = &self.privacy {
             privacy.check(self.limits.weight_max)?;
         }
+        self.check_ring()?;
+        self.check_secure_aggregation()?;
         let bytes = codec::encode(&self)
             .map_err(|error| PlanError::new("plan", error, "must fit one message"))?;
         if PLAN_BYTES_MAX < bytes.len() {
@@ -239,7 +241,7 @@ pub(super) fn ensure(
     }
 }
 
-fn within<T: fmt::Display + PartialOrd>(
+pub(super) fn within<T: fmt::Display + PartialOrd>(
     field: &'static str,
     found: T,
     least: T,

@@ -12,5 +12,6 @@ mod pair;
 mod resume;
 mod round;
 mod rules;
+mod secagg;
 mod seeded;
 mod suspicion;

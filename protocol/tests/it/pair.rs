@@ -242,6 +242,8 @@ pub(crate) fn plan(participants: &[&str], quorum: u32, rounds: u32) -> RunPlan {
             weight_max: 1000,
             participants_max: 16,
         },
+        ring: None,
+        secure_aggregation: None,
     }
 }
 

@@ -376,5 +376,7 @@ fn plan() -> RunPlan {
             weight_max: 5,
             participants_max: 3,
         },
+        ring: None,
+        secure_aggregation: None,
     }
 }

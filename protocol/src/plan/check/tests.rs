@@ -3,7 +3,8 @@
 use super::*;
 use crate::plan::{
     BasePlan, CohortPlan, EwcPlace, EwcPlan, LimitsPlan, LoraPlan, PrivacyPlan, PrivacyUnit,
-    Schedule, SignedPlan, SignedPlanError, StrategyPlan, TrainingPlan, ValueEncoding,
+    RingBits, RingPlan, Schedule, SecureAggregationPlan, ServerTrust, SignedPlan, SignedPlanError,
+    StrategyPlan, TrainingPlan, ValueEncoding,
 };
 
 fn good() -> RunPlan {
@@ -56,6 +57,8 @@ fn good() -> RunPlan {
             weight_max: 1000,
             participants_max: 8,
         },
+        ring: None,
+        secure_aggregation: None,
     }
 }
 
@@ -188,6 +191,22 @@ fn private() -> RunPlan {
     plan
 }
 
+fn secured() -> RunPlan {
+    let mut plan = good();
+    let names = ["a", "b", "c", "d"].map(|name| name.parse().unwrap());
+    plan.cohort.participants = Participants::Named(names.to_vec());
+    plan.cohort.quorum = 3;
+    plan.ring = Some(RingPlan {
+        bits: RingBits::Bits32,
+        value_max: 0.25,
+    });
+    plan.secure_aggregation = Some(SecureAggregationPlan {
+        cohort_min: 3,
+        trust: ServerTrust::Malicious,
+    });
+    plan
+}
+
 #[test]
 fn a_private_plan_is_checked_and_read_back() {
     let plan = private().check().unwrap();
@@ -223,6 +242,46 @@ fn exact_weights_beside_private_updates_are_refused_and_said_why() {
     assert_eq!(error.field, "limits.weight_max");
     assert!(error.to_string().contains("E_DP_WEIGHTED"), "{error}");
     assert!(error.to_string().contains("count alike instead"), "{error}");
+}
+
+#[track_caller]
+fn insecure(field: &str, spoil: impl FnOnce(&mut RunPlan)) {
+    let mut plan = secured();
+    spoil(&mut plan);
+    assert_eq!(plan.check().unwrap_err().field, field);
+}
+
+#[test]
+fn an_update_in_the_ring_has_its_weight_and_the_count_of_cut_off_values_behind_it() {
+    let plan = secured().check().unwrap();
+    assert_eq!(plan.update_bytes(), (1 << 20) + 8);
+    let mut narrow = secured();
+    narrow.ring.as_mut().unwrap().bits = RingBits::Bits24;
+    assert_eq!(narrow.update_bytes(), 3 * ((1 << 18) + 2));
+    assert_eq!(good().update_bytes(), 1 << 20);
+}
+
+#[test]
+fn secure_aggregation_that_protects_nobody_or_overflows_is_refused_by_field() {
+    insecure("secure_aggregation", |plan| plan.ring = None);
+    insecure("secure_aggregation.cohort_min", |plan| {
+        plan.secure_aggregation.as_mut().unwrap().cohort_min = 2
+    });
+    insecure("secure_aggregation.cohort_min", |plan| {
+        plan.secure_aggregation.as_mut().unwrap().cohort_min = 9
+    });
+    insecure("cohort.quorum", |plan| plan.cohort.quorum = 2);
+    insecure("limits.participants_max with secure aggregation", |plan| {
+        plan.limits.participants_max = 1001
+    });
+    insecure("ring.value_max", |plan| {
+        plan.ring.as_mut().unwrap().value_max = f64::NAN
+    });
+    insecure("ring.bits", |plan| {
+        plan.ring.as_mut().unwrap().bits = RingBits::Bits16;
+        plan.limits.participants_max = 2048;
+        plan.secure_aggregation = None;
+    });
 }
 
 #[test]
