@@ -3,19 +3,20 @@
 use std::collections::BTreeSet;
 
 const DOCUMENT: &str = include_str!("../../../docs/protocol.md");
-const TESTS: [&str; 7] = [
+const TESTS: [&str; 8] = [
     include_str!("bytes.rs"),
     include_str!("crash.rs"),
     include_str!("hostile.rs"),
     include_str!("join.rs"),
     include_str!("resume.rs"),
     include_str!("round.rs"),
+    include_str!("secagg.rs"),
     include_str!("suspicion.rs"),
 ];
 
 /// `J1`, `C10`: a letter and a number.
 fn rule(word: &str) -> Option<&str> {
-    let number = word.strip_prefix(['C', 'D', 'F', 'J', 'R', 'V', 'W'])?;
+    let number = word.strip_prefix(['C', 'D', 'F', 'J', 'R', 'S', 'V', 'W'])?;
     (!number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit())).then_some(word)
 }
 

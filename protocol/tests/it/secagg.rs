@@ -452,6 +452,7 @@ fn masks(opening: &Opening) -> MaskSet {
     masks
 }
 
+/// S1, S6: everybody is there.
 #[test]
 fn the_opened_sum_is_that_of_the_delivered_updates_and_nothing_else_is_revealed() {
     let mut world = World::new(7, 1);
@@ -461,6 +462,7 @@ fn the_opened_sum_is_that_of_the_delivered_updates_and_nothing_else_is_revealed(
     assert!(world.sites.iter().all(|site| site.revealed == 1));
 }
 
+/// S9: two of 140 drop out.
 #[test]
 fn more_than_128_members_share_with_their_neighbours_only_and_come_to_the_same_sum() {
     let mut world = World::new(140, 1);
@@ -473,6 +475,7 @@ fn more_than_128_members_share_with_their_neighbours_only_and_come_to_the_same_s
 proptest! {
     #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, rng_seed: RngSeed::Fixed(20_261_125), ..Default::default() })]
 
+    /// S1: any members, any that drop out, at any step.
     #[test]
     fn any_that_drop_out_leave_the_sum_of_the_others_or_no_sum(
         members in 3..20_usize,
@@ -497,6 +500,7 @@ proptest! {
     }
 }
 
+/// S8: one member changes all its shares.
 #[test]
 fn a_wrong_share_is_found_out_and_the_sum_opened_by_the_others() {
     let mut world = World::new(5, 3);
@@ -509,6 +513,7 @@ fn a_wrong_share_is_found_out_and_the_sum_opened_by_the_others() {
     assert_eq!(world.opened(), Some(world.plain_mean()));
 }
 
+/// S8: the server changes a sealed share.
 #[test]
 fn shares_that_were_changed_on_their_way_end_the_attempt_and_name_their_sender() {
     let mut world = World::new(5, 3);
@@ -526,6 +531,7 @@ fn shares_that_were_changed_on_their_way_end_the_attempt_and_name_their_sender()
     assert!(world.nobody_revealed_anything());
 }
 
+/// S2: a certificate of another authority.
 #[test]
 fn a_server_that_puts_a_stranger_into_the_roster_is_caught() {
     let mut world = World::deceitful(4, 1);
@@ -541,6 +547,7 @@ fn a_server_that_puts_a_stranger_into_the_roster_is_caught() {
     assert!(world.nobody_revealed_anything());
 }
 
+/// S2: the roster is of the others.
 #[test]
 fn a_server_that_leaves_us_out_of_a_list_is_caught() {
     let mut world = World::deceitful(5, 1);
@@ -557,6 +564,7 @@ fn a_server_that_leaves_us_out_of_a_list_is_caught() {
     );
 }
 
+/// S3: two are left, at each of the four lists.
 #[test]
 fn a_server_that_shrinks_the_cohort_is_caught_at_every_list() {
     for what in ["members", "keys", "shares", "delivered vectors"] {
@@ -582,6 +590,7 @@ fn a_server_that_shrinks_the_cohort_is_caught_at_every_list() {
     }
 }
 
+/// S4: the server puts in a key of its own.
 #[test]
 fn a_server_that_swaps_a_key_is_caught() {
     let mut world = World::deceitful(4, 1);
@@ -598,6 +607,7 @@ fn a_server_that_swaps_a_key_is_caught() {
     );
 }
 
+/// S4: one member takes part twice.
 #[test]
 fn two_members_with_one_key_are_caught() {
     let mut world = World::deceitful(4, 1);
@@ -609,6 +619,7 @@ fn two_members_with_one_key_are_caught() {
     assert!(world.nobody_revealed_anything());
 }
 
+/// S4: one member trained from another model.
 #[test]
 fn a_server_that_sends_different_models_is_caught() {
     let model = |site: usize| {
@@ -627,6 +638,7 @@ fn a_server_that_sends_different_models_is_caught() {
     assert!(world.nobody_revealed_anything());
 }
 
+/// S4: signed keys of attempt 1 in attempt 2.
 #[test]
 fn a_server_that_replays_the_keys_of_an_earlier_attempt_is_caught() {
     let mut old = Vec::new();
@@ -658,6 +670,7 @@ fn a_server_that_replays_the_keys_of_an_earlier_attempt_is_caught() {
     );
 }
 
+/// S5: two members are told that a third dropped out.
 #[test]
 fn a_server_that_splits_views_of_who_delivered_is_caught_before_anything_is_revealed() {
     let mut world = World::deceitful(6, 1);
@@ -677,6 +690,7 @@ fn a_server_that_splits_views_of_who_delivered_is_caught_before_anything_is_reve
     assert!(world.nobody_revealed_anything());
 }
 
+/// S6: other lists after the opening, and instead of confirmations.
 #[test]
 fn a_server_that_asks_for_the_other_secrets_too_is_caught() {
     let mut world = World::new(4, 1);
@@ -712,6 +726,7 @@ fn a_server_that_asks_for_the_other_secrets_too_is_caught() {
     assert_eq!(world.sites[0].revealed, 0);
 }
 
+/// S7: a second attempt with one member less.
 #[test]
 fn a_second_sum_of_a_round_is_opened_for_the_same_participants_only() {
     let mut first = World::new(5, 1);
