@@ -13,7 +13,7 @@ use protocol::plan::{CheckedPlan, RingBits, RingPlan, SecureAggregationPlan, Ser
 use protocol::secagg::{
     Action, AttemptId, Deceit, Earlier, Failure, ForMember, ForServer, Gathering, Keys, Member,
     MemberId, MemberSetup, Opening, Output, RosterEntry, Sealed, Secret, Share, Step,
-    VerifiedMember,
+    VerifiedMember, Verify,
 };
 use protocol::{Digest, ParticipantName, Round};
 use rand_chacha::ChaCha20Rng;
@@ -82,10 +82,10 @@ struct Site {
 }
 
 type Tamper<'a> = Box<dyn FnMut(usize, &mut ForMember) + 'a>;
+type Spoil<'a> = Box<dyn FnMut(usize, &mut ForServer) + 'a>;
 
 /// One attempt.
 struct World<'a> {
-    plan: CheckedPlan,
     now: Instant,
     gathering: Gathering,
     sites: Vec<Site>,
@@ -96,7 +96,7 @@ struct World<'a> {
     /// Changes what the server says.
     tamper: Tamper<'a>,
     /// Changes what sites answer.
-    spoil: Box<dyn FnMut(usize, &mut ForServer) + 'a>,
+    spoil: Spoil<'a>,
     opening: Option<Opening>,
     failure: Option<Failure>,
 }
@@ -126,7 +126,7 @@ impl<'a> World<'a> {
     fn with(
         plan: CheckedPlan,
         seed: u8,
-        (attempt, server_verifies): (u32, fn(&[u8; 32], &[u8], &[u8]) -> bool),
+        (attempt, server_verifies): (u32, Verify),
         model: impl Fn(usize) -> Digest,
         earlier: &[Option<Earlier>],
     ) -> Self {
@@ -181,7 +181,6 @@ impl<'a> World<'a> {
         };
         let sites = names.iter().enumerate().map(site).collect();
         Self {
-            plan,
             now,
             gathering,
             sites,
@@ -334,72 +333,78 @@ impl Site {
                 keys,
                 threshold,
                 places,
-            } => {
-                let places: Vec<_> = places
-                    .iter()
-                    .map(|(id, key)| (id.0, PublicKey(*key)))
-                    .collect();
-                let vault = self.vault.as_mut().unwrap();
-                let sealed = vault
-                    .share(keys.0, threshold as usize, &places, &mut self.rng)
-                    .unwrap();
-                let sealed: Vec<_> = sealed
-                    .into_iter()
-                    .map(|(id, bytes)| Sealed {
-                        member: MemberId(id),
-                        bytes: bytes.to_vec(),
-                    })
-                    .collect();
-                self.machine.shared(&sealed);
-            }
-            Action::Mask { shares, peers } => {
-                let vault = self.vault.as_mut().unwrap();
-                for sealed in &shares {
-                    if vault.keep(sealed.member.0, &sealed.bytes).is_err() {
-                        self.machine.object(sealed.member);
-                        return None;
-                    }
-                }
-                let peers: Vec<_> = peers
-                    .iter()
-                    .map(|(id, key)| (id.0, PublicKey(*key)))
-                    .collect();
-                let mut vector = self.plain.clone();
-                vault
-                    .masks(&peers)
-                    .unwrap()
-                    .add_to(Ring::Bits32, &mut vector);
-                self.machine.masked();
-                return Some(vector);
-            }
+            } => self.share(&keys, threshold as usize, &places),
+            Action::Mask { shares, peers } => return self.mask(&shares, &peers),
             Action::Confirm { statement } => {
                 self.machine
                     .confirmed(sign(&public_key(&self.name), &statement));
             }
             Action::Record(earlier) => self.records.push(earlier),
-            Action::Reveal { delivered, dropped } => {
-                assert_eq!(self.records.len(), 1, "written down before it is said");
-                let both: BTreeSet<_> = delivered.iter().chain(&dropped).collect();
-                assert_eq!(
-                    both.len(),
-                    delivered.len() + dropped.len(),
-                    "one kind for each"
-                );
-                let ids = |list: &[MemberId]| -> Vec<u32> { list.iter().map(|id| id.0).collect() };
-                let vault = self.vault.take().unwrap();
-                let shares = vault.reveal(&ids(&delivered), &ids(&dropped)).unwrap();
-                self.revealed += 1;
-                let share = |(of, share): (u32, RawShare)| Share {
-                    of: MemberId(of),
-                    x: share.x,
-                    y: share.y,
-                };
-                self.machine
-                    .revealed(shares.into_iter().map(share).collect());
-            }
+            Action::Reveal { delivered, dropped } => self.reveal(&delivered, &dropped),
             Action::Send(_) => unreachable!("sent by the world"),
         }
         None
+    }
+
+    fn share(&mut self, keys: &Digest, threshold: usize, places: &[(MemberId, [u8; 32])]) {
+        let places: Vec<_> = places
+            .iter()
+            .map(|(id, key)| (id.0, PublicKey(*key)))
+            .collect();
+        let vault = self.vault.as_mut().unwrap();
+        let sealed = vault
+            .share(keys.0, threshold, &places, &mut self.rng)
+            .unwrap();
+        let sealed: Vec<_> = sealed
+            .into_iter()
+            .map(|(id, bytes)| Sealed {
+                member: MemberId(id),
+                bytes: bytes.to_vec(),
+            })
+            .collect();
+        self.machine.shared(&sealed);
+    }
+
+    fn mask(&mut self, shares: &[Sealed], peers: &[(MemberId, [u8; 32])]) -> Option<Vec<u32>> {
+        let vault = self.vault.as_mut().unwrap();
+        for sealed in shares {
+            if vault.keep(sealed.member.0, &sealed.bytes).is_err() {
+                self.machine.object(sealed.member);
+                return None;
+            }
+        }
+        let peers: Vec<_> = peers
+            .iter()
+            .map(|(id, key)| (id.0, PublicKey(*key)))
+            .collect();
+        let mut vector = self.plain.clone();
+        vault
+            .masks(&peers)
+            .unwrap()
+            .add_to(Ring::Bits32, &mut vector);
+        self.machine.masked();
+        Some(vector)
+    }
+
+    fn reveal(&mut self, delivered: &[MemberId], dropped: &[MemberId]) {
+        assert_eq!(self.records.len(), 1, "written down before it is said");
+        let both: BTreeSet<_> = delivered.iter().chain(dropped).collect();
+        assert_eq!(
+            both.len(),
+            delivered.len() + dropped.len(),
+            "one kind for each"
+        );
+        let ids = |list: &[MemberId]| -> Vec<u32> { list.iter().map(|id| id.0).collect() };
+        let vault = self.vault.take().unwrap();
+        let shares = vault.reveal(&ids(delivered), &ids(dropped)).unwrap();
+        self.revealed += 1;
+        let share = |(of, share): (u32, RawShare)| Share {
+            of: MemberId(of),
+            x: share.x,
+            y: share.y,
+        };
+        self.machine
+            .revealed(shares.into_iter().map(share).collect());
     }
 }
 
