@@ -72,6 +72,8 @@ fn plan() -> RunPlan {
         strategy: StrategyPlan::FedAvg,
         ewc: None,
         privacy: None,
+        ring: None,
+        secure_aggregation: None,
         cohort: CohortPlan {
             participants: Participants::Any,
             quorum: 2,

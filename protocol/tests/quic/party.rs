@@ -123,6 +123,8 @@ pub(crate) fn plan() -> RunPlan {
         strategy: StrategyPlan::FedAvg,
         ewc: None,
         privacy: None,
+        ring: None,
+        secure_aggregation: None,
         cohort: CohortPlan {
             participants: Participants::Any,
             quorum: 2,
