@@ -6,7 +6,10 @@
 
 use std::sync::Arc;
 
-use aggregation::AdapterLayout;
+use aggregation::{
+    AdapterLayout,
+    masking::{FixedRing, Ring},
+};
 use finetune::{
     LoadError,
     base::BaseModel,
@@ -16,7 +19,7 @@ use finetune::{
 };
 use protocol::{
     Digest,
-    plan::{RunPlan, Schedule as PlanSchedule},
+    plan::{RingBits, RunPlan, Schedule as PlanSchedule},
 };
 
 /// What a checked plan asks of the training engine.
@@ -67,11 +70,9 @@ pub enum Objection {
     /// The plan asks for private updates, which this program does not make yet.
     #[error("the plan asks for differential privacy, which this client does not offer")]
     Privacy,
-    /// Updates are to travel in a form that this program does not make.
-    #[error(
-        "the plan has updates travel in a ring or masked, which this version of foedus-client cannot do"
-    )]
-    Ring,
+    /// No fixed point fits the plan's ring.
+    #[error("the plan's ring section cannot be used: {0}")]
+    Ring(#[from] aggregation::masking::RingError),
     /// The recipe cannot be trained with.
     #[error("the plan's training section cannot be used: {0}")]
     Recipe(#[from] RecipeError),
@@ -122,6 +123,23 @@ pub fn lora_of(plan: &RunPlan) -> Result<LoraConfig, Objection> {
     })
 }
 
+/// Gives the fixed point in which a run plan has updates travel, if it does.
+///
+/// # Errors
+/// [`Objection::Ring`].
+pub fn ring_of(plan: &RunPlan) -> Result<Option<FixedRing>, Objection> {
+    let Some(ring) = &plan.ring else {
+        return Ok(None);
+    };
+    let bits = match ring.bits {
+        RingBits::Bits16 => Ring::Bits16,
+        RingBits::Bits24 => Ring::Bits24,
+        RingBits::Bits32 => Ring::Bits32,
+    };
+    let fixed = FixedRing::for_bounds(bits, plan.limits.participants_max, ring.value_max)?;
+    Ok(Some(fixed))
+}
+
 /// Checks a plan against our base model.
 ///
 /// # Errors
@@ -139,9 +157,7 @@ pub fn check(plan: &RunPlan, base: &BaseModel) -> Result<Terms, Objection> {
     if plan.privacy.is_some() {
         return Err(Objection::Privacy);
     }
-    if plan.ring.is_some() || plan.secure_aggregation.is_some() {
-        return Err(Objection::Ring);
-    }
+    ring_of(plan)?;
     let layout = base.adapter_layout(&lora_of(plan)?)?;
     let found = Digest(layout.digest());
     if plan.layout_digest != found {

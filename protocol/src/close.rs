@@ -96,6 +96,7 @@ table! {
     Silent          = 0x11 "silent"           Later "the participant did not answer in time while joining";
     Revoked         = 0x12 "revoked"          Never "the certificate is revoked";
     Internal        = 0x13 "internal"         Later "an internal error";
+    Deceived        = 0x14 "deceived"         Never "a rule of secure aggregation was broken";
 }
 
 table! {
@@ -125,6 +126,7 @@ table! {
     QuorumOutOfReach = 0x202 "quorum-out-of-reach" Later "so many participants declined, left or were refused that the quorum cannot be met";
     Stopped          = 0x203 "stopped"             Later "the operator stopped the run";
     Internal         = 0x204 "internal"            Never "the server could not go on";
+    SumNotOpened     = 0x205 "sum-not-opened"      Later "the sum of the masked updates could not be read";
 }
 
 /// The two answers to "does it help to try again, unchanged?".

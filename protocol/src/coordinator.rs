@@ -22,6 +22,7 @@ mod joining;
 mod resuming;
 mod roster;
 mod round;
+mod secure;
 
 use std::collections::{BTreeSet, VecDeque};
 use std::time::Instant;
@@ -33,6 +34,7 @@ use crate::close::CloseCode;
 use crate::ids::{ConnectionId, Digest, ParticipantName, Round};
 use crate::message::{Content, ToClient, ToServer, TransferHeader, TransferKind};
 use crate::plan::{CheckedPlan, EwcPlace, Participants, SignedPlan};
+use crate::secagg::Verify;
 use crate::text::Text;
 use crate::violation::{Breach, Misuse, Party, Violation};
 use resuming::Returning;
@@ -67,6 +69,8 @@ pub struct Coordinator {
     /// Those of whom was written down that they joined and still need something.
     joined: BTreeSet<ParticipantName>,
     returning: Returning,
+    /// Checks members' signatures in secure aggregation.
+    verify: Verify,
     phase: Phase,
     actions: VecDeque<Action>,
 }
@@ -119,6 +123,7 @@ impl Coordinator {
             roster: Roster::default(),
             joined: BTreeSet::new(),
             returning: Returning::nobody(now),
+            verify: |_, _, _| false,
             phase: Phase::Joining { since: now },
             actions: VecDeque::new(),
         })
@@ -226,6 +231,7 @@ impl Coordinator {
     /// # Errors
     /// [`Misuse`] if no round waits for it. After the end of the run it is ignored.
     pub fn round_aggregated(&mut self, adapter: Content, now: Instant) -> Result<(), Misuse> {
+        self.acknowledge_summed();
         let round = match &self.phase {
             Phase::Aggregating { closed } => closed.round,
             Phase::Over { .. } => return Ok(()),
@@ -304,6 +310,14 @@ impl Coordinator {
                 self.expect_ready(connection, "Received")?;
                 self.take_received(connection, transfer, now);
                 Ok(())
+            }
+            ToServer::Trained { round, metrics } => {
+                self.expect_ready(connection, "Trained")?;
+                self.take_trained(connection, name, (round, metrics), now)
+            }
+            ToServer::Secure { attempt, message } => {
+                self.expect_ready(connection, message.name())?;
+                self.take_secure(connection, name, (attempt, message), now)
             }
         }
     }

@@ -14,6 +14,7 @@ pub use transfer::{Content, TransferHeader, TransferKind};
 use crate::close::{RefusalReason, RunFailure};
 use crate::ids::{Digest, Round, TransferId};
 use crate::plan::SignedPlan;
+use crate::secagg::{AttemptId, ForMember, ForServer};
 use crate::text::Text;
 
 /// What a participant says to the server.
@@ -71,6 +72,20 @@ pub enum ToServer {
         /// Why, in words that the site allows to leave.
         reason: Text,
     },
+    /// Has an update for the round that is to be summed with others before anybody sees it. Nothing of it is said.
+    Trained {
+        /// The round.
+        round: Round,
+        /// What the plan lets a participant report.
+        metrics: Metrics,
+    },
+    /// Says something in an attempt at secure aggregation.
+    Secure {
+        /// Which attempt.
+        attempt: AttemptId,
+        /// What.
+        message: ForServer,
+    },
 }
 
 impl ToServer {
@@ -84,6 +99,8 @@ impl ToServer {
             Self::Offer { .. } => "Offer",
             Self::Received { .. } => "Received",
             Self::Leave { .. } => "Leave",
+            Self::Trained { .. } => "Trained",
+            Self::Secure { message, .. } => message.name(),
         }
     }
 }
@@ -139,6 +156,13 @@ pub enum ToClient {
         /// The same with its numbers.
         detail: Text,
     },
+    /// Says something in an attempt at secure aggregation.
+    Secure {
+        /// Which attempt.
+        attempt: AttemptId,
+        /// What.
+        message: ForMember,
+    },
 }
 
 impl ToClient {
@@ -152,6 +176,7 @@ impl ToClient {
             Self::Refused { .. } => "Refused",
             Self::Finished { .. } => "Finished",
             Self::Failed { .. } => "Failed",
+            Self::Secure { message, .. } => message.name(),
         }
     }
 }

@@ -11,6 +11,7 @@
 mod action;
 mod connection;
 mod link;
+mod secure;
 mod task;
 mod transfers;
 mod work;
@@ -20,10 +21,12 @@ use std::time::Instant;
 
 pub use action::{Action, AnchorCopy, Disposition, Outcome, Report, Spooled};
 pub use link::Patience;
+pub use secure::SecureSetup;
 
 use crate::ids::{Digest, ParticipantName, Round};
 use crate::message::{Capabilities, Content, Metrics, ToClient, ToServer, TransferHeader};
 use crate::plan::CheckedPlan;
+use crate::secagg::{Earlier, Member};
 use crate::text::Text;
 use crate::violation::{Breach, Misuse, Party, Violation};
 use link::{LINGER_LIMIT, Link, Redial};
@@ -44,6 +47,8 @@ pub struct Setup {
     pub patience: Patience,
     /// An update that was not acknowledged before the process ended.
     pub spooled: Option<Spooled>,
+    /// What it takes to take part in secure aggregation.
+    pub secure: Option<SecureSetup>,
 }
 
 impl Setup {
@@ -57,6 +62,7 @@ impl Setup {
             seed,
             patience,
             spooled: None,
+            secure: None,
         }
     }
 }
@@ -77,6 +83,13 @@ pub struct Participant {
     /// The global or final adapter that arrived and is not in use yet.
     arrived: Option<TransferHeader>,
     work: Work,
+    secure: Option<SecureSetup>,
+    /// The attempt at secure aggregation under way.
+    member: Option<Member>,
+    /// The last attempt of the present round.
+    last_attempt: u32,
+    /// The last sum that we helped to open.
+    earlier: Option<Earlier>,
     /// The last round that is settled for this participant, counted or refused.
     settled: Round,
     actions: VecDeque<Action>,
@@ -92,6 +105,7 @@ impl Participant {
             seed,
             patience,
             spooled,
+            secure,
         } = setup;
         let version = crate::message::PROTOCOL_VERSION;
         Self {
@@ -109,6 +123,10 @@ impl Participant {
             anchor: AnchorCopy::Missing,
             arrived: None,
             work: Work::Idle,
+            earlier: secure.as_ref().and_then(|secure| secure.earlier.clone()),
+            secure,
+            member: None,
+            last_attempt: 0,
             settled: Round(0),
             actions: VecDeque::from([Action::Connect]),
         }
@@ -197,15 +215,12 @@ impl Participant {
         let transfer = TransferHeader::update(&self.name, round, plan.digest(), update);
         let (global, used) = (global.sha256, global.id);
         self.actions.push_back(Action::Forget { transfer: used });
-        self.work = Work::Delivering {
-            global,
-            offer: Offer {
-                transfer,
-                weight,
-                metrics,
-            },
+        let offer = Offer {
+            transfer,
+            weight,
+            metrics,
         };
-        self.offer();
+        self.present(global, offer);
         Ok(Some(transfer))
     }
 
@@ -255,6 +270,7 @@ impl Participant {
             (Link::Up, ToClient::Finished { rounds, adapter }) => {
                 self.take_finished(rounds, adapter, now)
             }
+            (Link::Up, ToClient::Secure { attempt, message }) => self.take_secure(attempt, message),
             (link, _) => Err(Breach::Unexpected {
                 message: name,
                 state: link.label(),
@@ -262,8 +278,45 @@ impl Participant {
         }
     }
 
+    /// The update is finished: it is offered, or waits to be summed if the plan has it masked.
+    fn present(&mut self, global: Digest, offer: Offer) {
+        let is_masked = |plan: &CheckedPlan| plan.secure_aggregation.is_some();
+        self.work = if self.plan.as_ref().is_some_and(is_masked) {
+            Work::Summing {
+                global,
+                plain: offer.transfer,
+                metrics: offer.metrics,
+                offer: None,
+            }
+        } else {
+            Work::Delivering { global, offer }
+        };
+        self.offer();
+    }
+
     fn offer(&mut self) {
-        if let (Work::Delivering { offer, .. }, Link::Up) = (&self.work, &self.link) {
+        if let (
+            Work::Summing {
+                plain,
+                metrics,
+                offer: None,
+                ..
+            },
+            Link::Up,
+        ) = (&self.work, &self.link)
+        {
+            let (round, metrics) = (plain.round, *metrics);
+            self.actions
+                .push_back(Action::Send(ToServer::Trained { round, metrics }));
+        }
+        if let (
+            Work::Delivering { offer, .. }
+            | Work::Summing {
+                offer: Some(offer), ..
+            },
+            Link::Up,
+        ) = (&self.work, &self.link)
+        {
             let Offer {
                 transfer,
                 weight,
@@ -294,7 +347,15 @@ impl Participant {
                     transfer: offer.transfer.id,
                 });
             }
+            Work::Summing { plain, offer, .. } => {
+                for transfer in offer.map(|offer| offer.transfer).into_iter().chain([plain]) {
+                    let transfer = transfer.id;
+                    self.actions.push_back(Action::Forget { transfer });
+                }
+            }
         }
+        self.member = None;
+        self.last_attempt = 0;
     }
 
     /// All is said: waits for the server to close.

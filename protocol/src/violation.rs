@@ -3,6 +3,7 @@
 use crate::close::CloseCode;
 use crate::ids::Round;
 use crate::plan::SignedPlanError;
+use crate::secagg::Deceit;
 
 /// One side of the conversation.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -99,6 +100,15 @@ pub enum Breach {
         /// Items allowed.
         limit: usize,
     },
+    /// The server broke a rule of secure aggregation.
+    #[error("{0}")]
+    Deceit(Deceit),
+    /// A participant broke a rule of secure aggregation.
+    #[error("in secure aggregation, {what}")]
+    BadMember {
+        /// What was wrong.
+        what: &'static str,
+    },
 }
 
 impl Breach {
@@ -111,6 +121,7 @@ impl Breach {
             Self::WrongRound { .. } => CloseCode::WrongRound,
             Self::BadPlan(SignedPlanError::Signature) => CloseCode::BadSignature,
             Self::BadPlan(_) => CloseCode::BadPlan,
+            Self::Deceit(_) | Self::BadMember { .. } => CloseCode::Deceived,
             Self::BadTransfer { .. } | Self::Equivocation { .. } => CloseCode::BadTransfer,
         }
     }

@@ -13,8 +13,8 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use protocol::plan::{
-    CohortPlan, EwcPlace, LimitsPlan, Participants, PrivacyPlan, PrivacyUnit, Schedule,
-    TrainingPlan, ValueEncoding,
+    CohortPlan, EwcPlace, LimitsPlan, Participants, PrivacyPlan, PrivacyUnit, RingBits, RingPlan,
+    Schedule, SecureAggregationPlan, ServerTrust, TrainingPlan, ValueEncoding,
 };
 use protocol::quic::{TlsFiles, TlsMaterial};
 use protocol::{Digest, RunId};
@@ -23,7 +23,8 @@ pub use error::{ConfigError, Place, ValueError};
 pub use load::{Setting, Source, load, parse};
 pub use raw::{
     AnyWord, DEFAULT_PORT, LogFormat, RawCohort, RawConfig, RawEwc, RawIdentity, RawLimits, RawLog,
-    RawParticipants, RawPlace, RawPrivacy, RawRun, RawSchedule, RawTraining, RawTransfer, RawUnit,
+    RawParticipants, RawPlace, RawPrivacy, RawRing, RawRun, RawSchedule, RawSecureAggregation,
+    RawTraining, RawTransfer, RawTrust, RawUnit,
 };
 pub use size::{ByteSize, SizeError};
 
@@ -46,6 +47,10 @@ pub struct Config {
     pub ewc: Option<EwcSettings>,
     /// Differential privacy of the participants' records, if any.
     pub privacy: Option<PrivacyPlan>,
+    /// The ring in which updates travel, if they do.
+    pub ring: Option<RingPlan>,
+    /// Masks on updates, if any.
+    pub secure_aggregation: Option<SecureAggregationPlan>,
     /// What an update may be.
     pub limits: LimitsPlan,
     /// The largest adapter to hold, in bytes of its f32 values.
@@ -122,6 +127,8 @@ impl Config {
             cohort: open_cohort(&RawCohort::default()),
             ewc: None,
             privacy: None,
+            ring: None,
+            secure_aggregation: None,
             limits: limits(&RawLimits::default()),
             adapter_bytes_max: RawLimits::default().adapter_max.bytes(),
             uploads_at_once: RawLimits::default().uploads_at_once,
@@ -140,6 +147,7 @@ impl Config {
                 "is 0; it must be at least 1",
             ));
         }
+        let (ring, secure_aggregation) = (ring(&raw)?, secure_aggregation(&raw.secure_aggregation));
         let identity = TlsFiles {
             certificate: folder.join(raw.identity.certificate),
             key: folder.join(raw.identity.key),
@@ -154,6 +162,8 @@ impl Config {
             cohort: cohort(&raw.cohort)?,
             ewc: ewc(raw.ewc, folder)?,
             privacy: privacy(&raw.privacy),
+            ring,
+            secure_aggregation,
             limits: limits(&raw.limits),
             adapter_bytes_max: raw.limits.adapter_max.bytes(),
             uploads_at_once: raw.limits.uploads_at_once,
@@ -281,6 +291,34 @@ fn privacy(raw: &RawPrivacy) -> Option<PrivacyPlan> {
         noise_multiplier: raw.noise_multiplier,
         epsilon_max: raw.epsilon_max,
         delta: raw.delta,
+    })
+}
+
+/// Secure aggregation sums in the ring, whether that is enabled by itself or not.
+fn ring(raw: &RawConfig) -> Result<Option<RingPlan>, ValueError> {
+    let bits = match raw.ring.bits {
+        16 => RingBits::Bits16,
+        24 => RingBits::Bits24,
+        32 => RingBits::Bits32,
+        other => {
+            let what = format!("is {other}; it must be 16, 24 or 32");
+            return Err(ValueError::new("ring.bits", what));
+        }
+    };
+    let is_used = raw.ring.enabled || raw.secure_aggregation.enabled;
+    Ok(is_used.then_some(RingPlan {
+        bits,
+        value_max: raw.ring.value_max,
+    }))
+}
+
+fn secure_aggregation(raw: &RawSecureAggregation) -> Option<SecureAggregationPlan> {
+    raw.enabled.then_some(SecureAggregationPlan {
+        cohort_min: raw.cohort_min,
+        trust: match raw.trust {
+            RawTrust::Malicious => ServerTrust::Malicious,
+            RawTrust::HonestButCurious => ServerTrust::HonestButCurious,
+        },
     })
 }
 

@@ -99,6 +99,8 @@ pub(crate) enum Event {
         round: Round,
         verdict: Result<(), Refused>,
     },
+    /// The masks of a round's sum cannot be taken off, or no sum of updates is under them.
+    Unopened { detail: String },
     /// A round's adapter is on disk.
     Merged(Box<Merged>),
     /// Our certificate, the authority's or its revocation list changed; or why the change is of no use.
@@ -290,6 +292,10 @@ impl Driver {
                 round,
                 verdict,
             } => self.answer(&participant, round, verdict, now),
+            Event::Unopened { detail } => {
+                tracing::error!(detail, "the round's sum cannot be opened");
+                self.coordinator.sum_not_opened(Text::new(&detail));
+            }
             Event::Merged(merged) => self.merged(*merged, now),
             Event::Identity(found) => self.renew(listener, found),
             Event::Failed(error) => self.give_up(error),
@@ -312,6 +318,8 @@ impl Driver {
         self.connections += 1;
         let connection = ConnectionId(self.connections);
         let shared = self.shared.clone();
+        let certificates = link.connection.peer_certificates();
+        let public_key = link.connection.peer_public_key();
         let outbox = session::start(&mut self.sessions, (connection, name.clone()), link, shared);
         self.peers.insert(
             connection,
@@ -321,6 +329,8 @@ impl Driver {
             },
         );
         self.coordinator.handle_connected(connection, name, now);
+        self.coordinator
+            .handle_identified(connection, certificates, public_key);
     }
 
     fn reject(&self, error: &HandshakeError) {

@@ -9,14 +9,12 @@ use std::sync::Arc;
 
 use aggregation::Adapter;
 use aggregation::Encoding;
-use aggregation::admission::{self, AdmissionError, AdmissionRules};
-use aggregation::encoded::EncodedUpdate;
-use aggregation::strategy::fedavg::{FedAvg, FoldError};
-use aggregation::strategy::fixed_point::FixedPoint;
+use aggregation::admission;
 use bytes::Bytes;
 use protocol::close::RefusalReason;
 use protocol::coordinator::{Admission, RoundSummary};
 use protocol::message::Content;
+use protocol::secagg::Opening;
 use protocol::{Digest, ParticipantName};
 use tokio::sync::mpsc;
 
@@ -26,6 +24,7 @@ use crate::journal::Journal;
 use crate::record::{RoundRecord, RunFolder};
 use crate::round::{Measured, Merger, Traffic};
 use crate::spool::{Spool, Upload};
+use crate::total::{Summing, Total, Unreadable};
 
 /// Something for the folding thread to do.
 #[derive(Debug)]
@@ -37,6 +36,10 @@ pub(crate) enum Job {
         /// Its file.
         upload: Upload,
     },
+    /// Begin the sum anew.
+    Begin,
+    /// Take the masks off the sum.
+    Open(Box<Opening>),
     /// Form the next global adapter and write it.
     Merge {
         /// What the round came to.
@@ -65,10 +68,9 @@ pub(crate) struct Merged {
 /// The state of the folding thread.
 #[derive(Debug)]
 pub(crate) struct Folder {
-    pub(crate) rules: AdmissionRules,
-    /// In which updates and the adapters that rounds start from travel.
-    pub(crate) encoding: Encoding,
-    pub(crate) fixed: FixedPoint,
+    pub(crate) summing: Summing,
+    /// Updates are masked: one by itself is of no use to anybody, and none is kept.
+    pub(crate) is_masked: bool,
     pub(crate) global: Adapter,
     pub(crate) merger: Merger,
     pub(crate) files: RunFolder,
@@ -81,17 +83,34 @@ pub(crate) struct Folder {
 /// A round's sum and what was refused.
 #[derive(Debug)]
 pub(crate) struct Sum {
-    fedavg: FedAvg,
+    total: Total,
     refused: BTreeMap<ParticipantName, Refused>,
+    /// What opened it, if it was masked.
+    opening: Option<Box<Opening>>,
+    /// Why it cannot be used.
+    failure: Option<String>,
 }
 
 impl Sum {
     /// A sum of which nothing was refused.
-    pub(crate) fn of(fedavg: FedAvg) -> Self {
+    pub(crate) fn of(total: Total) -> Self {
         Self {
-            fedavg,
+            total,
             refused: BTreeMap::new(),
+            opening: None,
+            failure: None,
         }
+    }
+
+    /// Takes the masks off, and looks whether a sum of updates is under them.
+    fn open(&mut self, opening: Box<Opening>) {
+        let opened = match &mut self.total {
+            Total::Values(_) => Err("the run's updates are not masked".to_owned()),
+            Total::Ring(sum) => crate::opening::open(sum, &opening)
+                .and_then(|()| sum.mean().map(drop).map_err(|error| error.to_string())),
+        };
+        self.failure = opened.err();
+        self.opening = Some(opening);
     }
 }
 
@@ -109,10 +128,22 @@ impl Folder {
                 Job::Fold { admission, upload } => self
                     .fold(&mut sum, admission, upload)
                     .unwrap_or_else(Event::Failed),
+                Job::Begin => {
+                    sum.total = self.summing.empty();
+                    continue;
+                }
+                Job::Open(opening) => {
+                    sum.open(opening);
+                    continue;
+                }
                 Job::Merge { summary, traffic } => {
                     let full = std::mem::replace(&mut sum, self.empty_sum());
-                    self.merge(full, &summary, traffic)
-                        .map_or_else(Event::Failed, |merged| Event::Merged(Box::new(merged)))
+                    match full.failure {
+                        Some(detail) => Event::Unopened { detail },
+                        None => self
+                            .merge(full, &summary, traffic)
+                            .map_or_else(Event::Failed, |merged| Event::Merged(Box::new(merged))),
+                    }
                 }
             };
             // The driver is gone when its run was abandoned: then nobody wants the answer.
@@ -124,7 +155,7 @@ impl Folder {
     }
 
     fn empty_sum(&self) -> Sum {
-        Sum::of(FedAvg::new(Arc::clone(self.global.layout()), self.fixed))
+        Sum::of(self.summing.empty())
     }
 
     /// Checks an update, keeps its bytes and adds it to the sum; an error is our own.
@@ -153,25 +184,20 @@ impl Folder {
         upload: &Upload,
     ) -> Result<Result<(), Refused>, ServerError> {
         let file = upload.open()?;
-        let update = EncodedUpdate::new(&file, self.encoding);
-        let (layout, weight) = (self.global.layout(), admission.weight);
-        let admitted = match admission::admit(layout, update, weight, &self.rules) {
-            Ok(admitted) => admitted,
-            Err(AdmissionError::Refused(refusal)) => {
-                let (reason, detail) = (reason(&refusal), refusal.to_string());
-                return Ok(Err(Refused { reason, detail }));
-            }
-            Err(AdmissionError::Read(source)) => return Err(upload.unreadable(source)),
+        let keep = || match self.is_masked {
+            true => Ok(()),
+            false => self
+                .spool
+                .keep(&admission.transfer, upload)
+                .map_err(AddError::Server),
         };
-        self.spool.keep(&admission.transfer, upload)?;
-        match sum.fedavg.fold_admitted(&admitted) {
-            Ok(()) => Ok(Ok(())),
-            Err(FoldError::Refused(error)) => {
-                let (reason, detail) = (RefusalReason::Internal, error.to_string());
-                Ok(Err(Refused { reason, detail }))
-            }
-            Err(FoldError::Read(source)) => Err(upload.unreadable(source)),
-        }
+        let added = self
+            .summing
+            .add(&mut sum.total, (&file, admission.weight), keep);
+        added.map_err(|error| match error {
+            AddError::Unreadable(source) => upload.unreadable(source),
+            AddError::Server(error) => error,
+        })
     }
 
     fn merge(
@@ -180,13 +206,18 @@ impl Folder {
         summary: &RoundSummary,
         traffic: Traffic,
     ) -> Result<Merged, ServerError> {
-        let Sum { fedavg, refused } = sum;
-        let formed = self.merger.form(&self.global, fedavg, summary.round)?;
+        let Sum {
+            total,
+            refused,
+            opening,
+            ..
+        } = sum;
+        let formed = self.merger.form(&self.global, total, summary.round)?;
         let is_last = summary.round.0 == self.rounds;
         let encoding = if is_last {
             Encoding::F32
         } else {
-            self.encoding
+            self.summing.encoding
         };
         let encode = || {
             let bytes = Bytes::from(encoding.encode(formed.adapter.values()));
@@ -209,7 +240,7 @@ impl Folder {
             rounding: encoding.relative_error(formed.adapter.values()),
             seconds: summary.opened_at.elapsed().as_secs_f64(),
         };
-        let record = formed.record(summary, &refused, measured, sha256);
+        let record = formed.record(summary, (&refused, opening.as_deref()), measured, sha256);
         // From here on the round is done, whatever happens.
         self.journal.round_done(&record)?;
         self.files.append(&record)?;
@@ -237,8 +268,22 @@ impl Drop for Alarm<'_> {
     }
 }
 
+/// Why an update could not be added: our own fault in either case.
+enum AddError {
+    /// Its file.
+    Unreadable(std::io::Error),
+    /// Keeping it.
+    Server(ServerError),
+}
+
+impl From<Unreadable> for AddError {
+    fn from(Unreadable(source): Unreadable) -> Self {
+        Self::Unreadable(source)
+    }
+}
+
 /// The wire's reason for a refusal.
-fn reason(refusal: &admission::Refusal) -> RefusalReason {
+pub(crate) fn reason(refusal: &admission::Refusal) -> RefusalReason {
     match refusal {
         admission::Refusal::WrongSize { .. } => RefusalReason::WrongSize,
         admission::Refusal::ZeroWeight => RefusalReason::ZeroWeight,

@@ -241,6 +241,7 @@ fn is_lasting(entry: &Entry) -> bool {
         Entry::Opened { .. }
         | Entry::Accepted(_)
         | Entry::Refused { .. }
+        | Entry::Attempted { .. }
         | Entry::Closed { .. } => false,
     }
 }

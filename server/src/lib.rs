@@ -8,7 +8,8 @@
 //! - [`mod@run`]: the library entry, [`run()`] and [`Server`]; what tests and the simulator call.
 //! - `driver`: the one owner of the protocol's coordinator, a loop over a closed set of events.
 //! - `session`: one connection; only moves bytes.
-//! - `fold`, `round`: updates checked and folded as they arrive, the next global adapter formed and anchored.
+//! - `fold`, `total`, `round`: updates checked and folded as they arrive, the next global adapter formed and anchored; `opening`: the
+//!   masks taken off a sum.
 //! - [`record`]: what a run leaves on disk. `journal`, `spool`, `recovery`: what it must not forget if its process is killed.
 //! - [`observer`]: what a run tells; `narrate` is the same as log lines.
 //! - [`cli`], [`telemetry`]: the program `foedus-server`. Only these install a log or choose an exit code.
@@ -23,10 +24,12 @@ mod driver;
 mod fold;
 mod identity;
 pub mod journal;
+mod opening;
 mod recovery;
 mod round;
 mod session;
 mod spool;
+mod total;
 
 mod narrate;
 pub mod observer;

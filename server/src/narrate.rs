@@ -58,6 +58,7 @@ fn log(run: &RunId, event: &RunEvent) {
         | RunEvent::QuorumMissing { .. }
         | RunEvent::RoundFinished(_)
         | RunEvent::Finished { .. } => log_run(run, event),
+        RunEvent::AttemptBegan { .. } | RunEvent::AttemptFailed { .. } => log_attempt(run, event),
         RunEvent::HandshakeRejected { .. }
         | RunEvent::Closed { .. }
         | RunEvent::Joined { .. }
@@ -120,6 +121,20 @@ fn log_run(run: &RunId, event: &RunEvent) {
         }
         RunEvent::Finished { rounds, adapter } => {
             tracing::info!(%run, rounds, %adapter, "run finished");
+        }
+        _ => {}
+    }
+}
+
+/// What becomes of attempts at secure aggregation.
+fn log_attempt(run: &RunId, event: &RunEvent) {
+    match event {
+        RunEvent::AttemptBegan { attempt, members } => {
+            let names: Vec<&str> = members.iter().map(|name| name.as_str()).collect();
+            tracing::info!(%run, %attempt, members = names.join(" "), "secure aggregation begins");
+        }
+        RunEvent::AttemptFailed { attempt, reason } => {
+            tracing::warn!(%run, %attempt, reason, "secure aggregation came to nothing and begins again");
         }
         _ => {}
     }

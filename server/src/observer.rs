@@ -8,6 +8,7 @@ use std::path::PathBuf;
 
 use aggregation::Adapter;
 use protocol::close::{CloseCode, RefusalReason};
+use protocol::secagg::AttemptId;
 use protocol::{Digest, ParticipantName, Round, RunId};
 
 use crate::record::RoundRecord;
@@ -112,6 +113,20 @@ pub enum RunEvent {
         round: Round,
         /// Who was asked.
         asked: Vec<ParticipantName>,
+    },
+    /// An attempt at secure aggregation began.
+    AttemptBegan {
+        /// Which.
+        attempt: AttemptId,
+        /// Among whom.
+        members: Vec<ParticipantName>,
+    },
+    /// An attempt at secure aggregation came to nothing; another follows if enough are there.
+    AttemptFailed {
+        /// Which.
+        attempt: AttemptId,
+        /// Why.
+        reason: String,
     },
     /// A participant trained on.
     Progress {

@@ -33,8 +33,9 @@ pub struct RoundRecord {
     pub missing: Vec<String>,
     /// Euclidean norm of the mean update.
     pub update_norm: f64,
-    /// Relative error of averaging the factors apart; see `aggregation::inexactness`.
-    pub inexactness: f64,
+    /// Relative error of averaging the factors apart; see `aggregation::inexactness`. Not known if updates were summed in a ring.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub inexactness: Option<f64>,
     /// How far the next global adapter moves by the encoding in which it is sent, relative to its norm.
     #[serde(default)]
     pub rounding: f64,
@@ -47,6 +48,9 @@ pub struct RoundRecord {
     /// What anchoring did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ewc: Option<EwcRecord>,
+    /// What secure aggregation did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secure: Option<SecureRecord>,
 }
 
 /// One update that was counted.
@@ -54,7 +58,7 @@ pub struct RoundRecord {
 pub struct CountedUpdate {
     /// Whose.
     pub name: String,
-    /// Training examples used.
+    /// Training examples used; 0 if it was under a mask.
     pub weight: u64,
     /// Length of the update in bytes.
     pub bytes: u64,
@@ -86,6 +90,21 @@ pub struct EwcRecord {
     pub penalty_before: f64,
     /// Penalty of the next global adapter, in nats a token.
     pub penalty: f64,
+}
+
+/// What secure aggregation did in a round.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub struct SecureRecord {
+    /// The attempt that succeeded; those before it did not.
+    pub attempt: u32,
+    /// How many members' shares opened the sum.
+    pub threshold: u32,
+    /// Members that shared their secrets and delivered nothing, by name.
+    pub dropped: Vec<String>,
+    /// The sum of the weights, each over the plan's largest.
+    pub weight: f64,
+    /// Values that participants cut off at the plan's largest.
+    pub cut_off: u64,
 }
 
 /// The folder of one run.

@@ -5,9 +5,6 @@
 
 use std::sync::Arc;
 
-use aggregation::admission;
-use aggregation::encoded::EncodedUpdate;
-use aggregation::strategy::fedavg::FedAvg;
 use aggregation::{Adapter, Encoding};
 use bytes::Bytes;
 use protocol::Digest;
@@ -21,6 +18,7 @@ use crate::record::{RoundRecord, RunFolder};
 use crate::round::Traffic;
 use crate::spool::{Parts, Spool};
 use crate::start::Prepared;
+use crate::total::Unreadable;
 
 /// A run's state on disk, opened, and what was in it.
 #[derive(Debug)]
@@ -84,20 +82,18 @@ impl Recovered {
 
     /// Folds the updates of the open round that count, as they were folded before.
     pub(crate) fn sum(&self, prepared: &Prepared) -> Result<Sum, ServerError> {
-        let layout = Arc::clone(self.global.layout());
-        let mut fedavg = FedAvg::new(Arc::clone(&layout), prepared.fixed);
+        let summing = prepared.summing();
+        let mut total = summing.empty();
         for accepted in &self.accepted {
             let file = self.spool.read(&accepted.transfer)?;
             let internal = |what: String| ServerError::Internal {
                 what: format!("the kept update of {}: {what}", accepted.participant),
             };
-            let update = EncodedUpdate::new(&file, prepared.encoding());
-            let admitted = admission::admit(&layout, update, accepted.weight, &prepared.rules());
-            let admitted = admitted.map_err(|error| internal(error.to_string()))?;
-            let folded = fedavg.fold_admitted(&admitted);
-            folded.map_err(|error| internal(error.to_string()))?;
+            let added = summing.add(&mut total, (&file, accepted.weight), || Ok(()));
+            let added = added.map_err(|Unreadable(error)| internal(error.to_string()))?;
+            added.map_err(|refused| internal(refused.detail))?;
         }
-        Ok(Sum::of(fedavg))
+        Ok(Sum::of(total))
     }
 
     /// Bulk bytes that the run had moved, and those of the open round, as far as they are known.

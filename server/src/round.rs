@@ -6,19 +6,21 @@
 mod pull;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use aggregation::Adapter;
 use aggregation::ewc;
-use aggregation::strategy::fedavg::FedAvg;
 use protocol::close::RefusalReason;
 use protocol::coordinator::RoundSummary;
 use protocol::plan::{CheckedPlan, EwcPlace};
+use protocol::secagg::{Opening, Secret};
 use protocol::{Digest, ParticipantName, Round};
 
 use crate::error::ServerError;
 use crate::fold::Refused;
-use crate::record::{CountedUpdate, EwcRecord, RefusedUpdate, RoundRecord};
+use crate::record::{CountedUpdate, EwcRecord, RefusedUpdate, RoundRecord, SecureRecord};
 use crate::start::LoadedAnchor;
+use crate::total::Total;
 use pull::Pull;
 
 /// Bulk bytes moved for a round.
@@ -52,7 +54,10 @@ pub(crate) struct Merger {
 pub(crate) struct Formed {
     pub(crate) adapter: Adapter,
     update_norm: f64,
-    inexactness: f64,
+    /// Not known of a sum whose updates were not looked into.
+    inexactness: Option<f64>,
+    /// The sum of the weights in the ring, and values cut off, of such a sum.
+    ring: Option<(f64, u64)>,
     ewc: Option<EwcRecord>,
 }
 
@@ -65,14 +70,28 @@ impl Merger {
     pub(crate) fn form(
         &self,
         global: &Adapter,
-        sum: FedAvg,
+        sum: Total,
         round: Round,
     ) -> Result<Formed, ServerError> {
         let impossible = |what: String| ServerError::Internal {
             what: format!("round {round}: {what}"),
         };
-        let mean = sum.mean().map_err(|error| impossible(error.to_string()))?;
-        let inexactness = sum.inexactness(global, &mean);
+        let (mean, inexactness, ring) = match &sum {
+            Total::Values(fedavg) => {
+                let mean = fedavg
+                    .mean()
+                    .map_err(|error| impossible(error.to_string()))?;
+                let inexactness = fedavg.inexactness(global, &mean);
+                (mean, Some(inexactness), None)
+            }
+            Total::Ring(sum) => {
+                let mean = sum.mean().map_err(|error| impossible(error.to_string()))?;
+                let layout = Arc::clone(global.layout());
+                let values = Adapter::from_values(layout, mean.values);
+                let values = values.map_err(|error| impossible(error.to_string()))?;
+                (values, None, Some((mean.weight, mean.cut_off)))
+            }
+        };
         // Two adapters' worth of memory, which the next adapter's files will want.
         drop(sum);
         let update_norm = mean.norm();
@@ -86,6 +105,7 @@ impl Merger {
             adapter,
             update_norm,
             inexactness,
+            ring,
             ewc,
         })
     }
@@ -120,13 +140,14 @@ impl Formed {
     pub(crate) fn record(
         &self,
         summary: &RoundSummary,
-        details: &BTreeMap<ParticipantName, Refused>,
+        (details, opening): (&BTreeMap<ParticipantName, Refused>, Option<&Opening>),
         measured: Measured,
         sha256: Digest,
     ) -> RoundRecord {
         let participants = summary.accepted.iter().map(|update| CountedUpdate {
             name: update.participant.to_string(),
-            weight: update.weight,
+            // The weight of a masked update is under its mask.
+            weight: if opening.is_some() { 0 } else { update.weight },
             bytes: update.bytes,
             train_loss: update.metrics.train_loss,
         });
@@ -147,6 +168,25 @@ impl Formed {
             bytes_down: measured.traffic.down,
             adapter_sha256: sha256.to_string(),
             ewc: self.ewc.clone(),
+            secure: opening.map(|opening| self.secure(opening)),
+        }
+    }
+}
+
+impl Formed {
+    fn secure(&self, opening: &Opening) -> SecureRecord {
+        let (weight, cut_off) = self.ring.unwrap_or_default();
+        let dropped = |of| opening.names.get(of).map(ToString::to_string);
+        let gone = opening
+            .secrets
+            .iter()
+            .filter(|revealed| matches!(revealed.secret, Secret::PairKey { .. }));
+        SecureRecord {
+            attempt: opening.attempt.number,
+            threshold: opening.threshold,
+            dropped: gone.filter_map(|revealed| dropped(&revealed.of)).collect(),
+            weight,
+            cut_off,
         }
     }
 }

@@ -185,9 +185,8 @@ impl Work {
     ) -> Result<Self, ServerError> {
         let sum = recovered.sum(prepared)?;
         let folder = Folder {
-            rules: prepared.rules(),
-            encoding: prepared.encoding(),
-            fixed: prepared.fixed,
+            summing: prepared.summing(),
+            is_masked: prepared.plan.secure_aggregation.is_some(),
             global: recovered.global,
             merger: Merger::new(prepared.plan.clone(), prepared.anchor.clone()),
             files: recovered.files,
@@ -252,9 +251,10 @@ fn coordinator(
     };
     let history = recovered.history.clone();
     let resumed = Coordinator::resume(setup, history, Instant::now());
-    let mut coordinator = resumed.map_err(|error| ServerError::Internal {
+    let coordinator = resumed.map_err(|error| ServerError::Internal {
         what: error.to_string(),
     })?;
+    let mut coordinator = coordinator.with_signatures(quic::verify_signature);
     for (name, (transfer, bytes)) in &recovered.parts {
         coordinator.update_kept(name, *transfer, *bytes);
     }

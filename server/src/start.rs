@@ -8,6 +8,7 @@ use std::time::SystemTime;
 
 use aggregation::admission::AdmissionRules;
 use aggregation::ewc::{Anchor, AnchorError, BoundAnchor};
+use aggregation::masking::{FixedRing, Ring};
 use aggregation::peft::{self, PeftConfig, PeftError, Sidecar};
 use aggregation::strategy::fixed_point::FixedPoint;
 use aggregation::{Adapter, AdapterLayout, Encoding};
@@ -15,13 +16,14 @@ use bytes::Bytes;
 use protocol::Digest;
 use protocol::identity::Role;
 use protocol::plan::{
-    BasePlan, CheckedPlan, EwcPlan, LimitsPlan, LoraPlan, RunPlan, SignedPlan, StrategyPlan,
-    ValueEncoding,
+    BasePlan, CheckedPlan, EwcPlan, LimitsPlan, LoraPlan, RingBits, RingPlan, RunPlan, SignedPlan,
+    StrategyPlan, ValueEncoding,
 };
 use protocol::quic::{PlanFile, TlsMaterial};
 
 use crate::config::{Config, IdentitySource};
 use crate::error::ServerError;
+use crate::total::Summing;
 
 /// The three files of an adapter folder.
 pub(crate) const CONFIG_FILE: &str = "adapter_config.json";
@@ -47,6 +49,8 @@ pub struct Prepared {
     pub(crate) sidecar: Sidecar,
     pub(crate) anchor: Option<LoadedAnchor>,
     pub(crate) fixed: FixedPoint,
+    /// The fixed point of updates that travel in a ring.
+    pub(crate) ring: Option<FixedRing>,
 }
 
 /// An anchor and the bytes in which it goes to participants.
@@ -80,6 +84,7 @@ impl Prepared {
         )
         .map_err(ServerError::Limits)?;
         let plan = run_plan(&config, &folder, anchor.as_ref()).check()?;
+        let ring = plan.ring.map(|ring| fixed_ring(&plan, ring)).transpose()?;
         let signed = SignedPlan::new(&plan, |bytes| tls.sign(bytes).to_vec());
         let StartFolder {
             adapter,
@@ -97,6 +102,7 @@ impl Prepared {
             sidecar,
             anchor,
             fixed,
+            ring,
         })
     }
 
@@ -133,13 +139,34 @@ impl Prepared {
         }
     }
 
-    pub(crate) fn rules(&self) -> AdmissionRules {
+    /// Gives how updates are summed.
+    pub(crate) fn summing(&self) -> Summing {
         let limits = &self.plan.limits;
-        AdmissionRules {
-            norm_max: limits.update_norm_max,
-            weight_max: limits.weight_max,
+        Summing {
+            layout: Arc::clone(&self.layout),
+            rules: AdmissionRules {
+                norm_max: limits.update_norm_max,
+                weight_max: limits.weight_max,
+            },
+            encoding: self.encoding(),
+            fixed: self.fixed,
+            ring: self.ring,
         }
     }
+}
+
+fn fixed_ring(plan: &CheckedPlan, ring: RingPlan) -> Result<FixedRing, ServerError> {
+    let bits = match ring.bits {
+        RingBits::Bits16 => Ring::Bits16,
+        RingBits::Bits24 => Ring::Bits24,
+        RingBits::Bits32 => Ring::Bits32,
+    };
+    // The plan's check has the same bounds.
+    FixedRing::for_bounds(bits, plan.limits.participants_max, ring.value_max).map_err(|error| {
+        ServerError::Internal {
+            what: error.to_string(),
+        }
+    })
 }
 
 struct StartFolder {
@@ -246,8 +273,8 @@ fn run_plan(config: &Config, folder: &StartFolder, anchor: Option<&LoadedAnchor>
         privacy: config.privacy.clone(),
         cohort: config.cohort.clone(),
         limits: limits(config),
-        ring: None,
-        secure_aggregation: None,
+        ring: config.ring,
+        secure_aggregation: config.secure_aggregation,
     }
 }
 

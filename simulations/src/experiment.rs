@@ -6,7 +6,9 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, ensure};
-use protocol::plan::ValueEncoding;
+use protocol::plan::{
+    COHORT_MIN, RingBits, RingPlan, SecureAggregationPlan, ServerTrust, ValueEncoding,
+};
 use serde::{Deserialize, Serialize};
 
 /// A simulation as configured.
@@ -25,6 +27,8 @@ pub struct Experiment {
     pub general: Option<PathBuf>,
     /// How values travel.
     pub transfer: Transfer,
+    /// How updates are summed.
+    pub sums: Sums,
     /// How much text.
     pub text: TextSection,
     /// The adapter.
@@ -44,6 +48,7 @@ impl Default for Experiment {
             data: None,
             general: None,
             transfer: Transfer::default(),
+            sums: Sums::default(),
             text: TextSection::default(),
             adapter: AdapterSection::default(),
             training: TrainingSection::default(),
@@ -71,6 +76,36 @@ impl From<Transfer> for ValueEncoding {
         }
     }
 }
+
+/// How the server sums updates.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, clap::ValueEnum, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Sums {
+    /// As values that it looks into.
+    #[default]
+    Values,
+    /// As fixed point in a ring of 32 bits.
+    Ring,
+    /// In the same ring under masks: secure aggregation.
+    Masked,
+}
+
+impl Sums {
+    /// Has a server sum so.
+    pub fn configure(self, config: &mut server::Config) {
+        config.ring = (self != Self::Values).then_some(RingPlan {
+            bits: RingBits::Bits32,
+            value_max: RING_VALUE_MAX,
+        });
+        config.secure_aggregation = (self == Self::Masked).then_some(SecureAggregationPlan {
+            cohort_min: COHORT_MIN,
+            trust: ServerTrust::Malicious,
+        });
+    }
+}
+
+/// No value of an update is expected to be larger.
+const RING_VALUE_MAX: f64 = 0.25;
 
 /// How much text is used.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

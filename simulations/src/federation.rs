@@ -169,6 +169,7 @@ impl Federation {
         config.run.rounds = training.rounds;
         config.run.seed = run.experiment.seed;
         config.run.transfer = run.experiment.transfer.into();
+        run.experiment.sums.configure(&mut config);
         config.training = training_plan(run.experiment);
         config.cohort = CohortPlan {
             participants: Participants::Named(self.names.clone()),

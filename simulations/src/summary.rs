@@ -221,8 +221,9 @@ pub struct RoundRecord {
     pub missing: Vec<String>,
     /// Norm of the mean update.
     pub update_norm: f64,
-    /// Relative error of averaging A and B apart instead of their product.
-    pub inexactness: f64,
+    /// Relative error of averaging A and B apart instead of their product; not known of updates that were summed in a ring.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub inexactness: Option<f64>,
     /// Bytes received in the round.
     pub bytes_up: u64,
     /// Bytes sent in the round.

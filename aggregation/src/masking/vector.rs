@@ -104,6 +104,16 @@ impl FixedRing {
         })
     }
 
+    /// The vector that lies in these bytes; what is left over at the end is no element.
+    pub fn from_bytes(&self, bytes: &[u8]) -> Vec<u32> {
+        let (ring, width) = (self.ring(), self.ring().width());
+        bytes
+            .par_chunks_exact(width)
+            .with_min_len(BLOCK)
+            .map(|word| ring.read(word))
+            .collect()
+    }
+
     /// The bytes in which a vector travels: little-endian words of the ring's width.
     pub fn to_bytes(&self, elements: &[u32]) -> Vec<u8> {
         let width = self.ring().width();
@@ -188,6 +198,7 @@ mod tests {
         assert_eq!((encoded.cut_off, encoded.shrunk_by), (1, 1.0));
         let bytes = fixed().to_bytes(&encoded.elements);
         assert_eq!(bytes.len(), fixed().vector_bytes(3));
+        assert_eq!(fixed().from_bytes(&bytes), encoded.elements);
         assert_eq!(bytes[..8], [0x33, 0x33, 3, 0, 0, 0, 0xf8, 0xff]);
     }
 

@@ -38,6 +38,10 @@ use crate::{
 
 mod actions;
 mod happenings;
+mod secure;
+
+pub(super) use secure::Masked;
+use secure::Secure;
 
 /// How long the last words may take to leave.
 const DRAIN_LIMIT: Duration = Duration::from_secs(2);
@@ -67,6 +71,7 @@ pub(super) struct Driver {
     rounds: Vec<RoundDone>,
     bytes_up: u64,
     bytes_down: u64,
+    secure: Secure,
     /// Why we declined or left, if it was our decision.
     cause: Option<ClientError>,
     last_obstacle: String,
@@ -90,8 +95,9 @@ impl Driver {
         let software = Text::new(&settings.software);
         let mut setup = Setup::new(name, software, u64::from_le_bytes(seed));
         setup.patience = settings.patience;
+        setup.secure = Some(secure::setup(&settings)?);
         let egress = Egress::open(&settings)?;
-        let (mut kept, mut earlier) = (BTreeMap::new(), None);
+        let (mut kept, mut earlier, mut plain) = (BTreeMap::new(), None, Bytes::new());
         if let Some(path) = &settings.state
             && let Some(state) = RoundState::read(path)?
         {
@@ -102,6 +108,7 @@ impl Driver {
             } = state;
             let name = &setup.name;
             let header = TransferHeader::update(name, spooled.round, spooled.plan, spooled.update);
+            plain = update.clone();
             kept.insert(header.id, update);
             earlier = Some((spooled.plan, trainer));
             setup.spooled = Some(spooled);
@@ -126,6 +133,7 @@ impl Driver {
             rounds: Vec::new(),
             bytes_up: 0,
             bytes_down: 0,
+            secure: Secure::with(plain),
             cause: None,
             last_obstacle: "no connection was tried".to_owned(),
         })
@@ -156,6 +164,7 @@ impl Driver {
                 let adapter = self.adapter(adapter.id, Encoding::F32, when)?;
                 if let Some(path) = &self.settings.state {
                     RoundState::remove(path)?;
+                    secure::forget(path)?;
                 }
                 self.observer.observe(&Event::Finished { rounds });
                 Ok(Outcome {

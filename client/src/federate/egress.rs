@@ -117,6 +117,8 @@ impl Egress {
         let round = match message {
             ToServer::Progress { round, .. } => Some(round.0),
             ToServer::Offer { transfer, .. } => Some(transfer.round.0),
+            ToServer::Trained { round, .. } => Some(round.0),
+            ToServer::Secure { attempt, .. } => Some(attempt.round.0),
             _ => None,
         };
         Ok(self.record(Fact::Message {

@@ -5,9 +5,10 @@ use protocol::{
     message::{ToClient, TransferHeader},
     plan::CheckedPlan,
     quic::{Closed, Link},
+    secagg::{AttemptId, MemberId},
 };
 
-use super::training::TrainingEnd;
+use super::{driver::Masked, training::TrainingEnd};
 use crate::{error::ClientError, site::Agreement};
 
 /// One thing that happened.
@@ -35,6 +36,8 @@ pub(super) enum Happening {
     Stepped(Round, u32),
     /// A training has ended.
     Trained(Box<TrainingEnd>),
+    /// The update is masked for an attempt, or the shares of a member cannot be used.
+    Masked(AttemptId, Box<Result<Masked, MemberId>>),
     /// A thread of ours ended without a result.
     Lost(String),
 }

@@ -20,7 +20,10 @@ use protocol::{
     Round,
     close::RunFailure,
     participant::Patience,
-    plan::{EwcPlace, Participants, TrainingPlan, ValueEncoding},
+    plan::{
+        EwcPlace, Participants, RingBits, RingPlan, SecureAggregationPlan, ServerTrust,
+        TrainingPlan, ValueEncoding,
+    },
     quic::TlsMaterial,
 };
 use server::{EwcSettings, RunOutcome, Server, ServerError};
@@ -56,6 +59,8 @@ fn text(words: &[&str]) -> Arc<Dataset> {
     Arc::new(Dataset::from_records(source, records, &base().tokenizer, 64).unwrap())
 }
 
+const NAMES: [&str; 4] = ["north", "south", "east", "west"];
+
 const WORDS: [&str; 5] = ["the ward", "a ledger", "pulse 72", "credit", "two and two"];
 
 /// A federation of two, with everything that a test may want to change.
@@ -67,10 +72,21 @@ struct World {
     base: Arc<BaseModel>,
     shared: bool,
     transfer: ValueEncoding,
+    /// Updates travel in the ring, with or without masks.
+    ring: Option<Masks>,
+    /// Leaves when it begins to send its update of the second round.
+    leaver: Option<&'static str>,
     observer: Arc<dyn Observer>,
     shutdown: Shutdown,
     /// What else is set before a participant begins.
     adjust: Arc<dyn Fn(&mut Settings) + Send + Sync>,
+}
+
+/// What is on updates in the ring.
+#[derive(Clone, Copy, PartialEq)]
+enum Masks {
+    Off,
+    On,
 }
 
 type Ended = (
@@ -81,13 +97,15 @@ type Ended = (
 impl World {
     fn new() -> Self {
         let world = Self {
-            certificates: Federation::create("treaty", &["north", "south"]).unwrap(),
+            certificates: Federation::create("treaty", &NAMES).unwrap(),
             folder: tempfile::tempdir().unwrap(),
             participants: 2,
             ewc: None,
             base: base(),
             shared: false,
             transfer: ValueEncoding::F32,
+            ring: None,
+            leaver: None,
             observer: Arc::new(Unobserved),
             shutdown: Shutdown::never(),
             adjust: Arc::new(|_| {}),
@@ -114,7 +132,19 @@ impl World {
             (self.adjust)(&mut settings);
             let text = TrainingText::Ready(Arc::clone(text));
             let (base, turn) = (Arc::clone(&self.base), turn.clone());
-            let (observer, shutdown) = (Arc::clone(&self.observer), self.shutdown.clone());
+            let (mut observer, mut shutdown) = (Arc::clone(&self.observer), self.shutdown.clone());
+            if self.leaver == Some(*name) {
+                let (switch, requested) = Shutdown::channel();
+                shutdown = requested;
+                observer = Arc::new(move |event: &Event| {
+                    if let Event::Uploading {
+                        round: Round(2), ..
+                    } = event
+                    {
+                        switch.request();
+                    }
+                });
+            }
             tokio::spawn(federate(settings, base, text, turn, observer, shutdown))
         });
         let clients: Vec<_> = clients.collect();
@@ -143,16 +173,27 @@ impl World {
             ..config.training
         };
         // Named, so that the run does not wait for others when one of them leaves.
-        let names = &["north", "south"][..self.participants as usize];
+        let names = &NAMES[..self.participants as usize];
         config.cohort.participants =
             Participants::Named(names.iter().map(|name| name.parse().unwrap()).collect());
-        config.cohort.quorum = self.participants;
+        config.cohort.quorum = self.participants.min(3);
         config.cohort.soft_deadline = PATIENCE;
         config.cohort.hard_deadline = PATIENCE;
         config.cohort.stall_limit = PATIENCE;
         config.cohort.join_deadline = Duration::from_millis(100);
         config.limits.participants_max = self.participants;
         config.ewc.clone_from(&self.ewc);
+        config.ring = self.ring.map(|_| RingPlan {
+            bits: RingBits::Bits32,
+            value_max: 0.25,
+        });
+        let secure = SecureAggregationPlan {
+            cohort_min: 3,
+            trust: ServerTrust::Malicious,
+        };
+        config.secure_aggregation = self
+            .ring
+            .and_then(|masks| (masks == Masks::On).then_some(secure));
         config
     }
 }
@@ -212,6 +253,78 @@ async fn federation_of_one_is_local_training() {
     let apart = distance(&outcome.adapter, &local);
     assert!(apart < 1e-6 * local.norm(), "{apart}");
     assert!(distance(&local, &start_adapter()) > 1e-2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_masked_run_comes_to_the_same_bytes_as_a_plain_one_in_the_same_ring() {
+    let texts: Vec<_> = NAMES[..3]
+        .iter()
+        .zip([&WORDS[..2], &WORDS[1..5], &WORDS[3..]])
+        .map(|(name, words)| (*name, text(words)))
+        .collect();
+    let mut adapters = Vec::new();
+    for ring in [Some(Masks::On), Some(Masks::Off), None] {
+        let mut world = World::new();
+        (world.participants, world.ring) = (3, ring);
+        let (served, ends) = world.run(&texts).await;
+        let served = served.unwrap();
+        for end in &ends {
+            assert_eq!(end.as_ref().unwrap().adapter, served.adapter);
+        }
+        let values = served.adapter.values().len() as u64;
+        let extra = if ring.is_some() { 2 } else { 0 };
+        assert_eq!(served.bytes_up, 2 * 3 * 4 * (values + extra));
+        for round in &served.records {
+            let is_masked = ring == Some(Masks::On);
+            assert_eq!(round.participants.len(), 3);
+            assert_eq!(
+                round.participants.iter().all(|one| one.weight == 0),
+                is_masked
+            );
+            assert_eq!(round.inexactness.is_some(), ring.is_none());
+            let secure = round.secure.as_ref();
+            assert_eq!(
+                secure.map(|secure| (secure.attempt, secure.threshold)),
+                is_masked.then_some((1, 3))
+            );
+        }
+        adapters.push(served.adapter);
+    }
+    assert_eq!(adapters[0], adapters[1], "masks change nothing");
+    let apart = distance(&adapters[0], &adapters[2]);
+    let moved = distance(&adapters[2], &start_adapter());
+    assert!(apart < 1e-4 * moved, "{apart} of {moved}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_participant_that_leaves_while_it_sends_its_masked_update_does_not_stop_a_masked_run() {
+    let mut world = World::new();
+    (world.participants, world.ring) = (4, Some(Masks::On));
+    world.leaver = Some("west");
+    let texts: Vec<_> = NAMES.iter().map(|name| (*name, text(&WORDS))).collect();
+    let (served, ends) = world.run(&texts).await;
+    let served = served.unwrap();
+    assert!(
+        matches!(ends[3], Err(ClientError::Stopped)),
+        "{:?}",
+        ends[3]
+    );
+    for end in &ends[..3] {
+        assert_eq!(end.as_ref().unwrap().adapter, served.adapter);
+    }
+    // Its update was whole before it left, or it dropped out: the masks came off in either case.
+    let last = served.records.last().unwrap();
+    let counted: Vec<_> = last
+        .participants
+        .iter()
+        .map(|one| one.name.as_str())
+        .collect();
+    assert!(
+        ["east", "north", "south"]
+            .iter()
+            .all(|name| counted.contains(name)),
+        "{counted:?}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -8,7 +8,7 @@ use std::{
     },
 };
 
-use aggregation::{Adapter, Encoding};
+use aggregation::{Adapter, Encoding, masking::FixedRing};
 use bytes::Bytes;
 use finetune::train::TrainError;
 use protocol::{Digest, Round, message::Content};
@@ -27,11 +27,43 @@ pub(super) struct Task {
     pub(super) round: Round,
     /// Of the global adapter as it was sent.
     pub(super) digest: Digest,
-    /// Of the update.
+    /// Of the update, unless it travels in the ring.
     pub(super) encoding: Encoding,
+    /// The ring in which the update travels.
+    pub(super) ring: Option<RingForm>,
     pub(super) global: Adapter,
     pub(super) first_step: u32,
     pub(super) steps: u32,
+}
+
+/// How an update is put into the ring.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct RingForm {
+    pub(super) fixed: FixedRing,
+    /// The plan's largest weight.
+    pub(super) weight_max: u64,
+    /// The plan's largest norm.
+    pub(super) norm_max: f64,
+}
+
+impl RingForm {
+    /// The update's values, weight and count of cut-off values as they are summed.
+    fn encode(&self, delta: &Adapter, weight: u64) -> Vec<u8> {
+        let weights = (weight.max(1), self.weight_max);
+        let encoded = self
+            .fixed
+            .encode(delta.values(), weights, self.norm_max)
+            .expect("an adapter's values are finite, and the plan's largest weight is above 0");
+        if 0 < encoded.cut_off || encoded.shrunk_by < 1.0 {
+            let (cut_off, shrunk_by) = (encoded.cut_off, encoded.shrunk_by);
+            tracing::warn!(
+                cut_off,
+                shrunk_by,
+                "the update is over the plan's bounds and was brought within them"
+            );
+        }
+        self.fixed.to_bytes(&encoded.elements)
+    }
 }
 
 /// A training under way.
@@ -113,6 +145,7 @@ fn train(
         round,
         digest,
         encoding,
+        ring,
         global,
         first_step,
         steps,
@@ -145,7 +178,10 @@ fn train(
             .adapter
             .difference(&global)
             .expect("both have the run's layout");
-        let bytes = Bytes::from(encoding.encode(delta.values()));
+        let bytes = Bytes::from(match &ring {
+            Some(ring) => ring.encode(&delta, trained.examples_used),
+            None => encoding.encode(delta.values()),
+        });
         let done = RoundDone {
             round,
             weight: trained.examples_used,

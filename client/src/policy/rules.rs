@@ -10,6 +10,10 @@ use crate::config::Bytes;
 const ROUND_FRAME_BYTES: u64 = 1024;
 /// One report of progress, a step.
 const STEP_FRAME_BYTES: u64 = 32;
+/// Keys and signatures of an attempt at secure aggregation, sealed and opened shares beside.
+const ATTEMPT_BYTES: u64 = 1024;
+/// A sealed pair of shares, and one opened, for each other participant.
+const PEER_BYTES: u64 = 160;
 
 impl SitePolicy {
     pub(super) fn found_in(&self, plan: &RunPlan, circumstances: &Circumstances) -> Vec<Found> {
@@ -160,16 +164,17 @@ impl SitePolicy {
         })
     }
 
-    /// No plan of this version masks updates: what asks for it refuses every plan.
+    /// Masks that the site asks for, and what is told where there are none.
     fn masking(&self, plan: &RunPlan) -> Vec<Found> {
         let required = &self.secure_aggregation_required;
-        let unmasked = required.value.then(|| {
+        let is_masked = plan.secure_aggregation.is_some();
+        let unmasked = (required.value && !is_masked).then(|| {
             let what = "is true, and the plan has updates sent unmasked".to_owned();
             lasting("secure_aggregation.required", required.line, what)
         });
         let Rule { value, line } = &self.metrics;
         // Where every update counts as one, the weight says nothing about the site.
-        let tells = plan.limits.weight_max > 1 && !value.contains(&Metric::Weight);
+        let tells = !is_masked && plan.limits.weight_max > 1 && !value.contains(&Metric::Weight);
         let weight = tells.then(|| {
             let what = "does not list \"weight\", and without secure aggregation the number of examples is sent in the clear";
             lasting("egress.metrics", *line, what.to_owned())
@@ -234,7 +239,10 @@ impl SitePolicy {
 /// The bytes that one round of a plan needs at most when nothing has to be sent twice.
 fn round_bytes(plan: &RunPlan) -> u64 {
     let steps = u64::from(plan.training.local_steps);
-    plan.encoded_bytes() + ROUND_FRAME_BYTES + steps * STEP_FRAME_BYTES
+    let masking = plan.secure_aggregation.map_or(0, |_| {
+        ATTEMPT_BYTES + u64::from(plan.limits.participants_max) * PEER_BYTES
+    });
+    plan.update_bytes() + ROUND_FRAME_BYTES + steps * STEP_FRAME_BYTES + masking
 }
 
 fn most(key: &'static str, rule: &Rule<u32>, asked: u32, words: &str) -> Option<Found> {

@@ -8,6 +8,7 @@ use super::Entry;
 use crate::close::{CloseCode, RefusalReason, RunFailure};
 use crate::ids::{ConnectionId, ParticipantName, Round};
 use crate::message::{Content, Metrics, ToClient, TransferHeader};
+use crate::secagg::{AttemptId, Opening};
 use crate::text::Text;
 use crate::violation::Violation;
 
@@ -46,6 +47,14 @@ pub enum Action {
         /// What the round came to.
         summary: RoundSummary,
     },
+    /// Begin the round's sum anew: what was folded for an earlier attempt does not count.
+    BeginSum {
+        /// The attempt that begins.
+        attempt: AttemptId,
+    },
+    /// Take the masks off the sum; [`Action::Aggregate`] follows. If it cannot be done, answer with
+    /// [`sum_not_opened`](super::Coordinator::sum_not_opened).
+    OpenSum(Box<Opening>),
     /// Tell people. Nothing depends on it.
     Report(Report),
     /// The run is over; nothing follows but the closing of stray connections.
@@ -166,6 +175,20 @@ pub enum Report {
         round: Round,
         /// Why.
         reason: RefusalReason,
+    },
+    /// An attempt at secure aggregation began.
+    AttemptBegan {
+        /// Which.
+        attempt: AttemptId,
+        /// Among whom.
+        members: Vec<ParticipantName>,
+    },
+    /// An attempt at secure aggregation came to nothing; another follows if enough are there.
+    AttemptFailed {
+        /// Which.
+        attempt: AttemptId,
+        /// Why.
+        reason: Text,
     },
     /// The soft deadline passed while the quorum was not met: the round waits on.
     QuorumMissing {

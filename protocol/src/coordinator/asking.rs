@@ -34,8 +34,12 @@ impl Coordinator {
                         self.set_work(name, Work::Training { step: 0 });
                         self.ask(name, round, now);
                     }
-                    None | Some(Work::Folding(_)) => {}
+                    None | Some(Work::Folding(_) | Work::Summed(_)) => {}
                     Some(Work::Training { .. } | Work::Delivering(_)) => self.ask(name, round, now),
+                    Some(Work::Trained(_)) => {
+                        self.rejoin_attempt(name);
+                        self.ask(name, round, now);
+                    }
                     Some(Work::Accepted(_)) => self.tell(name, ToClient::Accepted { round }),
                     Some(Work::Refused(reason)) => {
                         self.tell(name, ToClient::Refused { round, reason })
@@ -49,6 +53,8 @@ impl Coordinator {
                     Some(&Work::Refused(reason)) => {
                         self.tell(name, ToClient::Refused { round, reason })
                     }
+                    // Told once the sum has become an adapter that is safe.
+                    None | Some(Work::Summed(_)) => {}
                     Some(_) => self.tell(
                         name,
                         ToClient::Refused {
@@ -56,7 +62,6 @@ impl Coordinator {
                             reason: RefusalReason::Late,
                         },
                     ),
-                    None => {}
                 }
             }
             Phase::Finishing { .. } => self.hand_over(name, now),

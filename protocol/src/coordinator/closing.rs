@@ -12,6 +12,9 @@ use crate::text::Text;
 impl Coordinator {
     /// Closes the round if it is over, or the run if it cannot be.
     pub(super) fn settle_round(&mut self, soft_passed: bool, now: Instant) {
+        if self.plan.secure_aggregation.is_some() {
+            return self.settle_secure(soft_passed, now);
+        }
         let Phase::Open(open) = &self.phase else {
             return;
         };
@@ -82,9 +85,11 @@ impl Coordinator {
     }
 
     /// Whether no update of this participant can come any more in this round.
-    fn is_out(&self, open: &OpenRound, name: &ParticipantName) -> bool {
+    pub(super) fn is_out(&self, open: &OpenRound, name: &ParticipantName) -> bool {
         match open.works.get(name) {
-            Some(Work::Accepted(_) | Work::Folding(_)) => false,
+            Some(Work::Accepted(_) | Work::Folding(_) | Work::Trained(_) | Work::Summed(_)) => {
+                false
+            }
             Some(Work::Refused(_)) => true,
             Some(Work::Training { .. } | Work::Delivering(_)) | None => {
                 self.roster.is_withdrawn(name)

@@ -72,11 +72,15 @@ pub(super) fn has_quorum_joined(cohort: &CohortPlan, roster: &Roster) -> bool {
 
 /// The first deadline that has not passed. After the hard one the round only waits for its owner's folding.
 fn round_deadline(cohort: &CohortPlan, open: &OpenRound) -> Option<Instant> {
-    match open.lateness {
+    let of_round = match open.lateness {
         Lateness::InTime => Some(open.opened_at + cohort.soft_deadline),
         Lateness::Soft => Some(open.opened_at + cohort.hard_deadline),
         Lateness::Hard => None,
-    }
+    };
+    // While something is with the owner, its answer is what an attempt waits for.
+    let gathering = open.gathering.as_ref().filter(|_| !open.is_folding());
+    let of_step = gathering.and_then(|gathering| gathering.deadline(cohort.stall_limit));
+    of_round.into_iter().chain(of_step).min()
 }
 
 /// How long a new connection may take to say Hello.

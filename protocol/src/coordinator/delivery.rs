@@ -51,6 +51,11 @@ impl Coordinator {
             return Ok(());
         }
         let (round, offered) = self.take_folding(name, "handle_update_accepted")?;
+        if self.plan.secure_aggregation.is_some() {
+            self.sum(name, offered);
+            self.settle(now);
+            return Ok(());
+        }
         self.record(Entry::Accepted(offered.admission(name, round)));
         self.set_work(name, Work::Accepted(offered));
         self.report(Report::Accepted {
@@ -223,7 +228,16 @@ impl Coordinator {
             }
             Some(Work::Folding(_)) => Judgement::Pending,
             Some(Work::Accepted(_)) => Judgement::Refuse(RefusalReason::Duplicate),
-            Some(Work::Training { .. } | Work::Delivering(_)) => self.judge_content(name, offered),
+            Some(Work::Trained(_) | Work::Summed(_)) if !self.awaits_vector(name) => {
+                // Masked for an attempt that has ended meanwhile.
+                Judgement::Pending
+            }
+            Some(Work::Training { .. }) if self.plan.secure_aggregation.is_some() => {
+                Judgement::Refuse(RefusalReason::WrongTransfer)
+            }
+            Some(
+                Work::Training { .. } | Work::Delivering(_) | Work::Trained(_) | Work::Summed(_),
+            ) => self.judge_content(name, offered),
         }
     }
 
@@ -272,6 +286,8 @@ impl Coordinator {
                 Ok(Some(admission))
             }
             None => Err(RefusalReason::NotInRound),
+            // Of an attempt that has ended meanwhile.
+            Some(Work::Trained(_) | Work::Summed(_)) => Ok(None),
             Some(Work::Training { .. } | Work::Delivering(_)) => Err(RefusalReason::WrongTransfer),
             // Not "duplicate": whether the one with the owner counts is not known yet, and its answer will follow.
             Some(Work::Folding(_)) => Ok(None),
@@ -283,7 +299,7 @@ impl Coordinator {
     // Small steps.
 
     /// A message about a round that is not the open one can only be about an earlier one.
-    fn check_round(&self, message: &'static str, found: Round) -> Result<(), Breach> {
+    pub(super) fn check_round(&self, message: &'static str, found: Round) -> Result<(), Breach> {
         let last = Round(self.plan.rounds);
         let current = match &self.phase {
             Phase::Joining { .. } => Round(0),

@@ -41,6 +41,13 @@ pub enum Entry {
         /// Why.
         reason: RefusalReason,
     },
+    /// An attempt at secure aggregation began: its number is not used again.
+    Attempted {
+        /// Of which round.
+        round: Round,
+        /// Its number.
+        number: u32,
+    },
     /// A round was closed: what was accepted so far is what it comes to.
     Closed {
         /// Which.
@@ -68,6 +75,8 @@ pub struct OpenHistory {
     pub refused: BTreeMap<ParticipantName, RefusalReason>,
     /// Whether it was closed.
     pub is_closed: bool,
+    /// The last attempt at secure aggregation that began; 0 if none did.
+    pub attempts: u32,
 }
 
 impl History {
@@ -98,6 +107,11 @@ impl History {
             } => {
                 if let Some(open) = self.present(round) {
                     open.refused.insert(participant, reason);
+                }
+            }
+            Entry::Attempted { round, number } => {
+                if let Some(open) = self.present(round) {
+                    open.attempts = open.attempts.max(number);
                 }
             }
             Entry::Closed { round } => {

@@ -95,6 +95,7 @@ impl Coordinator {
 
     fn reopen(&mut self, round: Round, history: OpenHistory, now: Instant) {
         let mut open = OpenRound::new(round, now);
+        open.attempts = history.attempts;
         for name in &self.joined {
             open.works.insert(name.clone(), Work::Training { step: 0 });
         }

@@ -33,6 +33,17 @@ pub(super) struct Link {
     pub(super) moved_at: Instant,
     /// Program and version, from its Hello.
     pub(super) software: Text,
+    /// What its signatures are checked by.
+    pub(super) credentials: Option<Credentials>,
+}
+
+/// The certificate behind a connection.
+#[derive(Clone, Debug)]
+pub(super) struct Credentials {
+    /// The chain, DER, its own first.
+    pub(super) certificates: Vec<Vec<u8>>,
+    /// Its Ed25519 key.
+    pub(super) public_key: [u8; 32],
 }
 
 /// How far a connection has come.
@@ -74,6 +85,7 @@ impl Roster {
             stage: Stage::Greeting,
             moved_at: now,
             software: Text::default(),
+            credentials: None,
         };
         let old = member.link.replace(link).map(|link| link.connection);
         member.withdrawn = false;

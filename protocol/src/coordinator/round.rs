@@ -9,6 +9,7 @@ use crate::close::RefusalReason;
 use crate::ids::{ParticipantName, Round, TransferId};
 use crate::message::{Metrics, TransferHeader};
 use crate::plan::CohortPlan;
+use crate::secagg::Gathering;
 
 /// The state of a round between its opening and its closing.
 #[derive(Debug)]
@@ -24,6 +25,10 @@ pub(super) struct OpenRound {
     pub(super) kept: BTreeMap<ParticipantName, (TransferId, u64)>,
     /// Which of its deadlines have passed.
     pub(super) lateness: Lateness,
+    /// The number of the last attempt at secure aggregation.
+    pub(super) attempts: u32,
+    /// The attempt that is under way.
+    pub(super) gathering: Option<Gathering>,
 }
 
 /// Which deadlines of a round have passed.
@@ -51,6 +56,10 @@ pub(super) enum Work {
     Folding(Offered),
     /// Counted.
     Accepted(Offered),
+    /// It has an update that waits to be summed with others.
+    Trained(Metrics),
+    /// Its masked update is in the sum of the attempt under way.
+    Summed(Offered),
     /// Refused for this round.
     Refused(RefusalReason),
 }
@@ -75,6 +84,8 @@ impl OpenRound {
             works: BTreeMap::new(),
             kept: BTreeMap::new(),
             lateness: Lateness::InTime,
+            attempts: 0,
+            gathering: None,
         }
     }
 
@@ -127,8 +138,18 @@ impl OpenRound {
 
     /// A broken connection: what was being delivered is offered anew on the next one.
     pub(super) fn interrupt(&mut self, name: &ParticipantName) {
-        if let Some(work @ Work::Delivering(_)) = self.works.get_mut(name) {
-            *work = Work::Training { step: 0 };
+        if let Some(gathering) = &mut self.gathering {
+            gathering.handle_lost(name);
+        }
+        let is_masked = self.gathering.is_some();
+        if let Some(work) = self.works.get_mut(name)
+            && let Work::Delivering(offered) = work
+        {
+            *work = if is_masked {
+                Work::Trained(offered.metrics)
+            } else {
+                Work::Training { step: 0 }
+            };
         }
     }
 
@@ -156,11 +177,14 @@ impl OpenRound {
         };
         for (name, work) in &self.works {
             match work {
-                Work::Accepted(offered) => summary.accepted.push(offered.accepted_from(name)),
-                Work::Refused(reason) => summary.refused.push((name.clone(), *reason)),
-                Work::Training { .. } | Work::Delivering(_) | Work::Folding(_) => {
-                    summary.missing.push(name.clone())
+                Work::Accepted(offered) | Work::Summed(offered) => {
+                    summary.accepted.push(offered.accepted_from(name))
                 }
+                Work::Refused(reason) => summary.refused.push((name.clone(), *reason)),
+                Work::Training { .. }
+                | Work::Delivering(_)
+                | Work::Folding(_)
+                | Work::Trained(_) => summary.missing.push(name.clone()),
             }
         }
         summary.missing.sort();
@@ -173,7 +197,11 @@ impl Work {
     pub(super) fn is_outstanding(&self) -> bool {
         match self {
             Self::Training { .. } | Self::Delivering(_) => true,
-            Self::Folding(_) | Self::Accepted(_) | Self::Refused(_) => false,
+            Self::Folding(_)
+            | Self::Accepted(_)
+            | Self::Trained(_)
+            | Self::Summed(_)
+            | Self::Refused(_) => false,
         }
     }
 }

@@ -6,6 +6,7 @@ use crate::close::{CloseCode, RefusalReason, RunFailure};
 use crate::ids::{Digest, Round, TransferId};
 use crate::message::{Content, Metrics, ToServer, TransferHeader};
 use crate::plan::SignedPlan;
+use crate::secagg::{self, AttemptId};
 use crate::text::Text;
 use crate::violation::Violation;
 
@@ -38,6 +39,13 @@ pub enum Action {
     SendTransfer {
         /// The header; the owner has the bytes since `trained`, or on disk.
         header: TransferHeader,
+    },
+    /// Do this for an attempt at secure aggregation, and answer with `in_attempt` or `masked`.
+    Secure {
+        /// Which attempt.
+        attempt: AttemptId,
+        /// What to do.
+        action: secagg::Action,
     },
     /// Forget the bytes of this transfer: a superseded adapter, or an update that was counted or refused.
     Forget {

@@ -43,12 +43,9 @@ impl Participant {
             let offer = spooled.offer(&self.name);
             let fits = (spooled.plan, spooled.round, spooled.global)
                 == (global.plan, global.round, global.sha256);
-            if fits && spooled.update.bytes == global.bytes {
-                self.work = Work::Delivering {
-                    global: global.sha256,
-                    offer,
-                };
-                self.offer();
+            let length = self.plan.as_ref().map(|plan| plan.update_bytes());
+            if fits && Some(spooled.update.bytes) == length {
+                self.present(global.sha256, offer);
                 return;
             }
             self.actions.push_back(Action::Forget {
@@ -87,12 +84,18 @@ impl Participant {
     }
 
     pub(super) fn take_deliver(&mut self, transfer: TransferId, offset: u64) -> Result<(), Breach> {
-        let Work::Delivering {
+        let (Work::Delivering {
             offer: Offer {
                 transfer: header, ..
             },
             ..
-        } = &self.work
+        }
+        | Work::Summing {
+            offer: Some(Offer {
+                transfer: header, ..
+            }),
+            ..
+        }) = &self.work
         else {
             return Err(Breach::Unexpected {
                 message: "Deliver",
@@ -135,6 +138,7 @@ impl Participant {
             Work::Delivering { offer, .. } => {
                 self.check_round("Accepted", round, offer.transfer.round)?
             }
+            Work::Summing { plain, .. } => self.check_round("Accepted", round, plain.round)?,
             // The update of a process before this one.
             Work::Idle => {}
         }

@@ -95,11 +95,13 @@ impl Participant {
             self.check_round("the final adapter", header.round, self.last_round())?;
         } else {
             self.check_round("a global adapter", header.round, crate::ids::Round::FIRST)?;
-            let in_use = matches!(&self.work, Work::Training { .. } | Work::Delivering { .. })
-                && self
-                    .work
-                    .task()
-                    .is_some_and(|(round, _)| header.round <= round);
+            let in_use = matches!(
+                &self.work,
+                Work::Training { .. } | Work::Delivering { .. } | Work::Summing { .. }
+            ) && self
+                .work
+                .task()
+                .is_some_and(|(round, _)| header.round <= round);
             // Sent before the server knew that it is not needed any more.
             if in_use || header.round <= self.settled || matches!(self.work, Work::Parting { .. }) {
                 return Ok(Disposition::Drop);

@@ -16,6 +16,17 @@ pub(super) enum Work {
     Training { global: TransferHeader },
     /// The update is offered until it is counted or refused.
     Delivering { global: Digest, offer: Offer },
+    /// The update waits to be summed with others, which takes one attempt or more.
+    Summing {
+        /// SHA-256 of the global adapter that it was trained from.
+        global: Digest,
+        /// The update without masks, under the transfer by which the owner keeps it. It is never sent.
+        plain: TransferHeader,
+        /// What is reported beside it.
+        metrics: Metrics,
+        /// The masked update of the attempt under way.
+        offer: Option<Offer>,
+    },
     /// The run is over; the final adapter is on its way.
     Parting {
         rounds: u32,
@@ -42,6 +53,7 @@ impl Work {
             Self::Receiving { .. } => "receiving the global adapter",
             Self::Training { .. } => "training",
             Self::Delivering { .. } => "delivering the update",
+            Self::Summing { .. } => "waiting for the round's sum",
             Self::Parting { .. } => "receiving the final adapter",
         }
     }
@@ -53,6 +65,7 @@ impl Work {
                 Some((global.round, global.sha256))
             }
             Self::Delivering { global, offer } => Some((offer.transfer.round, *global)),
+            Self::Summing { global, plain, .. } => Some((plain.round, *global)),
             Self::Idle | Self::Parting { .. } => None,
         }
     }
@@ -61,7 +74,7 @@ impl Work {
     pub(super) fn holds_global(&self) -> Option<Digest> {
         match self {
             Self::Training { global } => Some(global.sha256),
-            Self::Delivering { global, .. } => Some(*global),
+            Self::Delivering { global, .. } | Self::Summing { global, .. } => Some(*global),
             Self::Idle | Self::Receiving { .. } | Self::Parting { .. } => None,
         }
     }

@@ -97,7 +97,7 @@ impl RunPlan {
                 "{} with limits.participants_max {participants}",
                 ring.bits.bits()
             ),
-            "must leave 4 bits for a value, or sums overflow: use a larger ring or fewer participants",
+            "must leave 4 bits for a value, or sums overflow: use a larger ring or fewer participants (E_SECAGG_OVERFLOW)",
             VALUE_BITS_MIN <= left,
         )
     }
@@ -128,7 +128,7 @@ impl RunPlan {
         ensure(
             "cohort.quorum",
             self.cohort.quorum,
-            "must be at least secure_aggregation.cohort_min: participants open no smaller sum",
+            "must be at least secure_aggregation.cohort_min: participants open no smaller sum (E_SECAGG_MIN)",
             plan.cohort_min <= self.cohort.quorum,
         )
     }

@@ -84,6 +84,11 @@ impl Connection {
         &self.0.certificate
     }
 
+    /// Returns the peer's certificate chain as DER, its own first.
+    pub fn peer_certificates(&self) -> Vec<Vec<u8>> {
+        self.0.chain.iter().map(|one| one.to_vec()).collect()
+    }
+
     /// Returns where the peer is now; it may move.
     pub fn remote_address(&self) -> SocketAddr {
         self.0.quic.remote_address()

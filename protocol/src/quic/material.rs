@@ -189,6 +189,24 @@ impl TlsMaterial {
         self.check_chain(&self.0.certified.cert, role, now)
     }
 
+    /// Checks the certificate chain of a participant that was passed on by somebody else, DER, end entity first.
+    ///
+    /// # Errors
+    /// The [`Rejection`].
+    pub fn check_participant(
+        &self,
+        chain: &[Vec<u8>],
+        now: SystemTime,
+    ) -> Result<PartyCertificate, Rejection> {
+        let chain: Vec<_> = chain
+            .iter()
+            .map(|der| CertificateDer::from(der.as_slice()))
+            .collect();
+        self.check_chain(&chain, Role::Participant, now)?;
+        let own = chain.first().ok_or(Rejection::NoCertificate)?;
+        PartyCertificate::read(own)
+    }
+
     /// Checks a peer's chain, end entity first.
     pub(super) fn check_chain(
         &self,

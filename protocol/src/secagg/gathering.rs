@@ -143,6 +143,8 @@ pub struct Gathering {
     entered_at: Instant,
     /// When a member was last lost, while it may still come back with its vector.
     lost_at: Option<Instant>,
+    /// Somebody was lost since the last look at the clock.
+    is_newly_lost: bool,
     present: BTreeSet<MemberId>,
     keys: BTreeMap<MemberId, SignedKeys>,
     keys_digest: Digest,
@@ -194,6 +196,7 @@ impl Gathering {
             step: Step::Keys,
             entered_at: now,
             lost_at: None,
+            is_newly_lost: false,
             present: roster.ids().collect(),
             roster,
             keys: BTreeMap::new(),
@@ -307,13 +310,11 @@ impl Gathering {
     }
 
     /// A member's connection is gone.
-    pub fn handle_lost(&mut self, name: &ParticipantName, now: Instant) {
+    pub fn handle_lost(&mut self, name: &ParticipantName) {
         if let Some(member) = self.roster.id(name) {
             self.present.remove(&member);
             let owes = self.shares.contains_key(&member) && !self.delivered.contains(&member);
-            if owes {
-                self.lost_at = Some(now);
-            }
+            self.is_newly_lost |= owes;
         }
     }
 
@@ -337,6 +338,9 @@ impl Gathering {
 
     /// Goes on to the next step if this one is done or its time is over.
     pub fn settle(&mut self, limit: Duration, now: Instant) {
+        if std::mem::take(&mut self.is_newly_lost) {
+            self.lost_at = Some(now);
+        }
         while self.goes_on(limit, now) {
             match self.step {
                 Step::Keys => self.close_keys(),

@@ -535,7 +535,8 @@ impl Member {
         } else {
             0
         };
-        threshold.max(self.rules.cohort_min) as usize
+        let quorum = self.setup.plan.cohort.quorum;
+        threshold.max(self.rules.cohort_min).max(quorum) as usize
     }
 }
 

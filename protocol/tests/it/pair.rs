@@ -881,6 +881,9 @@ impl Pair {
                 self.send_to_site(connection, Event::SiteLost(connection, Some(code)));
             }
             coordinator::Action::Aggregate { summary } => self.aggregate(summary),
+            coordinator::Action::BeginSum { .. } | coordinator::Action::OpenSum(_) => {
+                unreachable!("no plan here has secure aggregation")
+            }
             coordinator::Action::Record(entry) => self.server.history.note(entry),
             coordinator::Action::Report(report) => self.server.reports.push(report),
             coordinator::Action::End(outcome) => {
@@ -944,6 +947,9 @@ impl Pair {
                     self.sites[index].acknowledged.insert(round),
                     "acknowledged twice"
                 );
+            }
+            participant::Action::Secure { .. } => {
+                unreachable!("no plan here has secure aggregation")
             }
             participant::Action::Report(_) => {}
             participant::Action::End(outcome) => {

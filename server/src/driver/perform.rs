@@ -89,10 +89,20 @@ impl Driver {
                     });
                 }
             }
+            Action::BeginSum { .. } => self.give_job(Job::Begin),
+            Action::OpenSum(opening) => self.give_job(Job::Open(opening)),
             // Written down with all others before anything was performed.
             Action::Record(_) => {}
             Action::Report(report) => self.report(report),
             Action::End(outcome) => self.outcome = Some(outcome),
+        }
+    }
+
+    fn give_job(&mut self, job: Job) {
+        if self.jobs.send(job).is_err() {
+            self.give_up(ServerError::Internal {
+                what: "the folding thread ended".to_owned(),
+            });
         }
     }
 
@@ -148,6 +158,13 @@ impl Driver {
                     detail,
                 }
             }
+            Report::AttemptBegan { attempt, members } => {
+                RunEvent::AttemptBegan { attempt, members }
+            }
+            Report::AttemptFailed { attempt, reason } => RunEvent::AttemptFailed {
+                attempt,
+                reason: reason.to_string(),
+            },
             Report::QuorumMissing {
                 round,
                 accepted,

@@ -15,12 +15,13 @@ fn record(round: u32) -> RoundRecord {
         refused: Vec::new(),
         missing: Vec::new(),
         update_norm: 0.1,
-        inexactness: 0.2,
+        inexactness: Some(0.2),
         rounding: 0.0,
         bytes_up: 3,
         bytes_down: 4,
         adapter_sha256: Digest([3; 32]).to_string(),
         ewc: None,
+        secure: None,
     }
 }
 

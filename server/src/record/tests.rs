@@ -79,12 +79,13 @@ fn record(adapter: &Adapter) -> RoundRecord {
         refused: Vec::new(),
         missing: Vec::new(),
         update_norm: 0.0,
-        inexactness: 0.0,
+        inexactness: Some(0.0),
         rounding: 0.0,
         bytes_up: 0,
         bytes_down: 0,
         adapter_sha256: Digest(adapter.sha256()).to_string(),
         ewc: None,
+        secure: None,
     }
 }
 

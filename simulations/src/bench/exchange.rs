@@ -146,6 +146,7 @@ impl Party {
             tensors,
             rounds,
             transfer,
+            sums,
         } = scenario;
         let mut command = Command::new(program);
         command
@@ -159,6 +160,7 @@ impl Party {
             ("--tensors", tensors.to_string()),
             ("--rounds", rounds.to_string()),
             ("--transfer", format!("{transfer:?}").to_lowercase()),
+            ("--sums", format!("{sums:?}").to_lowercase()),
         ] {
             command.args([option, &value]);
         }

@@ -95,9 +95,10 @@ impl Figures {
             tensors,
             rounds,
             transfer,
+            sums,
         } = self.scenario;
         format!(
-            "{participants} participants, {megabytes} MB in {tensors} tensors, {rounds} rounds, {transfer:?}\n\
+            "{participants} participants, {megabytes} MB in {tensors} tensors, {rounds} rounds, {transfer:?}, sums {sums:?}\n\
              a round, median / slowest   {:>10.4} s {:>10.4} s\n\
              from round to round, mean   {:>10.4} s\n\
              processor time a round      {:>10.3} s {:>10.2} s/GB\n\

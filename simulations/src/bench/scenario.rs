@@ -14,7 +14,7 @@ use protocol::plan::{CohortPlan, LimitsPlan, Participants, TrainingPlan};
 use protocol::quic::TlsMaterial;
 use protocol::{ParticipantName, RunId};
 
-use crate::experiment::Transfer;
+use crate::experiment::{Sums, Transfer};
 
 /// What a participant adds, in the first participant's units.
 const STEP: f64 = 0.001;
@@ -44,6 +44,9 @@ pub struct Scenario {
     /// How values travel.
     #[arg(long, value_enum, default_value_t)]
     pub transfer: Transfer,
+    /// How updates are summed; `masked` is secure aggregation, for three participants at least.
+    #[arg(long, value_enum, default_value_t)]
+    pub sums: Sums,
 }
 
 impl Scenario {
@@ -149,6 +152,7 @@ impl Scenario {
         config.run.out = folder.join("runs");
         config.run.rounds = self.rounds;
         config.run.transfer = self.transfer.into();
+        self.sums.configure(&mut config);
         config.adapter_bytes_max = u64::MAX;
         config.training = TrainingPlan {
             local_steps: 1,
@@ -211,6 +215,7 @@ mod tests {
             tensors,
             rounds: 2,
             transfer: Transfer::F32,
+            sums: Sums::Values,
         }
     }
 

@@ -7,7 +7,7 @@ use anyhow::{Context as _, ensure};
 use clap::{Args, Subcommand};
 
 use crate::bench::{self, Scenario};
-use crate::experiment::Transfer;
+use crate::experiment::{Sums, Transfer};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Bench {
@@ -90,6 +90,7 @@ impl Bench {
                 tensors: 2,
                 rounds: *rounds,
                 transfer: Transfer::F32,
+                sums: Sums::Values,
             }),
             Self::Server(Server { scenario, folder }) => bench::serve(scenario, folder),
             Self::Participant(Participant {

@@ -324,15 +324,22 @@ pub(super) fn rounds(report: &Report<'_>) -> String {
         });
         format!("<figure><h3>{}</h3>{svg}</figure>", escaped(title))
     };
+    // Nobody knows it of updates that the server did not look into.
+    let is_known = |round: &RoundRecord| round.inexactness.is_some();
+    let inexactness = if report.rounds.iter().all(is_known) {
+        plot("Inexactness of the average", "relative error", |round| {
+            round.inexactness.unwrap_or_default()
+        })
+    } else {
+        String::new()
+    };
     format!(
         "<h2>Rounds</h2>\n<p>LoRA is bilinear: averaging A and B apart is not averaging their product. \
          Inexactness is the relative error that leaves in a round. Federated run with EWC: {} up and {} \
          down.</p>\n<div class=\"grid2\">{}{}</div>\n{}{}",
         bytes(report.summary.bytes_up),
         bytes(report.summary.bytes_down),
-        plot("Inexactness of the average", "relative error", |round| {
-            round.inexactness
-        }),
+        inexactness,
         plot("Norm of the mean update", "Euclidean norm", |round| round
             .update_norm),
         round_table(report.rounds, "Federated with EWC"),
@@ -374,7 +381,7 @@ fn round_table(rounds: &[RoundRecord], caption: &str) -> String {
                 nats(mean)
             },
             nats(round.update_norm),
-            nats(round.inexactness),
+            round.inexactness.map(nats).unwrap_or_default(),
             round.bytes_up.to_string(),
             round.bytes_down.to_string(),
             format!("{:.2}", round.seconds),

@@ -77,7 +77,7 @@ fn round(number: u32) -> RoundRecord {
         }],
         missing: vec!["north <clinic>".to_owned()],
         update_norm: 0.5432,
-        inexactness: 0.0321,
+        inexactness: Some(0.0321),
         bytes_up: 8_765_432,
         bytes_down: 7_654_321,
         adapter_sha256: "12".repeat(32),

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use aggregation::Adapter;
-use simulations::experiment::{Experiment, Transfer};
+use simulations::experiment::{Experiment, Sums, Transfer};
 use simulations::run::Outcome;
 
 use crate::{experiment, run, workplace};
@@ -59,6 +59,18 @@ fn federated_over_one_participant_equals_local_training() {
         (one.loss_federated - one.loss_base).abs() > 1e-6,
         "nothing was learned: {one:?}"
     );
+}
+
+#[test]
+fn masks_change_no_byte_of_a_simulation() {
+    let names = ["one", "two", "three"];
+    let [masked, plain] = [Sums::Masked, Sums::Ring].map(|sums| {
+        let folder = workplace();
+        let mut experiment = equal_text(folder.path(), &names);
+        experiment.sums = sums;
+        run(experiment, folder.path().join("out"))
+    });
+    assert_eq!(masked.adapter, plain.adapter);
 }
 
 #[test]

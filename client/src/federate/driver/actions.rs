@@ -46,6 +46,7 @@ impl Driver {
                 } => {
                     self.train(&global, first_step, steps)?;
                 }
+                Action::Secure { attempt, action } => self.secure(attempt, action)?,
                 Action::StopTraining { .. } => self.stop_training(),
                 Action::SendTransfer { header } => self.deliver(header)?,
                 Action::Forget { transfer } => drop(self.kept.remove(&transfer)),
@@ -119,7 +120,7 @@ impl Driver {
         if let Err(refusal) = self.permit_transfer(
             header.plan,
             header.round,
-            self.agreement()?.0.encoded_bytes(),
+            self.agreement()?.0.update_bytes(),
         ) {
             return self.refuse(refusal);
         }
@@ -130,6 +131,7 @@ impl Driver {
                     round: header.round,
                     digest: header.sha256,
                     encoding,
+                    ring: self.ring()?,
                     global,
                     first_step,
                     steps,

@@ -53,6 +53,7 @@ impl Driver {
             Happening::PlanChecked(agreed) => self.plan_checked(*agreed, now)?,
             Happening::Stepped(round, step) => self.machine.progress(round, step),
             Happening::Trained(end) => self.trained(*end)?,
+            Happening::Masked(attempt, masked) => self.masked(attempt, *masked),
             Happening::Lost(what) => {
                 self.training = None;
                 self.leave(
@@ -193,6 +194,7 @@ impl Driver {
                     self.machine
                         .trained(round, update.content, weight, metrics)?
                 {
+                    self.secure.plain = update.bytes.clone();
                     self.kept.insert(header.id, update.bytes);
                     self.observer.observe(&Event::Trained {
                         done: update.done.clone(),

@@ -1,0 +1,364 @@
+//! Secure aggregation on our side: the cryptography that the machine asks for, and what must outlive the process.
+//!
+//! The secrets of an attempt live in its [`Vault`] and die with it or with the process. What is kept on disk is only which sum we helped to
+//! open, beside the file of `state`: after a restart no second one of that round is opened for other participants.
+
+use std::{
+    fs,
+    io::{self, Write as _},
+    path::{Path, PathBuf},
+    time::SystemTime,
+};
+
+use aggregation::masking::{Context, PublicKey, Vault, VaultError};
+use bytes::Bytes;
+use protocol::{
+    message::Content,
+    participant::SecureSetup,
+    quic::verify_signature,
+    secagg::{
+        Action, AttemptId, Deceit, Earlier, Keys, MemberId, RosterEntry, Sealed, Share,
+        VerifiedMember,
+    },
+};
+use rand_chacha::{ChaCha20Rng, rand_core::SeedableRng as _};
+use ring::rand::SecureRandom as _;
+use zeroize::Zeroizing;
+
+use super::Driver;
+use crate::{
+    error::ClientError,
+    federate::{happening::Happening, training::RingForm},
+    settings::Settings,
+    state::StateError,
+    terms,
+};
+
+/// The secrets of the attempt under way.
+#[derive(Debug, Default)]
+pub(super) struct Secure {
+    vault: Option<(AttemptId, Vault)>,
+    /// The update without masks, as the round's training made it.
+    pub(super) plain: Bytes,
+}
+
+/// A masked update.
+#[derive(Debug)]
+pub(in crate::federate) struct Masked {
+    vault: Vault,
+    bytes: Bytes,
+    content: Content,
+}
+
+/// What the machine needs for secure aggregation.
+pub(super) fn setup(settings: &Settings) -> Result<SecureSetup, ClientError> {
+    let earlier = settings.state.as_deref().map(read).transpose()?.flatten();
+    Ok(SecureSetup {
+        public_key: settings.tls.public_key(),
+        verify: verify_signature,
+        earlier,
+    })
+}
+
+/// Randomness that only this machine knows.
+fn rng() -> Result<ChaCha20Rng, ClientError> {
+    let mut seed = Zeroizing::new([0; 32]);
+    let filled = ring::rand::SystemRandom::new().fill(seed.as_mut());
+    filled.map_err(|_| ClientError::Internal {
+        what: "the system has no randomness".to_owned(),
+    })?;
+    Ok(ChaCha20Rng::from_seed(*seed))
+}
+
+impl Driver {
+    /// The form in which the plan has updates summed, if not as values.
+    pub(super) fn ring(&self) -> Result<Option<RingForm>, ClientError> {
+        let plan = self.agreement()?.0;
+        let fixed = terms::ring_of(plan)?;
+        Ok(fixed.map(|fixed| RingForm {
+            fixed,
+            weight_max: plan.limits.weight_max,
+            norm_max: plan.limits.update_norm_max,
+        }))
+    }
+
+    /// Does what an attempt asks for.
+    pub(super) fn secure(&mut self, attempt: AttemptId, action: Action) -> Result<(), ClientError> {
+        match action {
+            Action::CheckRoster(entries) => {
+                let now = SystemTime::now();
+                let found = entries
+                    .into_iter()
+                    .map(|entry| self.check(entry, now))
+                    .collect();
+                self.machine
+                    .in_attempt(attempt, |member| member.roster_checked(found));
+            }
+            Action::Advertise { context, own } => {
+                let vault = Vault::draw(Context(context.0), own.0, &mut rng()?);
+                let advertised = vault.advertised();
+                let keys = Keys {
+                    sealing: advertised.sealing.0,
+                    masking: advertised.masking.0,
+                    commitment: advertised.commitment.0,
+                };
+                self.secure.vault = Some((attempt, vault));
+                let tls = self.settings.tls.clone();
+                self.machine.in_attempt(attempt, |member| {
+                    member.advertised(keys, |statement| tls.sign(statement).to_vec());
+                    Ok(())
+                });
+            }
+            Action::Share {
+                keys,
+                threshold,
+                places,
+            } => self.share(attempt, (keys.0, threshold), &places)?,
+            Action::Mask { shares, peers } => self.mask(attempt, shares, &peers)?,
+            Action::Confirm { statement } => {
+                let signature = self.settings.tls.sign(&statement).to_vec();
+                self.machine.in_attempt(attempt, |member| {
+                    member.confirmed(signature);
+                    Ok(())
+                });
+            }
+            Action::Record(earlier) => self.write_down(&earlier)?,
+            Action::Reveal { delivered, dropped } => self.reveal(attempt, &delivered, &dropped)?,
+            // The machine sends by itself.
+            Action::Send(_) => {}
+        }
+        Ok(())
+    }
+
+    fn check(&self, entry: RosterEntry, now: SystemTime) -> Result<VerifiedMember, Deceit> {
+        let RosterEntry { name, certificates } = entry;
+        let found = self.settings.tls.check_participant(&certificates, now);
+        match found {
+            Ok(certificate) if certificate.identity.name() == name.as_str() => Ok(VerifiedMember {
+                name,
+                public_key: certificate.public_key,
+            }),
+            Ok(certificate) => {
+                let what = format!("it is that of {}", certificate.identity);
+                Err(Deceit::Certificate { name, what })
+            }
+            Err(rejection) => {
+                let what = rejection.to_string();
+                Err(Deceit::Certificate { name, what })
+            }
+        }
+    }
+
+    fn share(
+        &mut self,
+        attempt: AttemptId,
+        (keys, threshold): ([u8; 32], u32),
+        places: &[(MemberId, [u8; 32])],
+    ) -> Result<(), ClientError> {
+        let Some(vault) = self.secure.vault_of(attempt) else {
+            return Ok(());
+        };
+        match vault.share(keys, threshold as usize, &public_keys(places), &mut rng()?) {
+            Ok(sealed) => {
+                let sealed = sealed.into_iter().map(|(member, bytes)| Sealed {
+                    member: MemberId(member),
+                    bytes: bytes.to_vec(),
+                });
+                let sealed: Vec<_> = sealed.collect();
+                self.machine.in_attempt(attempt, |member| {
+                    member.shared(&sealed);
+                    Ok(())
+                });
+            }
+            Err(VaultError::Peer { peer, .. }) => self.object(attempt, MemberId(peer)),
+            Err(error) => return Err(internal(&error)),
+        }
+        Ok(())
+    }
+
+    /// Opens the shares and masks the update, on a blocking thread: it takes as long as the update is large.
+    fn mask(
+        &mut self,
+        attempt: AttemptId,
+        shares: Vec<Sealed>,
+        peers: &[(MemberId, [u8; 32])],
+    ) -> Result<(), ClientError> {
+        let Some(form) = self.ring()? else {
+            return Ok(());
+        };
+        let Some((_, mut vault)) = self.secure.vault.take_if(|(of, _)| *of == attempt) else {
+            return Ok(());
+        };
+        let (plain, peers) = (self.secure.plain.clone(), public_keys(peers));
+        let happenings = self.happenings.clone();
+        let work = move || {
+            let masked = match masked_bytes(&mut vault, &form, &shares, (&peers, &plain)) {
+                Ok(bytes) => Ok(Masked {
+                    content: Content::of(&bytes),
+                    bytes,
+                    vault,
+                }),
+                Err(VaultError::Peer { peer, .. } | VaultError::Refused { peer }) => {
+                    Err(MemberId(peer))
+                }
+                Err(VaultError::Shares(error)) => {
+                    return happenings.send(Happening::Lost(error.to_string()));
+                }
+            };
+            happenings.send(Happening::Masked(attempt, Box::new(masked)))
+        };
+        // Without a receiver the run is over.
+        tokio::task::spawn_blocking(move || drop(work()));
+        Ok(())
+    }
+
+    /// The masked update is here, or shares of a member cannot be used.
+    pub(super) fn masked(&mut self, attempt: AttemptId, masked: Result<Masked, MemberId>) {
+        match masked {
+            Ok(Masked {
+                vault,
+                bytes,
+                content,
+            }) => {
+                if let Some(header) = self.machine.masked(attempt, content) {
+                    self.secure.vault = Some((attempt, vault));
+                    self.kept.insert(header.id, bytes);
+                }
+            }
+            Err(against) => self.object(attempt, against),
+        }
+    }
+
+    fn object(&mut self, attempt: AttemptId, against: MemberId) {
+        self.machine.in_attempt(attempt, |member| {
+            member.object(against);
+            Ok(())
+        });
+    }
+
+    /// The vault opens for one list, and is gone.
+    fn reveal(
+        &mut self,
+        attempt: AttemptId,
+        delivered: &[MemberId],
+        dropped: &[MemberId],
+    ) -> Result<(), ClientError> {
+        let Some((_, vault)) = self.secure.vault.take_if(|(of, _)| *of == attempt) else {
+            return Ok(());
+        };
+        let ids = |list: &[MemberId]| -> Vec<u32> { list.iter().map(|id| id.0).collect() };
+        let shares = vault.reveal(&ids(delivered), &ids(dropped));
+        let shares = shares.map_err(|error| internal(&error))?;
+        let shares = shares.into_iter().map(|(of, share)| Share {
+            of: MemberId(of),
+            x: share.x,
+            y: share.y,
+        });
+        let shares = shares.collect();
+        self.machine.in_attempt(attempt, |member| {
+            member.revealed(shares);
+            Ok(())
+        });
+        Ok(())
+    }
+
+    /// Writes down which sum we are about to help to open, before anything of it is said.
+    fn write_down(&self, earlier: &Earlier) -> Result<(), ClientError> {
+        let Some(state) = self.settings.state.as_deref() else {
+            return Ok(());
+        };
+        let path = path(state);
+        let write = || -> io::Result<()> {
+            if let Some(folder) = path.parent() {
+                fs::create_dir_all(folder)?;
+            }
+            let part = path.with_added_extension("part");
+            let mut file = fs::File::create(&part)?;
+            file.write_all(&serde_json::to_vec(earlier)?)?;
+            file.sync_all()?;
+            fs::rename(&part, &path)?;
+            match path.parent() {
+                Some(folder) if cfg!(unix) && folder.is_dir() => fs::File::open(folder)?.sync_all(),
+                _ => Ok(()),
+            }
+        };
+        write().map_err(|source| failed("write", &path, source))
+    }
+}
+
+impl Secure {
+    /// Without an attempt; `plain` is the update that an earlier process finished.
+    pub(super) fn with(plain: Bytes) -> Self {
+        Self { vault: None, plain }
+    }
+
+    fn vault_of(&mut self, attempt: AttemptId) -> Option<&mut Vault> {
+        let (of, vault) = self.vault.as_mut()?;
+        (*of == attempt).then_some(vault)
+    }
+}
+
+/// Opens and keeps the shares of all peers, and masks the update against them.
+fn masked_bytes(
+    vault: &mut Vault,
+    form: &RingForm,
+    shares: &[Sealed],
+    (peers, plain): (&[(u32, PublicKey)], &[u8]),
+) -> Result<Bytes, VaultError> {
+    for sealed in shares {
+        vault.keep(sealed.member.0, &sealed.bytes)?;
+    }
+    let masks = vault.masks(peers)?;
+    let mut elements = form.fixed.from_bytes(plain);
+    masks.add_to(form.fixed.ring(), &mut elements);
+    Ok(Bytes::from(form.fixed.to_bytes(&elements)))
+}
+
+fn public_keys(keys: &[(MemberId, [u8; 32])]) -> Vec<(u32, PublicKey)> {
+    keys.iter()
+        .map(|(id, key)| (id.0, PublicKey(*key)))
+        .collect()
+}
+
+fn internal(error: &VaultError) -> ClientError {
+    ClientError::Internal {
+        what: format!("secure aggregation: {error}"),
+    }
+}
+
+/// Beside the file of the site's state.
+fn path(state: &Path) -> PathBuf {
+    state.with_added_extension("opened")
+}
+
+fn read(state: &Path) -> Result<Option<Earlier>, ClientError> {
+    let path = path(state);
+    match fs::read(&path) {
+        Ok(bytes) => match serde_json::from_slice(&bytes) {
+            Ok(earlier) => Ok(Some(earlier)),
+            Err(error) => Err(StateError::Damaged {
+                path,
+                what: error.to_string(),
+            }
+            .into()),
+        },
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(failed("read", &path, source)),
+    }
+}
+
+/// Removes what was written down: its run is over.
+pub(super) fn forget(state: &Path) -> Result<(), ClientError> {
+    let path = path(state);
+    match fs::remove_file(&path) {
+        Err(source) if source.kind() != io::ErrorKind::NotFound => {
+            Err(failed("remove", &path, source))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn failed(verb: &'static str, path: &Path, source: io::Error) -> ClientError {
+    let path = path.to_owned();
+    StateError::Io { verb, path, source }.into()
+}

@@ -1,0 +1,371 @@
+//! Rounds with secure aggregation: participants train first, then those that are there are summed in an attempt.
+//!
+//! An attempt begins when everybody who is expected has trained, or after the soft deadline when enough have. It takes as long as
+//! an upload, not as long as a training, so that few drop out of it. One that fails is followed by another with the next number and
+//! fresh keys, among those who are there then. What is in the sum of an attempt counts only when the sum was opened and the
+//! adapter made of it is safe; so a server that is killed before that begins another attempt.
+
+use std::time::Instant;
+
+use super::action::Action;
+use super::roster::Credentials;
+use super::round::{Lateness, Offered, OpenRound, Work};
+use super::{Coordinator, Entry, Phase, Report};
+use crate::close::{RefusalReason, RunFailure};
+use crate::ids::{ConnectionId, ParticipantName, Round};
+use crate::message::{Metrics, ToClient};
+use crate::secagg::{
+    AttemptId, Failure, ForMember, ForServer, Gathering, Opening, Output, RosterEntry,
+    VerifiedMember, Verify,
+};
+use crate::text::Text;
+use crate::violation::Breach;
+
+/// Attempts in one round, after which the run fails instead of trying on.
+const ATTEMPTS_MAX: u32 = 8;
+
+impl Coordinator {
+    /// How signatures are checked; without this no attempt at secure aggregation succeeds.
+    #[must_use]
+    pub fn with_signatures(mut self, verify: Verify) -> Self {
+        self.verify = verify;
+        self
+    }
+
+    /// The certificate behind a connection: its chain as DER, its own first, and its Ed25519 key. Needed for secure aggregation, after
+    /// [`Coordinator::handle_connected`].
+    pub fn handle_identified(
+        &mut self,
+        connection: ConnectionId,
+        certificates: Vec<Vec<u8>>,
+        public_key: [u8; 32],
+    ) {
+        if let Some(link) = self.roster.link_mut(connection) {
+            link.credentials = Some(Credentials {
+                certificates,
+                public_key,
+            });
+        }
+    }
+
+    /// The owner could not take the masks off the sum of [`Action::OpenSum`], or what it found is no sum of updates.
+    pub fn sum_not_opened(&mut self, detail: Text) {
+        self.fail(RunFailure::SumNotOpened, detail);
+    }
+
+    pub(super) fn take_trained(
+        &mut self,
+        connection: ConnectionId,
+        name: &ParticipantName,
+        (round, metrics): (Round, Metrics),
+        now: Instant,
+    ) -> Result<(), Breach> {
+        if self.plan.secure_aggregation.is_none() {
+            return Err(Breach::Unexpected {
+                message: "Trained",
+                state: "the plan has no secure aggregation",
+            });
+        }
+        self.check_round("Trained", round)?;
+        let Phase::Open(open) = &mut self.phase else {
+            return Ok(());
+        };
+        if round == open.round
+            && let Some(work @ Work::Training { .. }) = open.works.get_mut(name)
+        {
+            *work = Work::Trained(metrics);
+        }
+        self.handle_transfer_progress(connection, now);
+        Ok(())
+    }
+
+    pub(super) fn take_secure(
+        &mut self,
+        connection: ConnectionId,
+        name: &ParticipantName,
+        (attempt, message): (AttemptId, ForServer),
+        now: Instant,
+    ) -> Result<(), Breach> {
+        let Phase::Open(open) = &mut self.phase else {
+            return Ok(());
+        };
+        // What is said in an attempt that has ended is of no use to anybody.
+        if let Some(gathering) = &mut open.gathering
+            && gathering.attempt() == attempt
+        {
+            let taken = gathering.handle_message(name, message);
+            taken.map_err(|what| Breach::BadMember { what })?;
+        }
+        self.handle_transfer_progress(connection, now);
+        Ok(())
+    }
+
+    /// Whether the attempt under way waits for this participant's masked update.
+    pub(super) fn awaits_vector(&self, name: &ParticipantName) -> bool {
+        match &self.phase {
+            Phase::Open(open) => open
+                .gathering
+                .as_ref()
+                .is_some_and(|gathering| gathering.awaits_vector(name)),
+            _ => false,
+        }
+    }
+
+    /// A member of the attempt under way is back.
+    pub(super) fn rejoin_attempt(&mut self, name: &ParticipantName) {
+        if let Phase::Open(open) = &mut self.phase
+            && let Some(gathering) = &mut open.gathering
+        {
+            gathering.handle_returned(name);
+        }
+    }
+
+    /// A masked update is in the sum.
+    pub(super) fn sum(&mut self, name: &ParticipantName, offered: Offered) {
+        if let Phase::Open(open) = &mut self.phase
+            && let Some(gathering) = &mut open.gathering
+        {
+            gathering.handle_delivered(name);
+            self.set_work(name, Work::Summed(offered));
+        }
+    }
+
+    /// Begins an attempt, goes on with it, or closes the run if the round cannot be.
+    pub(super) fn settle_secure(&mut self, soft_passed: bool, now: Instant) {
+        loop {
+            let Phase::Open(open) = &mut self.phase else {
+                return;
+            };
+            // A masked update that is with the owner is neither in the sum nor lost: its answer decides.
+            if open.is_folding() {
+                return;
+            }
+            let Some(gathering) = &mut open.gathering else {
+                if self.is_time_for_attempt() {
+                    self.begin_attempt(now);
+                    continue;
+                }
+                return self.settle_waiting(soft_passed);
+            };
+            gathering.settle(self.plan.cohort.stall_limit, now);
+            if !self.pass_on(now) {
+                return;
+            }
+        }
+    }
+
+    /// Does what comes of the attempt; whether it has ended.
+    fn pass_on(&mut self, now: Instant) -> bool {
+        loop {
+            let Phase::Open(open) = &mut self.phase else {
+                return true;
+            };
+            let Some(gathering) = &mut open.gathering else {
+                return true;
+            };
+            let attempt = gathering.attempt();
+            match gathering.poll_output() {
+                None => return false,
+                Some(Output::Tell { member, message }) => {
+                    let name = gathering
+                        .roster()
+                        .get(member)
+                        .map(|member| member.name.clone());
+                    if let Some(name) = name {
+                        self.tell(&name, ToClient::Secure { attempt, message });
+                    }
+                }
+                Some(Output::Opened(opening)) => {
+                    self.close_summed(opening, now);
+                    return true;
+                }
+                Some(Output::Failed(failure)) => {
+                    self.abandon(attempt, &failure);
+                    return true;
+                }
+            }
+        }
+    }
+
+    /// Whether enough have trained and nobody else is waited for.
+    fn is_time_for_attempt(&self) -> bool {
+        let Phase::Open(open) = &self.phase else {
+            return false;
+        };
+        let ready = self.trained(open).count();
+        if ready < self.plan.cohort.quorum as usize || ATTEMPTS_MAX <= open.attempts {
+            return false;
+        }
+        let owes = |name: &ParticipantName| open.owes(name);
+        match open.lateness {
+            Lateness::InTime => {
+                !open.is_awaiting(&self.roster) && !self.returning.expects_any(owes)
+            }
+            Lateness::Soft | Lateness::Hard => true,
+        }
+    }
+
+    /// Those that have trained and are there, with their credentials.
+    fn trained<'a>(
+        &'a self,
+        open: &'a OpenRound,
+    ) -> impl Iterator<Item = (&'a ParticipantName, &'a Credentials)> {
+        open.works.iter().filter_map(|(name, work)| {
+            let link = self.roster.ready(name)?;
+            matches!(work, Work::Trained(_)).then_some(())?;
+            Some((name, link.credentials.as_ref()?))
+        })
+    }
+
+    fn begin_attempt(&mut self, now: Instant) {
+        let Phase::Open(open) = &self.phase else {
+            return;
+        };
+        let attempt = AttemptId {
+            round: open.round,
+            number: open.attempts + 1,
+        };
+        let (mut entries, mut members) = (Vec::new(), Vec::new());
+        let most = self.plan.limits.participants_max as usize;
+        for (name, credentials) in self.trained(open).take(most) {
+            let (name, public_key) = (name.clone(), credentials.public_key);
+            entries.push(RosterEntry {
+                name: name.clone(),
+                certificates: credentials.certificates.clone(),
+            });
+            members.push(VerifiedMember { name, public_key });
+        }
+        let names = members.iter().map(|member| member.name.clone()).collect();
+        let about = (attempt, self.adapter.sha256);
+        let begun = Gathering::new(&self.plan, about, &entries, members, self.verify, now);
+        let Some(gathering) = begun else {
+            // Names are in order and the plan has secure aggregation, or we would not be here.
+            return self.give_up(Text::new(
+                "an attempt at secure aggregation could not begin",
+            ));
+        };
+        // Its number must never come again, whatever happens: keys belong to it.
+        self.record(Entry::Attempted {
+            round: attempt.round,
+            number: attempt.number,
+        });
+        self.actions.push_back(Action::BeginSum { attempt });
+        self.report(Report::AttemptBegan {
+            attempt,
+            members: names,
+        });
+        if let Phase::Open(open) = &mut self.phase {
+            open.attempts = attempt.number;
+            open.kept.clear();
+            open.gathering = Some(gathering);
+        }
+    }
+
+    /// The attempt came to nothing: everybody waits for the next.
+    fn abandon(&mut self, attempt: AttemptId, failure: &Failure) {
+        let reason = Text::new(&failure.to_string());
+        let Phase::Open(open) = &mut self.phase else {
+            return;
+        };
+        let mut members = Vec::new();
+        if let Some(gathering) = open.gathering.take() {
+            let roster = gathering.roster();
+            let all = roster.ids().filter_map(|id| roster.get(id));
+            members.extend(all.map(|member| member.name.clone()));
+        }
+        for work in open.works.values_mut() {
+            if let Work::Summed(offered) | Work::Delivering(offered) = work {
+                *work = Work::Trained(offered.metrics);
+            }
+        }
+        let (is_last, round) = (ATTEMPTS_MAX <= open.attempts, open.round);
+        for name in &members {
+            let reason = reason.clone();
+            let message = ForMember::Abandoned { reason };
+            self.tell(name, ToClient::Secure { attempt, message });
+        }
+        self.report(Report::AttemptFailed {
+            attempt,
+            reason: reason.clone(),
+        });
+        if is_last {
+            let detail =
+                format!("round {round} had {ATTEMPTS_MAX} attempts; in the last one {reason}");
+            self.fail(RunFailure::SumNotOpened, Text::new(&detail));
+        }
+    }
+
+    /// The sum can be opened: the round takes in nothing more.
+    fn close_summed(&mut self, opening: Opening, now: Instant) {
+        let placeholder = Phase::Joining { since: now };
+        let Phase::Open(closed) = std::mem::replace(&mut self.phase, placeholder) else {
+            return;
+        };
+        let (summary, round) = (closed.summary(self.named(), now), closed.round);
+        let is_late = |work: &Work| {
+            matches!(
+                work,
+                Work::Training { .. } | Work::Delivering(_) | Work::Trained(_)
+            )
+        };
+        let late = closed.works.iter().filter(|(_, work)| is_late(work));
+        let late: Vec<_> = late.map(|(name, _)| name.clone()).collect();
+        self.phase = Phase::Aggregating { closed };
+        for name in &late {
+            let reason = RefusalReason::Late;
+            self.tell(name, ToClient::Refused { round, reason });
+        }
+        self.actions.push_back(Action::OpenSum(Box::new(opening)));
+        self.actions.push_back(Action::Aggregate { summary });
+    }
+
+    /// The adapter made of the sum is safe: those in it may forget their updates.
+    pub(super) fn acknowledge_summed(&mut self) {
+        let Phase::Aggregating { closed } = &self.phase else {
+            return;
+        };
+        let round = closed.round;
+        let summed = |(name, work): (&ParticipantName, &Work)| {
+            matches!(work, Work::Summed(_)).then(|| name.clone())
+        };
+        let names: Vec<_> = closed.works.iter().filter_map(summed).collect();
+        for name in &names {
+            self.report(Report::Accepted {
+                participant: name.clone(),
+                round,
+            });
+            self.tell(name, ToClient::Accepted { round });
+        }
+    }
+
+    /// No attempt is under way and none can begin: perhaps none ever will.
+    fn settle_waiting(&mut self, soft_passed: bool) {
+        let Phase::Open(open) = &self.phase else {
+            return;
+        };
+        let (round, lateness) = (open.round, open.lateness);
+        let quorum = self.plan.cohort.quorum;
+        let trained = u32::try_from(self.trained(open).count()).unwrap_or(u32::MAX);
+        if ATTEMPTS_MAX <= open.attempts {
+            let detail = format!("round {round} had {ATTEMPTS_MAX} attempts and no sum");
+            self.fail(RunFailure::SumNotOpened, Text::new(&detail));
+        } else if self.most_possible(|name| self.is_out(open, name)) < u64::from(quorum) {
+            let detail = format!(
+                "round {round} has {trained} updates, the quorum is {quorum}, and too few are left"
+            );
+            self.fail(RunFailure::QuorumOutOfReach, Text::new(&detail));
+        } else if lateness == Lateness::Hard && trained < quorum {
+            let limit = self.plan.cohort.hard_deadline;
+            let detail = format!(
+                "round {round} has {trained} updates after {limit:?}, the quorum is {quorum}"
+            );
+            self.fail(RunFailure::QuorumNotMet, Text::new(&detail));
+        } else if soft_passed {
+            self.report(Report::QuorumMissing {
+                round,
+                accepted: trained,
+                quorum,
+            });
+        }
+    }
+}

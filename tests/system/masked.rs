@@ -1,0 +1,111 @@
+//! Secure aggregation through the real programs: the server never has an update, and a run that is killed and goes on comes to the
+//! same bytes as one without masks in the same ring.
+
+use std::fs;
+use std::thread;
+use std::time::Duration;
+
+use tests::{Federation, Program, assert_success};
+
+use crate::PROGRAMS;
+
+const NAMES: [&str; 3] = ["hospital-a", "bank-b", "clinic-c"];
+const SETTINGS: [&str; 4] = [
+    "cohort.participants=[\"hospital-a\", \"bank-b\", \"clinic-c\"]",
+    "run.rounds=3",
+    "training.local_steps=6",
+    "limits.participants_max=3",
+];
+const MASKED: &str = "secure_aggregation.enabled=true";
+const PLAIN: &str = "ring.enabled=true";
+/// Kills of the server in the test, over as many runs as that takes.
+const KILLS: u32 = 8;
+
+fn start(federation: &Federation, sums: &str) -> (Program, String, Vec<Program>) {
+    let settings: Vec<&str> = SETTINGS.into_iter().chain([sums]).collect();
+    let (server, address) = federation.start_server(3, &settings);
+    let clients = NAMES.map(|name| federation.start_client(name, &address));
+    (server, address, clients.into())
+}
+
+/// The final adapter's bytes, after looking at what the rounds tell.
+fn adapter(federation: &Federation, is_masked: bool) -> Vec<u8> {
+    let rounds = federation.json_lines("runs/trial/rounds.jsonl");
+    assert_eq!(rounds.len(), 3);
+    for round in &rounds {
+        let counted = round["participants"].as_array().expect("a list");
+        assert_eq!(counted.len(), 3, "{round}");
+        let weights = counted.iter().map(|one| one["weight"].as_u64());
+        assert!(
+            weights
+                .into_iter()
+                .all(|weight| (weight == Some(0)) == is_masked),
+            "{round}"
+        );
+        assert_eq!(
+            round["secure"]["threshold"].as_u64(),
+            is_masked.then_some(3),
+            "{round}"
+        );
+    }
+    fs::read(federation.file("runs/trial/adapter/adapter_model.safetensors"))
+        .expect("a finished run has its adapter")
+}
+
+/// One run without masks that nobody is killed in.
+fn plain() -> Vec<u8> {
+    let federation = Federation::create(PROGRAMS, &NAMES);
+    let (server, _, clients) = start(&federation, PLAIN);
+    clients
+        .into_iter()
+        .for_each(|client| assert_success(&client.finish()));
+    assert_success(&server.finish());
+    adapter(&federation, false)
+}
+
+/// One masked run whose server is killed after pauses that grow, so that it comes to its end.
+fn killed(step: u64) -> (Vec<u8>, u32) {
+    let federation = Federation::create(PROGRAMS, &NAMES);
+    let (mut server, address, clients) = start(&federation, MASKED);
+    let listen = format!("listen={address}");
+    let settings: Vec<&str> = SETTINGS
+        .into_iter()
+        .chain([MASKED, listen.as_str()])
+        .collect();
+    let mut kills = 0;
+    loop {
+        thread::sleep(Duration::from_millis(200 + step * u64::from(kills + 1)));
+        if server.has_ended() {
+            break;
+        }
+        server.kill();
+        kills += 1;
+        let again = federation.restart_server(&settings);
+        if again
+            .wait_for_any(&["\"listening\"", "finished run"])
+            .contains("finished run")
+        {
+            return (adapter(&federation, true), kills);
+        }
+        server = again;
+    }
+    clients
+        .into_iter()
+        .for_each(|client| assert_success(&client.finish()));
+    assert_success(&server.finish());
+    (adapter(&federation, true), kills)
+}
+
+#[test]
+fn a_masked_run_whose_server_is_killed_comes_to_the_bytes_of_a_plain_one() {
+    let expected = plain();
+    let (mut kills, mut step) = (0, 37);
+    while kills < KILLS {
+        let (found, more) = killed(step);
+        assert!(
+            found == expected,
+            "step {step}: another adapter after {more} kills"
+        );
+        (kills, step) = (kills + more, step + 50);
+    }
+}
