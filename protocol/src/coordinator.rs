@@ -395,8 +395,9 @@ impl Coordinator {
     }
 
     fn interrupt_delivery(&mut self, name: &ParticipantName) {
+        let may_return = !self.roster.is_withdrawn(name);
         if let Phase::Open(open) = &mut self.phase {
-            open.interrupt(name);
+            open.interrupt(name, may_return);
         }
     }
 

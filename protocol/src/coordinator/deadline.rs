@@ -6,7 +6,7 @@
 use std::time::{Duration, Instant};
 
 use super::roster::{Link, Roster, Stage};
-use super::round::{Lateness, OpenRound};
+use super::round::{Lateness, OpenRound, Work};
 use super::{Coordinator, Phase};
 use crate::ids::{ConnectionId, ParticipantName};
 use crate::plan::CohortPlan;
@@ -42,7 +42,13 @@ impl Coordinator {
             (Stage::Greeting, _) => HELLO_LIMIT,
             (Stage::Deciding, _) => self.plan.cohort.hard_deadline,
             (Stage::Ready { .. }, Phase::Open(open)) => {
-                open.works.get(name).filter(|work| work.is_outstanding())?;
+                let gathering = open.gathering.as_ref();
+                let is_awaited = gathering.is_some_and(|gathering| gathering.awaits_vector(name));
+                // Masked, it is to be offered.
+                let owes = |work: &&Work| {
+                    work.is_outstanding() || (is_awaited && matches!(work, Work::Trained(_)))
+                };
+                open.works.get(name).filter(owes)?;
                 self.plan.cohort.stall_limit
             }
             (Stage::Ready { .. }, Phase::Finishing { .. }) => self.plan.cohort.stall_limit,

@@ -364,6 +364,7 @@ impl Coordinator {
     /// Ends a participant's part in the open round.
     fn exclude(&mut self, name: &ParticipantName, round: Round, reason: RefusalReason) {
         self.set_work(name, Work::Refused(reason));
+        self.leave_attempt(name);
         self.record(Entry::Refused {
             participant: name.clone(),
             round,

@@ -137,9 +137,9 @@ impl OpenRound {
     }
 
     /// A broken connection: what was being delivered is offered anew on the next one.
-    pub(super) fn interrupt(&mut self, name: &ParticipantName) {
+    pub(super) fn interrupt(&mut self, name: &ParticipantName, may_return: bool) {
         if let Some(gathering) = &mut self.gathering {
-            gathering.handle_lost(name);
+            gathering.handle_lost(name, may_return);
         }
         let is_masked = self.gathering.is_some();
         if let Some(work) = self.works.get_mut(name)

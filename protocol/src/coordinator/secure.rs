@@ -120,6 +120,15 @@ impl Coordinator {
         }
     }
 
+    /// Nothing of this participant comes into the sum of the attempt under way.
+    pub(super) fn leave_attempt(&mut self, name: &ParticipantName) {
+        if let Phase::Open(open) = &mut self.phase
+            && let Some(gathering) = &mut open.gathering
+        {
+            gathering.handle_lost(name, false);
+        }
+    }
+
     /// A masked update is in the sum.
     pub(super) fn sum(&mut self, name: &ParticipantName, offered: Offered) {
         if let Phase::Open(open) = &mut self.phase
@@ -173,6 +182,7 @@ impl Coordinator {
                         .map(|member| member.name.clone());
                     if let Some(name) = name {
                         self.tell(&name, ToClient::Secure { attempt, message });
+                        self.begin_to_wait(&name, now);
                     }
                 }
                 Some(Output::Opened(opening)) => {
@@ -184,6 +194,13 @@ impl Coordinator {
                     return true;
                 }
             }
+        }
+    }
+
+    /// What a participant owes from now on it has its time for.
+    fn begin_to_wait(&mut self, name: &ParticipantName, now: Instant) {
+        if let Some(connection) = self.roster.ready(name).map(|link| link.connection) {
+            self.handle_transfer_progress(connection, now);
         }
     }
 

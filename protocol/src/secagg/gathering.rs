@@ -309,12 +309,12 @@ impl Gathering {
         }
     }
 
-    /// A member's connection is gone.
-    pub fn handle_lost(&mut self, name: &ParticipantName) {
+    /// A member's connection is gone; one that may return is waited for while its vector is awaited.
+    pub fn handle_lost(&mut self, name: &ParticipantName, may_return: bool) {
         if let Some(member) = self.roster.id(name) {
             self.present.remove(&member);
             let owes = self.shares.contains_key(&member) && !self.delivered.contains(&member);
-            self.is_newly_lost |= owes;
+            self.is_newly_lost |= owes && may_return;
         }
     }
 

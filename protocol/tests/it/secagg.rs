@@ -207,7 +207,7 @@ impl<'a> World<'a> {
             for site in lost {
                 self.lost_at.remove(&site);
                 let name = self.sites[site].name.clone();
-                self.gathering.handle_lost(&name);
+                self.gathering.handle_lost(&name, true);
                 self.sites[site].deceit.get_or_insert(Deceit::Shares);
             }
             if let Some(output) = self.gathering.poll_output() {
@@ -251,7 +251,7 @@ impl<'a> World<'a> {
                 (self.spoil)(index, &mut message);
                 let name = self.sites[index].name.clone();
                 if self.gathering.handle_message(&name, message).is_err() {
-                    self.gathering.handle_lost(&name);
+                    self.gathering.handle_lost(&name, true);
                     self.sites[index].deceit = Some(Deceit::Shares);
                 }
             } else if let Some(vector) = self.sites[index].perform(action) {
@@ -268,7 +268,7 @@ impl<'a> World<'a> {
         }
         if self.sites[index].deceit.is_some() {
             let name = self.sites[index].name.clone();
-            self.gathering.handle_lost(&name);
+            self.gathering.handle_lost(&name, true);
         }
     }
 
