@@ -3,16 +3,21 @@
 //! Values are f32; norms and products are summed in f64 in a fixed order, so that they do not
 //! depend on the machine's vector width.
 
+mod update;
+
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 use sha2::{Digest, Sha256};
 
-use crate::encoding::Encoding;
+use crate::encoding::{Encoding, le_bytes};
 use crate::error::AdapterError;
 use crate::gram;
 use crate::layout::AdapterLayout;
+
+pub use update::Update;
 
 /// Values that are looked at together.
 const STRETCH: usize = 4096;
@@ -92,14 +97,29 @@ impl Adapter {
                 expected,
             });
         }
-        let mut values = vec![0.0; layout.parameters()];
-        encoding.decode(bytes, &mut values);
-        Self::from_values(layout, values)
+        let mut values = Vec::with_capacity(layout.parameters());
+        let mut is_finite = true;
+        // Looked at while they are in the processor's cache.
+        for bytes in bytes.chunks(STRETCH * encoding.width()) {
+            let from = values.len();
+            encoding.append(bytes, &mut values);
+            is_finite &= all_finite(&values[from..]);
+        }
+        let adapter = Self { layout, values };
+        if !is_finite {
+            adapter.check_finite()?;
+        }
+        Ok(adapter)
     }
 
     /// The values as little-endian f32, the form in which updates travel and are hashed.
     pub fn to_le_bytes(&self) -> Vec<u8> {
         Encoding::F32.encode(&self.values)
+    }
+
+    /// The same, as they lie in memory where the machine is little-endian.
+    pub fn as_le_bytes(&self) -> Cow<'_, [u8]> {
+        le_bytes(&self.values)
     }
 
     /// The layout the values follow.
@@ -164,31 +184,12 @@ impl Adapter {
 
     /// The Euclidean norm over all values, summed in f64.
     pub fn norm(&self) -> f64 {
-        // Eight partial sums in a fixed pattern: the same result everywhere, and no long chain of
-        // dependent additions.
-        let mut partial = [0.0_f64; 8];
-        let (chunks, rest) = self.values.as_chunks::<8>();
-        for chunk in chunks {
-            for (sum, &value) in partial.iter_mut().zip(chunk) {
-                *sum += f64::from(value) * f64::from(value);
-            }
-        }
-        for (sum, &value) in partial.iter_mut().zip(rest) {
-            *sum += f64::from(value) * f64::from(value);
-        }
-        partial.iter().sum::<f64>().sqrt()
+        squared_norm(&self.values).sqrt()
     }
 
     /// SHA-256 of [`Self::to_le_bytes`].
     pub fn sha256(&self) -> [u8; 32] {
-        let mut hash = Sha256::new();
-        let mut buffer = Vec::with_capacity(16 * 1024);
-        for values in self.values.chunks(4096) {
-            buffer.clear();
-            buffer.extend(values.iter().flat_map(|value| value.to_le_bytes()));
-            hash.update(&buffer);
-        }
-        hash.finalize().into()
+        Sha256::digest(le_bytes(&self.values)).into()
     }
 
     /// The Frobenius norm of the effective weight change `s * B * A` over all modules.
@@ -211,15 +212,10 @@ impl Adapter {
     /// [`AdapterError::NotFinite`] naming the first value that is not.
     pub fn check_finite(&self) -> Result<(), AdapterError> {
         // Stretch by stretch without a way out in between, which keeps the loop vectorised.
-        let is_finite = |values: &[f32]| {
-            values
-                .iter()
-                .fold(true, |all, value| all & value.is_finite())
-        };
         let Some(stretch) = self
             .values
             .chunks(STRETCH)
-            .position(|values| !is_finite(values))
+            .position(|values| !all_finite(values))
         else {
             return Ok(());
         };
@@ -247,6 +243,28 @@ impl Adapter {
             Err(AdapterError::LayoutMismatch)
         }
     }
+}
+
+fn all_finite(values: &[f32]) -> bool {
+    let finite = values.iter().map(|value| value.is_finite());
+    finite.fold(true, |all, one| all & one)
+}
+
+/// The sum of the squares.
+pub(crate) fn squared_norm(values: &[f32]) -> f64 {
+    // Eight partial sums in a fixed pattern: the same result everywhere, and no long chain of
+    // dependent additions.
+    let mut partial = [0.0_f64; 8];
+    let (chunks, rest) = values.as_chunks::<8>();
+    for chunk in chunks {
+        for (sum, &value) in partial.iter_mut().zip(chunk) {
+            *sum += f64::from(value) * f64::from(value);
+        }
+    }
+    for (sum, &value) in partial.iter_mut().zip(rest) {
+        *sum += f64::from(value) * f64::from(value);
+    }
+    partial.iter().sum()
 }
 
 #[cfg(test)]

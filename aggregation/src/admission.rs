@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use rayon::prelude::*;
 
+use crate::adapter::squared_norm;
 use crate::encoded::{EncodedUpdate, ReadAt};
 use crate::layout::{AdapterLayout, Factor};
 
@@ -161,18 +162,8 @@ fn examine<R: ReadAt + ?Sized>(
     let range = layout.module_range(module);
     values.resize(range.len(), 0.0);
     update.read(range.start, values)?;
-    // Not finite if any value is not: squares of f32 cannot overflow f64. Eight partial sums, as in `Adapter::norm`.
-    let mut partial = [0.0_f64; 8];
-    let (chunks, rest) = values.as_chunks::<8>();
-    for chunk in chunks {
-        for (sum, &value) in partial.iter_mut().zip(chunk) {
-            *sum += f64::from(value) * f64::from(value);
-        }
-    }
-    for (sum, &value) in partial.iter_mut().zip(rest) {
-        *sum += f64::from(value) * f64::from(value);
-    }
-    let square: f64 = partial.iter().sum();
+    // Not finite if any value is not: squares of f32 cannot overflow f64.
+    let square = squared_norm(values);
     if square.is_finite() {
         return Ok(square);
     }

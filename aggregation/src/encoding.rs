@@ -4,11 +4,27 @@
 //! nearest, ties to even: a value is off by at most 2^-8 of itself, and no value leaves f32's range but those within 2^-8
 //! of its end, which become infinite and are refused as such.
 
+use std::borrow::Cow;
+
 use half::bf16;
 use rayon::prelude::*;
 
 /// Values encoded by one task at a time.
 const BLOCK: usize = 1 << 16;
+
+/// The values as little-endian f32: their own memory where the machine is little-endian, a copy elsewhere.
+pub fn le_bytes(values: &[f32]) -> Cow<'_, [u8]> {
+    if cfg!(target_endian = "little") {
+        Cow::Borrowed(bytemuck::cast_slice(values))
+    } else {
+        Cow::Owned(
+            values
+                .iter()
+                .flat_map(|value| value.to_le_bytes())
+                .collect(),
+        )
+    }
+}
 
 /// The form of values in bytes, always little-endian.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,6 +71,33 @@ impl Encoding {
                 }
             });
         bytes
+    }
+
+    /// Encodes values behind what is there.
+    pub(crate) fn append_encoded(self, values: &[f32], bytes: &mut Vec<u8>) {
+        match self {
+            Self::F32 => bytes.extend_from_slice(&le_bytes(values)),
+            Self::Bf16 => {
+                let encoded = values
+                    .iter()
+                    .map(|&value| bf16::from_f32(value).to_le_bytes());
+                bytes.extend(encoded.flatten());
+            }
+        }
+    }
+
+    /// Decodes whole values behind those that are there.
+    pub(crate) fn append(self, bytes: &[u8], values: &mut Vec<f32>) {
+        match self {
+            Self::F32 => {
+                let chunks = bytes.as_chunks().0.iter();
+                values.extend(chunks.map(|&bytes| f32::from_le_bytes(bytes)));
+            }
+            Self::Bf16 => {
+                let chunks = bytes.as_chunks().0.iter();
+                values.extend(chunks.map(|&bytes| bf16::from_le_bytes(bytes).to_f32()));
+            }
+        }
     }
 
     /// Decodes as many values as there is room for.

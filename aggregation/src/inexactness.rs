@@ -159,37 +159,51 @@ impl ProductSketch {
             "the global adapter has another layout"
         );
         let modules = (0..self.sums.len()).into_par_iter().map(|module| {
-            let after = |global: &[f32], mean: &[f32]| -> Vec<f32> {
-                global
-                    .iter()
-                    .zip(mean)
-                    .map(|(global, mean)| global + mean)
-                    .collect()
-            };
-            let (mean_a, mean_b) = (mean.a(module), mean.b(module));
-            let (a, b) = (
-                after(global.a(module), mean_a),
-                after(global.b(module), mean_b),
-            );
-            let separate = self.probes.sketch(module, mean_a, mean_b);
-            let full = self.probes.sketch(module, &a, &b);
-            let (mut error, mut ideal) = (0.0, 0.0);
-            let products = separate.as_flattened().iter().zip(full.as_flattened());
-            let sums = self.sums[module].as_flattened();
-            for (&sum, (separate, full)) in sums.iter().zip(products) {
-                let residual = sum as f64 / self.scale / total as f64 - separate;
-                error += residual * residual;
-                ideal += (full + residual).powi(2);
-            }
-            (error, ideal)
+            let range = self.layout.module_range(module);
+            let mean = &mean.values()[range.clone()];
+            let before = global.values()[range].iter();
+            let next: Vec<f32> = before
+                .zip(mean)
+                .map(|(before, mean)| before + mean)
+                .collect();
+            self.parts(module, mean, &next, total)
         });
         // Summed in order: the estimate does not depend on the number of cores.
         let modules: Vec<(f64, f64)> = modules.collect();
-        let (error, ideal) = modules.into_iter().fold((0.0, 0.0), |sum, module| {
-            (sum.0 + module.0, sum.1 + module.1)
-        });
-        ratio(error, ideal)
+        relative(modules)
     }
+
+    /// The squared error and ideal of one module, given its mean update and the adapter after the round.
+    pub(crate) fn parts(
+        &self,
+        module: usize,
+        mean: &[f32],
+        next: &[f32],
+        total: u64,
+    ) -> (f64, f64) {
+        let split = self.layout.a_range(module).len();
+        let sketch = |values: &[f32]| {
+            let (a, b) = values.split_at(split);
+            self.probes.sketch(module, a, b)
+        };
+        let (separate, full) = (sketch(mean), sketch(next));
+        let (mut error, mut ideal) = (0.0, 0.0);
+        let products = separate.as_flattened().iter().zip(full.as_flattened());
+        let sums = self.sums[module].as_flattened();
+        for (&sum, (separate, full)) in sums.iter().zip(products) {
+            let residual = sum as f64 / self.scale / total as f64 - separate;
+            error += residual * residual;
+            ideal += (full + residual).powi(2);
+        }
+        (error, ideal)
+    }
+}
+
+/// The relative error of all modules together, from the parts of each in order.
+pub(crate) fn relative(modules: impl IntoIterator<Item = (f64, f64)>) -> f64 {
+    let sum = |sum: (f64, f64), module: (f64, f64)| (sum.0 + module.0, sum.1 + module.1);
+    let (error, ideal) = modules.into_iter().fold((0.0, 0.0), sum);
+    ratio(error, ideal)
 }
 
 /// Random signs for the inputs and outputs of every module.

@@ -150,6 +150,17 @@ impl AdapterLayout {
         self.starts[module]..self.starts[module + 1]
     }
 
+    /// Cuts the values of an adapter into those of its modules.
+    ///
+    /// # Panics
+    /// If there are fewer than the layout has.
+    pub(crate) fn split<'a, T>(&self, mut values: &'a mut [T]) -> Vec<&'a mut [T]> {
+        let lengths = (0..self.modules.len()).map(|module| self.module_range(module).len());
+        let cut = lengths.map(|length| values.split_off_mut(..length));
+        let cut: Option<_> = cut.collect();
+        cut.expect("there are as many values as the layout has")
+    }
+
     /// Where `A` of the module at this index lies among all values.
     ///
     /// # Panics

@@ -17,6 +17,7 @@ pub use config::PeftConfig;
 pub use sidecar::Sidecar;
 
 use crate::adapter::Adapter;
+use crate::encoding::le_bytes;
 use crate::error::AdapterError;
 use crate::layout::{AdapterLayout, Factor, MODULES_MAX, ModuleLayout};
 use crate::safetensors_bytes::{self, ContainerError, Source, Tensor};
@@ -29,6 +30,17 @@ pub struct PeftFolder {
     pub config_json: Vec<u8>,
     /// The bytes of `adapter_model.safetensors`.
     pub safetensors: Vec<u8>,
+}
+
+/// The same two files, their tensors still where the adapter has them.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PeftPieces<'a> {
+    /// The bytes of `adapter_config.json`.
+    pub config_json: Vec<u8>,
+    /// What `adapter_model.safetensors` begins with.
+    pub head: Vec<u8>,
+    /// The tensors that follow, to be written as [little-endian bytes](crate::encoding::le_bytes).
+    pub tensors: Vec<&'a [f32]>,
 }
 
 /// Why files are not an adapter that can be used.
@@ -97,6 +109,27 @@ pub enum PeftError {
 /// # Units
 /// `dropout` is the probability used in training; it does not change the adapter's effect.
 pub fn save(adapter: &Adapter, base_name: &str, dropout: f64) -> PeftFolder {
+    let PeftPieces {
+        config_json,
+        head,
+        tensors,
+    } = pieces(adapter, base_name, dropout);
+    let mut safetensors = head;
+    safetensors.reserve_exact(size_of_val(adapter.values()));
+    for tensor in tensors {
+        safetensors.extend_from_slice(&le_bytes(tensor));
+    }
+    PeftFolder {
+        config_json,
+        safetensors,
+    }
+}
+
+/// Gives the two files of PEFT in pieces, for a caller that writes them without a copy in memory.
+///
+/// # Units
+/// As for [`save`].
+pub fn pieces<'a>(adapter: &'a Adapter, base_name: &str, dropout: f64) -> PeftPieces<'a> {
     let layout = adapter.layout();
     let rank = layout.rank();
     let mut tensors = BTreeMap::new();
@@ -113,9 +146,10 @@ pub fn save(adapter: &Adapter, base_name: &str, dropout: f64) -> PeftFolder {
         tensors.insert(names::tensor_name(&module.name, Factor::B), b);
     }
     let metadata = BTreeMap::from([("format".to_owned(), "pt".to_owned())]);
-    PeftFolder {
+    PeftPieces {
         config_json: config::to_json(layout, base_name, dropout),
-        safetensors: safetensors_bytes::write(&metadata, &tensors),
+        head: safetensors_bytes::head(&metadata, &tensors),
+        tensors: tensors.into_values().map(|tensor| tensor.values).collect(),
     }
 }
 

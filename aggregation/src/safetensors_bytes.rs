@@ -12,6 +12,8 @@ use safetensors::tensor::{SafeTensors, TensorView};
 use safetensors::{Dtype, SafeTensorError};
 use serde::Serialize;
 
+use crate::encoding::le_bytes;
+
 /// Longest header that is looked at: enough for a hundred thousand tensors.
 const HEADER_BYTES_MAX: u64 = 16 << 20;
 
@@ -139,8 +141,8 @@ enum Entry<'a> {
     },
 }
 
-/// The bytes of a file with these f32 tensors, in the order of their names.
-pub(crate) fn write(
+/// What a file with these f32 tensors begins with; the tensors follow without gaps, in the order of their names.
+pub(crate) fn head(
     metadata: &BTreeMap<String, String>,
     tensors: &BTreeMap<String, Source<'_>>,
 ) -> Vec<u8> {
@@ -161,13 +163,19 @@ pub(crate) fn write(
     }
     let mut header = serde_json::to_vec(&header).expect("strings and numbers are valid JSON");
     header.resize(header.len().next_multiple_of(8), b' ');
-    let mut bytes = Vec::with_capacity(8 + header.len() + end);
-    bytes.extend_from_slice(&(header.len() as u64).to_le_bytes());
-    bytes.extend_from_slice(&header);
+    let mut bytes = (header.len() as u64).to_le_bytes().to_vec();
+    bytes.append(&mut header);
+    bytes
+}
+
+/// The bytes of a file with these f32 tensors, in the order of their names.
+pub(crate) fn write(
+    metadata: &BTreeMap<String, String>,
+    tensors: &BTreeMap<String, Source<'_>>,
+) -> Vec<u8> {
+    let mut bytes = head(metadata, tensors);
     for tensor in tensors.values() {
-        for value in tensor.values {
-            bytes.extend_from_slice(&value.to_le_bytes());
-        }
+        bytes.extend_from_slice(&le_bytes(tensor.values));
     }
     bytes
 }

@@ -3,6 +3,9 @@
 //! Runs on a thread of its own beside the driver, so that the event loop never waits for arithmetic or for the disk.
 //! Jobs are done in the order in which they were given; the sum does not depend on it. Memory: the global adapter and the
 //! sum (two adapters); updates stay on disk and are read module by module, however many there are.
+//!
+//! A round is done once the journal has what it came to: its updates are on disk, so its adapter can be formed again. The
+//! adapter's folder is written while participants fetch the adapter ([`crate::settling`]); the last round's before.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,17 +16,18 @@ use aggregation::admission;
 use bytes::Bytes;
 use protocol::close::RefusalReason;
 use protocol::coordinator::{Admission, RoundSummary};
-use protocol::message::Content;
+use protocol::message::{Content, TransferHeader};
 use protocol::secagg::Opening;
 use protocol::{Digest, ParticipantName};
 use tokio::sync::mpsc;
 
+use crate::adapter_bytes::adapter_bytes;
 use crate::driver::Event;
 use crate::error::ServerError;
-use crate::journal::Journal;
-use crate::record::{RoundRecord, RunFolder};
+use crate::record::RoundRecord;
 use crate::round::{Measured, Merger, Traffic};
-use crate::spool::{Spool, Upload};
+use crate::settling::{Disk, Settling, Unsettled};
+use crate::spool::Upload;
 use crate::total::{Summing, Total, Unreadable};
 
 /// Something for the folding thread to do.
@@ -71,19 +75,21 @@ pub(crate) struct Folder {
     pub(crate) summing: Summing,
     /// Updates are masked: one by itself is of no use to anybody, and none is kept.
     pub(crate) is_masked: bool,
-    pub(crate) global: Adapter,
+    pub(crate) global: Arc<Adapter>,
     pub(crate) merger: Merger,
-    pub(crate) files: RunFolder,
-    pub(crate) journal: Arc<Journal>,
-    pub(crate) spool: Arc<Spool>,
+    pub(crate) disk: Disk,
     /// Rounds of the run; the last one's adapter is also the run's.
     pub(crate) rounds: u32,
+    /// The round that was done last, until its folder is being written.
+    pub(crate) unsettled: Option<Unsettled>,
 }
 
 /// A round's sum and what was refused.
 #[derive(Debug)]
 pub(crate) struct Sum {
     total: Total,
+    /// The updates that are in it.
+    updates: Vec<TransferHeader>,
     refused: BTreeMap<ParticipantName, Refused>,
     /// What opened it, if it was masked.
     opening: Option<Box<Opening>>,
@@ -92,10 +98,11 @@ pub(crate) struct Sum {
 }
 
 impl Sum {
-    /// A sum of which nothing was refused.
-    pub(crate) fn of(total: Total) -> Self {
+    /// The sum of these updates, of which nothing was refused.
+    pub(crate) fn of(total: Total, updates: Vec<TransferHeader>) -> Self {
         Self {
             total,
+            updates,
             refused: BTreeMap::new(),
             opening: None,
             failure: None,
@@ -123,6 +130,7 @@ impl Folder {
         events: &mpsc::Sender<Event>,
     ) -> Self {
         let _alarm = Alarm(events);
+        let mut settling = None;
         while let Some(job) = jobs.blocking_recv() {
             let event = match job {
                 Job::Fold { admission, upload } => self
@@ -130,6 +138,7 @@ impl Folder {
                     .unwrap_or_else(Event::Failed),
                 Job::Begin => {
                     sum.total = self.summing.empty();
+                    sum.updates.clear();
                     continue;
                 }
                 Job::Open(opening) => {
@@ -138,24 +147,34 @@ impl Folder {
                 }
                 Job::Merge { summary, traffic } => {
                     let full = std::mem::replace(&mut sum, self.empty_sum());
-                    match full.failure {
-                        Some(detail) => Event::Unopened { detail },
-                        None => self
+                    // A crash needs the folder of the round before, or its updates.
+                    let before = settling.take().map_or(Ok(()), Settling::finish);
+                    match (before, full.failure.clone()) {
+                        (Err(error), _) => Event::Failed(error),
+                        (Ok(()), Some(detail)) => Event::Unopened { detail },
+                        (Ok(()), None) => self
                             .merge(full, &summary, traffic)
                             .map_or_else(Event::Failed, |merged| Event::Merged(Box::new(merged))),
                     }
                 }
             };
             // The driver is gone when its run was abandoned: then nobody wants the answer.
-            if events.blocking_send(event).is_err() {
+            let is_heard = events.blocking_send(event).is_ok();
+            if let Some(round) = self.unsettled.take() {
+                settling = Some(Settling::begin(self.disk.clone(), round, events.clone()));
+            }
+            if !is_heard {
                 break;
             }
+        }
+        if let Some(Err(error)) = settling.map(Settling::finish) {
+            tracing::error!(%error, "the next start writes it");
         }
         self
     }
 
     fn empty_sum(&self) -> Sum {
-        Sum::of(self.summing.empty())
+        Sum::of(self.summing.empty(), Vec::new())
     }
 
     /// Checks an update, keeps its bytes and adds it to the sum; an error is our own.
@@ -187,6 +206,7 @@ impl Folder {
         let keep = || match self.is_masked {
             true => Ok(()),
             false => self
+                .disk
                 .spool
                 .keep(&admission.transfer, upload)
                 .map_err(AddError::Server),
@@ -194,6 +214,9 @@ impl Folder {
         let added = self
             .summing
             .add(&mut sum.total, (&file, admission.weight), keep);
+        if let Ok(Ok(())) = &added {
+            sum.updates.push(admission.transfer);
+        }
         added.map_err(|error| match error {
             AddError::Unreadable(source) => upload.unreadable(source),
             AddError::Server(error) => error,
@@ -208,10 +231,12 @@ impl Folder {
     ) -> Result<Merged, ServerError> {
         let Sum {
             total,
+            updates,
             refused,
             opening,
             ..
         } = sum;
+        self.disk.spool.drop_parts()?;
         let formed = self.merger.form(&self.global, total, summary.round)?;
         let is_last = summary.round.0 == self.rounds;
         let encoding = if is_last {
@@ -219,38 +244,51 @@ impl Folder {
         } else {
             self.summing.encoding
         };
-        let encode = || {
-            let bytes = Bytes::from(encoding.encode(formed.adapter.values()));
-            (Content::of(&bytes), bytes)
-        };
-        let write = || {
-            self.files.write_round(summary.round.0, &formed.adapter)?;
-            if is_last {
-                // On disk before any participant hears that the run is over.
-                self.files.write_final(&formed.adapter)?;
-            }
-            Ok::<_, ServerError>(())
-        };
-        let ((content, bytes), (sha256, written)) = rayon::join(encode, || {
-            rayon::join(|| Digest(formed.adapter.sha256()), write)
-        });
-        written?;
+        let bytes = adapter_bytes(&formed.adapter, encoding);
+        let (content, sha256) = digests(&formed.adapter, encoding, &bytes);
         let measured = Measured {
             traffic,
             rounding: encoding.relative_error(formed.adapter.values()),
             seconds: summary.opened_at.elapsed().as_secs_f64(),
         };
         let record = formed.record(summary, (&refused, opening.as_deref()), measured, sha256);
+        if self.is_masked {
+            // No update was kept from which it could be formed again.
+            self.disk.files.write_round(record.round, &formed.adapter)?;
+        }
+        if is_last {
+            // On disk before any participant hears that the run is over.
+            self.disk.files.write_final(&formed.adapter)?;
+        }
         // From here on the round is done, whatever happens.
-        self.journal.round_done(&record)?;
-        self.files.append(&record)?;
-        self.spool.clear()?;
-        self.global = formed.adapter;
+        self.disk.journal.round_done(&record)?;
+        self.global = Arc::clone(&formed.adapter);
+        let round = Unsettled {
+            record: record.clone(),
+            adapter: formed.adapter,
+            updates,
+            is_written: self.is_masked,
+        };
+        if is_last || self.is_masked {
+            self.disk.settle(&round)?;
+        } else {
+            self.unsettled = Some(round);
+        }
         Ok(Merged {
             content,
             bytes,
             record,
         })
+    }
+}
+
+/// The content as which an adapter is sent, and the digest of its exact values.
+fn digests(adapter: &Adapter, encoding: Encoding, bytes: &Bytes) -> (Content, Digest) {
+    if encoding == Encoding::F32 {
+        let content = Content::of(bytes);
+        (content, content.sha256)
+    } else {
+        rayon::join(|| Content::of(bytes), || Digest(adapter.sha256()))
     }
 }
 

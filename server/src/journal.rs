@@ -1,14 +1,14 @@
 //! What must outlive the process: the coordinator's entries and the rounds that are done, in one redb file a run.
 //!
-//! A commit is durable before it returns. Entries of the open round go with the round, those about who takes part stay. The
+//! A commit is durable before it returns. Entries of a round go once its adapter is on disk, those about who takes part stay. The
 //! updates' bytes are the `spool`'s, adapters the run folder's. What the entries mean is
 //! `protocol::coordinator`'s affair; values are JSON, so that an operator can look at them with any redb browser.
 
 use std::path::{Path, PathBuf};
 
-use protocol::Digest;
-use protocol::coordinator::{Entry, History};
-use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable, TableDefinition};
+use protocol::coordinator::{Admission, Entry, History};
+use protocol::{Digest, Round};
+use redb::{Database, DatabaseError, Durability, ReadableDatabase, ReadableTable, TableDefinition};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -52,6 +52,8 @@ pub(crate) struct Found {
     pub(crate) rounds: Vec<RoundRecord>,
     /// What the coordinator goes on from.
     pub(crate) history: History,
+    /// The updates of the last round that is done, until its adapter is on disk: it can be formed from them again.
+    pub(crate) unsettled: Vec<Admission>,
     /// Whether the run came to its end.
     pub(crate) is_finished: bool,
 }
@@ -92,7 +94,10 @@ impl Journal {
         let values = entries.iter().map(|entry| self.json(entry));
         let values = values.collect::<Result<Vec<_>, _>>()?;
         let write = || -> Result<(), redb::Error> {
-            let transaction = self.database.begin_write()?;
+            let mut transaction = self.database.begin_write()?;
+            if entries.iter().all(is_implied) {
+                transaction.set_durability(Durability::None)?;
+            }
             {
                 let mut table = transaction.open_table(ENTRIES)?;
                 let last = table.last()?.map(|(number, _)| number.value());
@@ -106,20 +111,31 @@ impl Journal {
         write().map_err(storage(&self.path))
     }
 
-    /// Writes down that a round's adapter is safe; the round's entries go.
+    /// Writes down what a round came to. Its entries stay until [`Self::settled`].
     pub(crate) fn round_done(&self, record: &RoundRecord) -> Result<(), JournalError> {
         let value = self.json(record)?;
         let write = || -> Result<(), redb::Error> {
             let transaction = self.database.begin_write()?;
-            {
-                let mut rounds = transaction.open_table(ROUNDS)?;
-                rounds.insert(record.round, value.as_slice())?;
-                let mut entries = transaction.open_table(ENTRIES)?;
-                // What cannot be read is kept: the next start names it.
-                entries.retain(|_, value| {
-                    serde_json::from_slice(value).map_or(true, |entry| is_lasting(&entry))
-                })?;
-            }
+            transaction
+                .open_table(ROUNDS)?
+                .insert(record.round, value.as_slice())?;
+            Ok(transaction.commit()?)
+        };
+        write().map_err(storage(&self.path))
+    }
+
+    /// The adapter of a round that is done is on disk: its entries have served.
+    ///
+    /// Not durable by itself: after a crash the adapter is found on disk, and this is done again.
+    pub(crate) fn settled(&self, round: u32) -> Result<(), JournalError> {
+        let write = || -> Result<(), redb::Error> {
+            let mut transaction = self.database.begin_write()?;
+            transaction.set_durability(Durability::None)?;
+            // What cannot be read is kept: the next start names it.
+            transaction.open_table(ENTRIES)?.retain(|_, value| {
+                serde_json::from_slice(value)
+                    .map_or(true, |entry| of_round(&entry).is_none_or(|of| round < of.0))
+            })?;
             Ok(transaction.commit()?)
         };
         write().map_err(storage(&self.path))
@@ -198,8 +214,14 @@ impl Journal {
             }
             found.rounds.push(record);
         }
+        let last = Round(found.history.rounds_done);
         for value in &entries {
-            found.history.note(self.parse("entry", value)?);
+            match self.parse("entry", value)? {
+                Entry::Accepted(admission) if admission.round == last => {
+                    found.unsettled.push(admission);
+                }
+                entry => found.history.note(entry),
+            }
         }
         Ok(found)
     }
@@ -234,15 +256,20 @@ fn rows<K: redb::Key + 'static>(
     values.collect()
 }
 
-/// Whether an entry holds beyond its round.
-fn is_lasting(entry: &Entry) -> bool {
+/// Whether a restart would come to this by itself: the record of a round says that the next one was to be opened.
+fn is_implied(entry: &Entry) -> bool {
+    matches!(entry, Entry::Opened { round } if Round::FIRST < *round)
+}
+
+/// The round that an entry serves; none if it holds beyond.
+fn of_round(entry: &Entry) -> Option<Round> {
     match entry {
-        Entry::Joined { .. } | Entry::Parted { .. } => true,
-        Entry::Opened { .. }
-        | Entry::Accepted(_)
-        | Entry::Refused { .. }
-        | Entry::Attempted { .. }
-        | Entry::Closed { .. } => false,
+        Entry::Joined { .. } | Entry::Parted { .. } => None,
+        Entry::Accepted(admission) => Some(admission.round),
+        Entry::Opened { round }
+        | Entry::Refused { round, .. }
+        | Entry::Attempted { round, .. }
+        | Entry::Closed { round } => Some(*round),
     }
 }
 

@@ -8,9 +8,10 @@
 //! - [`mod@run`]: the library entry, [`run()`] and [`Server`]; what tests and the simulator call.
 //! - `driver`: the one owner of the protocol's coordinator, a loop over a closed set of events.
 //! - `session`: one connection; only moves bytes.
+//! - `adapter_bytes`: what is sent to everybody, once in memory.
 //! - `fold`, `total`, `round`: updates checked and folded as they arrive, the next global adapter formed and anchored; `opening`: the
 //!   masks taken off a sum.
-//! - [`record`]: what a run leaves on disk. `journal`, `spool`, `recovery`: what it must not forget if its process is killed.
+//! - [`record`], `settling`: what a run leaves on disk. `journal`, `spool`, `recovery`: what it must not forget if its process is killed.
 //! - [`observer`]: what a run tells; `narrate` is the same as log lines.
 //! - [`cli`], [`telemetry`]: the program `foedus-server`. Only these install a log or choose an exit code.
 
@@ -20,6 +21,7 @@ pub mod start;
 
 pub mod run;
 
+mod adapter_bytes;
 mod driver;
 mod fold;
 mod identity;
@@ -28,6 +30,7 @@ mod opening;
 mod recovery;
 mod round;
 mod session;
+mod settling;
 mod spool;
 mod total;
 

@@ -175,7 +175,7 @@ pub enum RunEvent {
         /// Updates needed.
         quorum: u32,
     },
-    /// A round is complete and on disk.
+    /// A round is complete: its adapter is on disk, or its updates are until it is.
     RoundFinished(RoundRecord),
     /// The run is complete.
     Finished {

@@ -3,12 +3,14 @@
 //! A folder appears whole or not at all: it is written under a temporary name, synced and renamed. A line is written
 //! after the folder it tells of, and synced.
 
+use std::borrow::Cow;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use aggregation::Adapter;
-use aggregation::peft::{self, Sidecar};
+use aggregation::encoding::le_bytes;
+use aggregation::peft::{self, PeftPieces, Sidecar};
 use protocol::Digest;
 use serde::{Deserialize, Serialize};
 
@@ -23,7 +25,7 @@ const JOURNAL_FILE: &str = "journal.redb";
 pub struct RoundRecord {
     /// The round, from 1.
     pub round: u32,
-    /// From its opening to the next adapter on disk.
+    /// From its opening to the next adapter, which can then be formed again from what is on disk.
     pub seconds: f64,
     /// Whose updates were counted, by name.
     pub participants: Vec<CountedUpdate>,
@@ -209,21 +211,26 @@ impl RunFolder {
     }
 
     /// Adds a line to `rounds.jsonl`.
-    pub(crate) fn append(&mut self, record: &RoundRecord) -> Result<(), ServerError> {
+    pub(crate) fn append(&self, record: &RoundRecord) -> Result<(), ServerError> {
         let line = line(record)?;
-        let written = self
-            .rounds
+        let written = (&self.rounds)
             .write_all(&line)
             .and_then(|()| self.rounds.sync_data());
         written.map_err(ServerError::write(&self.path.join(ROUNDS_FILE)))
     }
 
     fn write_adapter(&self, name: &str, adapter: &Adapter) -> Result<PathBuf, ServerError> {
-        let folder = peft::save(adapter, &self.base_name, self.dropout);
+        let PeftPieces {
+            config_json,
+            head,
+            tensors,
+        } = peft::pieces(adapter, &self.base_name, self.dropout);
+        let mut model = vec![Cow::Owned(head)];
+        model.extend(tensors.into_iter().map(le_bytes));
         let files = [
-            (CONFIG_FILE, &folder.config_json),
-            (MODEL_FILE, &folder.safetensors),
-            (SIDECAR_FILE, &self.sidecar),
+            (CONFIG_FILE, vec![Cow::Owned(config_json)]),
+            (MODEL_FILE, model),
+            (SIDECAR_FILE, vec![Cow::Borrowed(self.sidecar.as_slice())]),
         ];
         let target = self.path.join(name);
         write_folder(&self.path, &target, &files).map_err(ServerError::write(&target))?;
@@ -248,17 +255,22 @@ fn round_folder(round: u32) -> String {
     format!("round-{round:04}")
 }
 
+/// A file's name and its bytes in pieces.
+type Pieces<'a> = (&'a str, Vec<Cow<'a, [u8]>>);
+
 /// Writes a folder of files so that it is there whole or not at all.
-fn write_folder(parent: &Path, target: &Path, files: &[(&str, &Vec<u8>)]) -> io::Result<()> {
+fn write_folder(parent: &Path, target: &Path, files: &[Pieces<'_>]) -> io::Result<()> {
     let name = target.file_name().unwrap_or_default().to_string_lossy();
     let temporary = parent.join(format!(".{name}.part"));
     if temporary.exists() {
         fs::remove_dir_all(&temporary)?;
     }
     fs::create_dir(&temporary)?;
-    for (name, content) in files {
+    for (name, pieces) in files {
         let mut file = File::create_new(temporary.join(name))?;
-        file.write_all(content)?;
+        for piece in pieces {
+            file.write_all(piece)?;
+        }
         file.sync_all()?;
     }
     sync_folder(&temporary)?;

@@ -7,31 +7,31 @@ use std::sync::Arc;
 
 use aggregation::{Adapter, Encoding};
 use bytes::Bytes;
-use protocol::Digest;
 use protocol::coordinator::{Admission, History};
 use protocol::message::TransferHeader;
+use protocol::{Digest, Round};
 
+use crate::adapter_bytes::adapter_bytes;
 use crate::error::ServerError;
 use crate::fold::Sum;
 use crate::journal::{Found, Identity, Journal};
 use crate::record::{RoundRecord, RunFolder};
 use crate::round::Traffic;
+use crate::settling::Disk;
 use crate::spool::{Parts, Spool};
 use crate::start::Prepared;
-use crate::total::Unreadable;
+use crate::total::{Total, Unreadable};
 
 /// A run's state on disk, opened, and what was in it.
 #[derive(Debug)]
 pub(crate) struct Recovered {
-    pub(crate) files: RunFolder,
-    pub(crate) journal: Arc<Journal>,
-    pub(crate) spool: Arc<Spool>,
+    pub(crate) disk: Disk,
     /// Updates of which a beginning is here.
     pub(crate) parts: Parts,
     pub(crate) history: History,
     pub(crate) records: Vec<RoundRecord>,
     /// The adapter that came out of the last round that is done, or the one that the run starts from.
-    pub(crate) global: Adapter,
+    pub(crate) global: Arc<Adapter>,
     /// Updates of the open round that count.
     pub(crate) accepted: Vec<Admission>,
 }
@@ -52,48 +52,43 @@ impl Recovered {
         let Found {
             rounds: records,
             history,
+            unsettled,
             is_finished,
         } = found;
         if is_finished {
             return Err(ServerError::RunExists { folder: path });
         }
         files.restore(&records)?;
-        let global = match records.last() {
-            Some(last) => files.read_round(last, &start)?,
-            None => start,
-        };
         let open = history.open.iter();
         let accepted: Vec<_> = open
             .flat_map(|open| open.accepted.values().cloned())
             .collect();
-        let headers: Vec<TransferHeader> = accepted.iter().map(|one| one.transfer).collect();
-        let (spool, parts) = Spool::open(&files.updates(), &headers)?;
-        Ok(Self {
-            files,
+        let counted = [headers(&accepted), headers(&unsettled)].concat();
+        let (spool, parts) = Spool::open(&files.updates(), &counted)?;
+        let disk = Disk {
+            files: Arc::new(files),
             journal: Arc::new(journal),
             spool: Arc::new(spool),
+        };
+        let global = last_adapter(prepared, &disk, start, &records, &unsettled)?;
+        if let (Some(last), false) = (records.last(), unsettled.is_empty()) {
+            disk.journal.settled(last.round)?;
+            disk.spool.forget(&headers(&unsettled))?;
+        }
+        Ok(Self {
+            disk,
             parts,
             history,
             records,
-            global,
+            global: Arc::new(global),
             accepted,
         })
     }
 
     /// Folds the updates of the open round that count, as they were folded before.
     pub(crate) fn sum(&self, prepared: &Prepared) -> Result<Sum, ServerError> {
-        let summing = prepared.summing();
-        let mut total = summing.empty();
-        for accepted in &self.accepted {
-            let file = self.spool.read(&accepted.transfer)?;
-            let internal = |what: String| ServerError::Internal {
-                what: format!("the kept update of {}: {what}", accepted.participant),
-            };
-            let added = summing.add(&mut total, (&file, accepted.weight), || Ok(()));
-            let added = added.map_err(|Unreadable(error)| internal(error.to_string()))?;
-            added.map_err(|refused| internal(refused.detail))?;
-        }
-        Ok(Sum::of(total))
+        let total = fold(prepared, &self.disk.spool, &self.accepted)?;
+        Ok(Sum::of(total, headers(&self.accepted)))
     }
 
     /// Bulk bytes that the run had moved, and those of the open round, as far as they are known.
@@ -119,6 +114,56 @@ impl Recovered {
         } else {
             prepared.encoding()
         };
-        Bytes::from(encoding.encode(self.global.values()))
+        adapter_bytes(&self.global, encoding)
     }
+}
+
+/// Reads the adapter that came out of the last round; one that had not come to the disk is formed again.
+fn last_adapter(
+    prepared: &Prepared,
+    disk: &Disk,
+    start: Adapter,
+    records: &[RoundRecord],
+    unsettled: &[Admission],
+) -> Result<Adapter, ServerError> {
+    let Some((last, earlier)) = records.split_last() else {
+        return Ok(start);
+    };
+    let lost = match disk.files.read_round(last, &start) {
+        Ok(adapter) => return Ok(adapter),
+        Err(lost) if unsettled.is_empty() => return Err(lost),
+        Err(lost) => lost,
+    };
+    let before = match earlier.last() {
+        Some(before) => disk.files.read_round(before, &start)?,
+        None => start,
+    };
+    let sum = fold(prepared, &disk.spool, unsettled)?;
+    let formed = prepared.merger().form(&before, sum, Round(last.round))?;
+    if Digest(formed.adapter.sha256()).to_string() != last.adapter_sha256 {
+        return Err(lost);
+    }
+    tracing::info!(round = last.round, "formed the round's adapter again");
+    disk.files.write_round(last.round, &formed.adapter)?;
+    Ok(Arc::unwrap_or_clone(formed.adapter))
+}
+
+/// Folds updates that were accepted, as they were folded before.
+fn fold(prepared: &Prepared, spool: &Spool, accepted: &[Admission]) -> Result<Total, ServerError> {
+    let summing = prepared.summing();
+    let mut total = summing.empty();
+    for accepted in accepted {
+        let file = spool.read(&accepted.transfer)?;
+        let internal = |what: String| ServerError::Internal {
+            what: format!("the kept update of {}: {what}", accepted.participant),
+        };
+        let added = summing.add(&mut total, (&file, accepted.weight), || Ok(()));
+        let added = added.map_err(|Unreadable(error)| internal(error.to_string()))?;
+        added.map_err(|refused| internal(refused.detail))?;
+    }
+    Ok(total)
+}
+
+fn headers(accepted: &[Admission]) -> Vec<TransferHeader> {
+    accepted.iter().map(|one| one.transfer).collect()
 }

@@ -8,8 +8,9 @@ mod pull;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use aggregation::Adapter;
 use aggregation::ewc;
+use aggregation::strategy::fedavg::Next;
+use aggregation::{Adapter, AdapterError};
 use protocol::close::RefusalReason;
 use protocol::coordinator::RoundSummary;
 use protocol::plan::{CheckedPlan, EwcPlace};
@@ -52,7 +53,7 @@ pub(crate) struct Merger {
 /// The next global adapter with what is reported about it.
 #[derive(Debug)]
 pub(crate) struct Formed {
-    pub(crate) adapter: Adapter,
+    pub(crate) adapter: Arc<Adapter>,
     update_norm: f64,
     /// Not known of a sum whose updates were not looked into.
     inexactness: Option<f64>,
@@ -76,33 +77,30 @@ impl Merger {
         let impossible = |what: String| ServerError::Internal {
             what: format!("round {round}: {what}"),
         };
-        let (mean, inexactness, ring) = match &sum {
+        let (next, inexactness, ring) = match sum {
             Total::Values(fedavg) => {
-                let mean = fedavg
-                    .mean()
-                    .map_err(|error| impossible(error.to_string()))?;
-                let inexactness = fedavg.inexactness(global, &mean);
-                (mean, Some(inexactness), None)
+                let next = fedavg.into_next(global);
+                let next = next.map_err(|error| impossible(error.to_string()))?;
+                let inexactness = next.inexactness;
+                (next, Some(inexactness), None)
             }
             Total::Ring(sum) => {
                 let mean = sum.mean().map_err(|error| impossible(error.to_string()))?;
-                let layout = Arc::clone(global.layout());
-                let values = Adapter::from_values(layout, mean.values);
-                let values = values.map_err(|error| impossible(error.to_string()))?;
-                (values, None, Some((mean.weight, mean.cut_off)))
+                drop(sum);
+                let of_ring = (mean.weight, mean.cut_off);
+                let next = after(global, mean.values);
+                let next = next.map_err(|error| impossible(error.to_string()))?;
+                (next, None, Some(of_ring))
             }
         };
-        // Two adapters' worth of memory, which the next adapter's files will want.
-        drop(sum);
-        let update_norm = mean.norm();
-        // In the mean's place: an adapter less at the peak.
-        let mut adapter = mean;
-        adapter
-            .add(global)
-            .map_err(|error| impossible(error.to_string()))?;
+        let Next {
+            mut adapter,
+            update_norm,
+            ..
+        } = next;
         let ewc = self.anchored(&mut adapter, round);
         Ok(Formed {
-            adapter,
+            adapter: Arc::new(adapter),
             update_norm,
             inexactness,
             ring,
@@ -133,6 +131,19 @@ impl Merger {
             penalty,
         })
     }
+}
+
+/// The adapter that follows `global` by these mean values; what is not known of them is zero.
+fn after(global: &Adapter, mean: Vec<f32>) -> Result<Next, AdapterError> {
+    // In the mean's place: an adapter less at the peak.
+    let mut adapter = Adapter::from_values(Arc::clone(global.layout()), mean)?;
+    let update_norm = adapter.norm();
+    adapter.add(global)?;
+    Ok(Next {
+        adapter,
+        update_norm,
+        inexactness: 0.0,
+    })
 }
 
 impl Formed {

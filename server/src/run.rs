@@ -25,7 +25,6 @@ use crate::identity;
 use crate::narrate::{Narrator, warn_of_expiry};
 use crate::observer::{Observer, RunEvent, RunOutcome};
 use crate::recovery::Recovered;
-use crate::round::Merger;
 use crate::session::Shared;
 use crate::start::Prepared;
 
@@ -135,9 +134,9 @@ impl Server {
                 accepted: recovered.accepted.len(),
             });
         }
-        let (journal, traffic) = (Arc::clone(&recovered.journal), recovered.traffic());
+        let (journal, traffic) = (Arc::clone(&recovered.disk.journal), recovered.traffic());
         let records = recovered.records.clone();
-        let spool = Arc::clone(&recovered.spool);
+        let spool = Arc::clone(&recovered.disk.spool);
         let work = Work::start(&prepared, recovered, events.clone())?;
         // Ends with this function.
         let _watching = watch_identity(&prepared, events.clone());
@@ -188,11 +187,10 @@ impl Work {
             summing: prepared.summing(),
             is_masked: prepared.plan.secure_aggregation.is_some(),
             global: recovered.global,
-            merger: Merger::new(prepared.plan.clone(), prepared.anchor.clone()),
-            files: recovered.files,
-            journal: recovered.journal,
-            spool: recovered.spool,
+            merger: prepared.merger(),
+            disk: recovered.disk,
             rounds: prepared.plan.rounds,
+            unsettled: None,
         };
         let (jobs, queue) = mpsc::unbounded_channel();
         let thread = tokio::task::spawn_blocking(move || folder.work(sum, queue, &events));
@@ -285,7 +283,7 @@ fn conclude(
             rounds: prepared.plan.rounds,
         }),
         Outcome::Finished { rounds, .. } => {
-            folder.journal.finish()?;
+            folder.disk.journal.finish()?;
             let adapter_sha256 = Digest(folder.global.sha256());
             narrator.tell(&RunEvent::Finished {
                 rounds,
@@ -295,7 +293,7 @@ fn conclude(
                 run: narrator.run.clone(),
                 plan: prepared.plan.digest(),
                 records,
-                adapter: folder.global,
+                adapter: Arc::unwrap_or_clone(folder.global),
                 adapter_sha256,
                 adapter_folder: prepared.config.run.folder().join("adapter"),
                 bytes_up: traffic.up,

@@ -130,19 +130,27 @@ impl Spool {
         }
     }
 
-    /// Removes everything but what is being written: the round's adapter is safe.
-    pub(crate) fn clear(&self) -> Result<(), ServerError> {
+    /// Removes beginnings that nobody is writing: their round is over.
+    pub(crate) fn drop_parts(&self) -> Result<(), ServerError> {
         let clear = || -> io::Result<()> {
             for entry in fs::read_dir(&self.folder)? {
                 let path = entry?.path();
-                let is_busy = part_of(&path).is_some_and(|(name, _)| self.is_busy(&name));
-                if !is_busy {
+                if part_of(&path).is_some_and(|(name, _)| !self.is_busy(&name)) {
                     remove(&path)?;
                 }
             }
             Ok(())
         };
         clear().map_err(ServerError::write(&self.folder))
+    }
+
+    /// Removes updates that counted: their round's adapter is on disk.
+    pub(crate) fn forget(&self, counted: &[TransferHeader]) -> Result<(), ServerError> {
+        for header in counted {
+            let path = self.update_path(header);
+            remove(&path).map_err(ServerError::write(&path))?;
+        }
+        Ok(())
     }
 
     fn is_busy(&self, name: &ParticipantName) -> bool {

@@ -23,6 +23,7 @@ use protocol::quic::{PlanFile, TlsMaterial};
 
 use crate::config::{Config, IdentitySource};
 use crate::error::ServerError;
+use crate::round::Merger;
 use crate::total::Summing;
 
 /// The three files of an adapter folder.
@@ -137,6 +138,11 @@ impl Prepared {
             ValueEncoding::F32 => Encoding::F32,
             ValueEncoding::Bf16 => Encoding::Bf16,
         }
+    }
+
+    /// Gives what forms the run's adapters.
+    pub(crate) fn merger(&self) -> Merger {
+        Merger::new(self.plan.clone(), self.anchor.clone())
     }
 
     /// Gives how updates are summed.

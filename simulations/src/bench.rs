@@ -12,7 +12,7 @@ mod parties;
 mod scenario;
 mod usage;
 
-pub use exchange::run;
+pub use exchange::{Processes, run};
 pub use figures::Figures;
 pub use parties::{serve, take_part};
 pub use scenario::Scenario;

@@ -14,14 +14,12 @@ use std::sync::Arc;
 use rayon::prelude::*;
 
 use super::fixed_point::{FixedPoint, add_weighted, decode_means};
-use crate::adapter::Adapter;
+use crate::adapter::{Adapter, squared_norm};
 use crate::admission::Admitted;
 use crate::encoded::ReadAt;
-use crate::inexactness::ProductSketch;
+use crate::error::AdapterError;
+use crate::inexactness::{self, ProductSketch};
 use crate::layout::{AdapterLayout, Factor};
-
-/// Values of the mean that one task makes.
-const BLOCK: usize = 1 << 14;
 
 /// Why an update was not folded in, or no mean exists.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
@@ -82,6 +80,9 @@ pub enum AggregateError {
     /// Nothing was folded in.
     #[error("no update was accepted, so there is no mean")]
     Empty,
+    /// The next adapter is none.
+    #[error("the next adapter cannot be formed: {0}")]
+    Next(#[from] AdapterError),
 }
 
 /// Why an update that lies in bytes was not folded in.
@@ -100,16 +101,28 @@ pub enum FoldError {
 pub struct FedAvg {
     layout: Arc<AdapterLayout>,
     fixed: FixedPoint,
-    sums: Vec<i64>,
+    /// One vector a module, empty until an update is folded in: a sum takes memory only while it is needed.
+    sums: Vec<Vec<i64>>,
     products: ProductSketch,
     participants: u32,
     total_weight: u64,
 }
 
+/// The adapter that follows a round, and how far it is from the one before.
+#[derive(Debug, Clone)]
+pub struct Next {
+    /// The global adapter plus the mean update.
+    pub adapter: Adapter,
+    /// The Euclidean norm of the mean update.
+    pub update_norm: f64,
+    /// As [`FedAvg::inexactness`] gives it.
+    pub inexactness: f64,
+}
+
 impl FedAvg {
     /// An empty sum.
     pub fn new(layout: Arc<AdapterLayout>, fixed: FixedPoint) -> Self {
-        let sums = vec![0; layout.parameters()];
+        let sums = vec![Vec::new(); layout.modules().len()];
         let products = ProductSketch::new(Arc::clone(&layout), fixed.norm_max());
         Self {
             layout,
@@ -170,21 +183,16 @@ impl FedAvg {
         read: impl Fn(Range<usize>, &mut Vec<f32>) -> Result<(), E> + Sync,
     ) -> Result<(), E> {
         let (scale, factor, layout) = (self.fixed.scale(), weight as i64, &self.layout);
-        let mut rest = self.sums.as_mut_slice();
-        let sums: Vec<_> = (0..layout.modules().len())
-            .map(|module| {
-                let length = layout.module_range(module).len();
-                rest.split_off_mut(..length)
-                    .expect("the sums have the layout's length")
-            })
-            .collect();
-        let modules = sums
-            .into_par_iter()
+        let modules = self
+            .sums
+            .par_iter_mut()
             .zip(self.products.modules())
             .enumerate();
         modules.try_for_each_init(Vec::new, |values, (module, (sums, mut sketch))| {
+            let range = layout.module_range(module);
+            sums.resize(range.len(), 0);
             values.clear();
-            read(layout.module_range(module), values)?;
+            read(range, values)?;
             add_weighted(sums, values, scale, factor);
             let (a, b) = values.split_at(layout.a_range(module).len());
             sketch.add(a, b, weight);
@@ -212,8 +220,11 @@ impl FedAvg {
         let Some(participants) = participants.filter(|&participants| participants <= limit) else {
             return Err(AggregateError::TooManyParticipants { limit });
         };
-        for (sum, other) in self.sums.iter_mut().zip(&other.sums) {
-            *sum += other;
+        for (sums, other) in self.sums.iter_mut().zip(&other.sums) {
+            sums.resize(sums.len().max(other.len()), 0);
+            for (sum, other) in sums.iter_mut().zip(other) {
+                *sum += other;
+            }
         }
         self.products.merge(&other.products);
         self.participants = participants;
@@ -243,13 +254,55 @@ impl FedAvg {
             return Err(AggregateError::Empty);
         }
         let (scale, total) = (self.fixed.scale(), self.total_weight as i64);
-        let mut values = vec![0.0; self.sums.len()];
-        let blocks = values
-            .par_chunks_mut(BLOCK)
-            .zip(self.sums.par_chunks(BLOCK));
-        blocks.for_each(|(values, sums)| decode_means(values, sums, total, scale));
+        let mut values = vec![0.0; self.layout.parameters()];
+        let modules = self.layout.split(&mut values).into_par_iter();
+        let modules = modules.zip(self.sums.par_iter());
+        modules.for_each(|(values, sums)| decode_means(values, sums, total, scale));
         Ok(Adapter::from_values(Arc::clone(&self.layout), values)
             .expect("a mean of bounded values is bounded"))
+    }
+
+    /// The adapter that follows `global`: in one pass, module by module, each module's sum being dropped when it has served.
+    ///
+    /// So the next adapter takes no memory beyond what the sum had, and the mean is never there as a whole.
+    ///
+    /// # Errors
+    /// [`AggregateError::Empty`] if nothing was folded in, [`AggregateError::LayoutMismatch`] if `global` has another
+    /// layout, [`AggregateError::Next`] if a value leaves the range of f32.
+    pub fn into_next(self, global: &Adapter) -> Result<Next, AggregateError> {
+        if self.participants == 0 {
+            return Err(AggregateError::Empty);
+        }
+        let layout = &self.layout;
+        if !Arc::ptr_eq(layout, global.layout()) && layout != global.layout() {
+            return Err(AggregateError::LayoutMismatch);
+        }
+        let (scale, weight) = (self.fixed.scale(), self.total_weight);
+        let mut values = vec![0.0; layout.parameters()];
+        let products = &self.products;
+        let modules = layout.split(&mut values).into_par_iter();
+        let modules = modules.zip(self.sums.into_par_iter()).enumerate();
+        let measured = modules.map_init(Vec::new, |mean, (module, (next, sums))| {
+            mean.resize(sums.len(), 0.0);
+            decode_means(mean, &sums, weight as i64, scale);
+            drop(sums);
+            let before = &global.values()[layout.module_range(module)];
+            for ((next, before), mean) in next.iter_mut().zip(before).zip(mean.iter()) {
+                *next = before + mean;
+            }
+            let parts = products.parts(module, mean, next, weight);
+            (squared_norm(mean), parts)
+        });
+        // In order: the figures do not depend on the number of cores.
+        let measured: Vec<_> = measured.collect();
+        let update_norm = measured.iter().map(|one| one.0).sum::<f64>().sqrt();
+        let inexactness = inexactness::relative(measured.into_iter().map(|one| one.1));
+        let adapter = Adapter::from_values(Arc::clone(layout), values)?;
+        Ok(Next {
+            adapter,
+            update_norm,
+            inexactness,
+        })
     }
 
     /// How far the product of the mean factors is from the mean product, relative to the latter.

@@ -10,7 +10,7 @@ use std::{
 
 use aggregation::{Adapter, Encoding, masking::FixedRing};
 use bytes::Bytes;
-use finetune::train::TrainError;
+use finetune::train::{TrainError, Trained};
 use protocol::{Digest, Round, message::Content};
 use tokio::{sync::mpsc::UnboundedSender, task::JoinHandle};
 
@@ -174,23 +174,16 @@ fn train(
         if trained.steps < u64::from(steps) {
             return None;
         }
-        let delta = trained
-            .adapter
-            .difference(&global)
-            .expect("both have the run's layout");
-        let bytes = Bytes::from(match &ring {
-            Some(ring) => ring.encode(&delta, trained.examples_used),
-            None => encoding.encode(delta.values()),
-        });
+        let (content, bytes, update_norm) = encoded(&trained, &global, encoding, ring.as_ref());
         let done = RoundDone {
             round,
             weight: trained.examples_used,
             train_loss: trained.mean_loss,
             steps: trained.steps,
-            update_norm: delta.norm(),
+            update_norm,
         };
         Some(Update {
-            content: Content::of(&bytes),
+            content,
             bytes,
             done,
         })
@@ -201,4 +194,25 @@ fn train(
         learner,
         outcome,
     }
+}
+
+/// The update as it travels, what it is, and the norm of its values.
+fn encoded(
+    trained: &Trained,
+    global: &Adapter,
+    encoding: Encoding,
+    ring: Option<&RingForm>,
+) -> (Content, Bytes, f64) {
+    const SAME_LAYOUT: &str = "both have the run's layout";
+    let Some(ring) = ring else {
+        let update = trained.adapter.update(global, encoding).expect(SAME_LAYOUT);
+        let content = Content {
+            bytes: update.bytes.len() as u64,
+            sha256: Digest(update.sha256),
+        };
+        return (content, Bytes::from(update.bytes), update.norm);
+    };
+    let delta = trained.adapter.difference(global).expect(SAME_LAYOUT);
+    let bytes = Bytes::from(ring.encode(&delta, trained.examples_used));
+    (Content::of(&bytes), bytes, delta.norm())
 }

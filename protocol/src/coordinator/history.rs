@@ -58,7 +58,7 @@ pub enum Entry {
 /// The sum of a run's entries.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct History {
-    /// Rounds whose adapter is safe.
+    /// Rounds whose adapter is safe: on disk, or formed again from what is.
     pub rounds_done: u32,
     /// Participants that agreed to the plan and still need something.
     pub joined: BTreeSet<ParticipantName>,

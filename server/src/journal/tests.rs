@@ -1,5 +1,6 @@
-use protocol::Round;
+use protocol::ParticipantName;
 use protocol::close::RefusalReason;
+use protocol::message::{Content, Metrics, TransferHeader};
 
 use super::*;
 
@@ -62,6 +63,46 @@ fn what_was_recorded_is_there_when_the_journal_is_opened_again() {
     assert!(found.is_finished);
     assert_eq!((found.history.rounds_done, found.history.open), (1, None));
     assert_eq!(found.history.joined.len(), 1, "who joined is still known");
+}
+
+#[test]
+fn the_updates_of_a_round_are_known_until_its_adapter_is_on_disk() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("journal.redb");
+    let (journal, _) = Journal::open(&path, &identity()).unwrap();
+    let participant: ParticipantName = "south".parse().unwrap();
+    let content = Content::of(b"an update");
+    let accepted = |round| Admission {
+        participant: participant.clone(),
+        round,
+        weight: 3,
+        metrics: Metrics::default(),
+        transfer: TransferHeader::update(&participant, round, Digest([1; 32]), content),
+    };
+    journal.record(&entries(1)).unwrap();
+    let first = accepted(Round(1));
+    journal.record(&[Entry::Accepted(first.clone())]).unwrap();
+    journal.round_done(&record(1)).unwrap();
+    // The next round goes on before the folder is written.
+    journal.record(&entries(2)).unwrap();
+    let second = Entry::Accepted(accepted(Round(2)));
+    journal.record(&[second]).unwrap();
+    drop(journal);
+    let is_second = |found: &Found| {
+        let open = found.history.open.as_ref().unwrap();
+        (
+            found.history.rounds_done,
+            open.accepted.len(),
+            open.refused.len(),
+        ) == (1, 1, 1)
+    };
+    let (journal, found) = Journal::open(&path, &identity()).unwrap();
+    assert_eq!(found.unsettled, [first]);
+    assert!(is_second(&found), "{found:?}");
+    journal.settled(1).unwrap();
+    drop(journal);
+    let (_, found) = Journal::open(&path, &identity()).unwrap();
+    assert!(found.unsettled.is_empty() && is_second(&found), "{found:?}");
 }
 
 #[test]

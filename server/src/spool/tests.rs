@@ -62,7 +62,7 @@ fn what_is_kept_reads_back_and_only_what_counts_outlives_a_restart() {
         spool.read(&counted).unwrap().content().unwrap(),
         counted.content()
     );
-    spool.clear().unwrap();
+    spool.forget(&[counted, header(b"never there")]).unwrap();
     assert_eq!(files(folder.path()), 0);
 }
 
@@ -91,6 +91,18 @@ fn a_part_goes_on_where_it_broke_off_also_after_a_restart() {
         0,
         "an upload that nobody keeps is removed"
     );
+}
+
+#[test]
+fn beginnings_go_with_their_round_and_what_counts_stays() {
+    let folder = tempfile::tempdir().unwrap();
+    let (spool, _) = open(folder.path(), &[]);
+    let counted = keep(&spool, b"counted");
+    receive(&spool, &header(b"broken off"), b"brok", None);
+    assert_eq!(files(folder.path()), 2);
+    spool.drop_parts().unwrap();
+    assert_eq!(files(folder.path()), 1);
+    spool.read(&counted).unwrap();
 }
 
 #[test]

@@ -18,8 +18,8 @@ async fn again(scene: &Scene, accepted: usize) -> Running {
 }
 
 /// The mean of the two updates is 1.0 everywhere.
-fn is_whole(scene: &Scene) {
-    let found = scene.saved("adapter");
+fn is_whole(scene: &Scene, folder: &str) {
+    let found = scene.saved(folder);
     for (found, start) in found.values().iter().zip(scene.start.values()) {
         assert!((found - start - 1.0).abs() < 1e-6, "{found} from {start}");
     }
@@ -57,7 +57,7 @@ async fn an_update_that_was_accepted_counts_after_a_restart_and_is_not_asked_for
     south.finished().await;
     let outcome = running.outcome().await.unwrap();
     assert_eq!(outcome.records.len(), 1);
-    is_whole(&scene);
+    is_whole(&scene, "adapter");
 
     let finished = scene.serve().outcome().await.unwrap_err();
     assert!(
@@ -106,7 +106,7 @@ async fn a_disk_that_takes_no_update_stops_the_server_and_loses_nothing() {
     north.finished().await;
     south.finished().await;
     running.outcome().await.unwrap();
-    is_whole(&scene);
+    is_whole(&scene, "adapter");
 }
 
 #[tokio::test]
@@ -138,4 +138,43 @@ async fn an_accepted_update_that_is_gone_or_another_plan_is_named_before_anybody
         "{other}"
     );
     assert_eq!(other.exit_code(), 78);
+}
+
+#[tokio::test]
+async fn a_round_whose_adapter_did_not_come_to_the_disk_is_formed_again_and_the_run_goes_on() {
+    let mut scene = Scene::new(&["north", "south"]);
+    scene.config.run.rounds = 2;
+    let running = scene.serve();
+    let folder = scene.config.run.folder().join("round-0001");
+    fs::write(&folder, b"no folder").unwrap();
+    let mut north = scene.join("north", &running).await;
+    let mut south = scene.join("south", &running).await;
+    let (round, _) = north.asked().await;
+    south.asked().await;
+    north.deliver(round, &constant(0.5), 1).await;
+    south.deliver(round, &constant(1.5), 1).await;
+    let how = in_time(south.link.connection.closed()).await;
+    assert_eq!(how, Closed::ByPeer(CloseCode::ServerStopping));
+    let error = running.outcome().await.unwrap_err();
+    assert!(matches!(error, ServerError::Write { .. }), "{error}");
+    assert!(error.to_string().contains("round-0001"), "{error}");
+
+    fs::remove_file(&folder).unwrap();
+    let running = again(&scene, 0).await;
+    is_whole(&scene, "round-0001");
+    let mut north = scene.join("north", &running).await;
+    let mut south = scene.join("south", &running).await;
+    let (second, global) = north.asked().await;
+    assert_eq!((second.0, &global), (2, &scene.saved("round-0001")));
+    south.asked().await;
+    north.deliver(second, &constant(0.0), 1).await;
+    south.deliver(second, &constant(0.0), 1).await;
+    north.is_accepted(second).await;
+    south.is_accepted(second).await;
+    assert_eq!(north.finished().await, global);
+    south.finished().await;
+    running.outcome().await.unwrap();
+    assert_eq!(scene.records().len(), 2);
+    let updates = scene.config.run.folder().join("updates");
+    assert_eq!(fs::read_dir(updates).unwrap().count(), 0);
 }

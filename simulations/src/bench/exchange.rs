@@ -18,22 +18,34 @@ use super::scenario::Scenario;
 use super::usage;
 use crate::memory;
 
+/// How the parties are spread over processes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Processes {
+    /// All in this one.
+    One,
+    /// The server in one, all participants in another.
+    Two,
+    /// Each in its own.
+    OnePerParty,
+}
+
 /// Does the exchange; everything it writes is in `folder`.
 ///
 /// # Errors
 /// If a party fails; the error names it.
-pub fn run(scenario: Scenario, folder: &Path, in_process: bool) -> anyhow::Result<Figures> {
+pub fn run(scenario: Scenario, folder: &Path, processes: Processes) -> anyhow::Result<Figures> {
     scenario.write_start(&folder.join("start"))?;
     let federation = Federation::create("exchange", &scenario.names())
         .context("certificates of the throw-away federation cannot be made")?;
-    let (timeline, peaks) = if in_process {
+    let (timeline, peaks) = if processes == Processes::One {
         together(&scenario, &federation, folder)?
     } else {
         federation.write(&folder.join("certificates"))?;
-        apart(&scenario, folder)?
+        apart(&scenario, folder, processes)?
     };
     let error = scenario.error(folder)?;
-    Figures::new(scenario, in_process, &timeline, &peaks, error)
+    Figures::new(scenario, processes, &timeline, &peaks, error)
 }
 
 /// All parties in this process.
@@ -88,23 +100,27 @@ fn tls(material: &certs::throwaway::Material) -> anyhow::Result<TlsMaterial> {
     )?)
 }
 
-/// Each party in a process of its own.
-fn apart(scenario: &Scenario, folder: &Path) -> anyhow::Result<(Timeline, Vec<u64>)> {
+/// The server in a process of its own, the participants in one or in one each.
+fn apart(
+    scenario: &Scenario,
+    folder: &Path,
+    processes: Processes,
+) -> anyhow::Result<(Timeline, Vec<u64>)> {
     let mut server = Party::start(scenario, folder, &["server"])?;
     let Line::Listening { address } = server.next()? else {
         anyhow::bail!("the server did not begin with its address");
     };
-    let start = |index: u32| {
-        let index = index.to_string();
-        Party::start(
-            scenario,
-            folder,
-            &["participant", "--server", &address, "--index", &index],
-        )
-    };
     let mut parties = vec![server];
-    for index in 0..scenario.participants.get() {
-        parties.push(start(index)?);
+    let participant = ["participant", "--server", address.as_str()];
+    if processes == Processes::Two {
+        parties.push(Party::start(scenario, folder, &participant)?);
+    } else {
+        for index in 0..scenario.participants.get() {
+            let index = index.to_string();
+            let mut arguments = participant.to_vec();
+            arguments.extend(["--index", index.as_str()]);
+            parties.push(Party::start(scenario, folder, &arguments)?);
+        }
     }
     let mut timeline = Timeline::default();
     let mut peaks = Vec::new();

@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use serde::Serialize;
 
+use super::exchange::Processes;
 use super::scenario::Scenario;
 
 /// The figures of one exchange; the first round is left out where rounds are averaged.
@@ -12,9 +13,9 @@ pub struct Figures {
     /// What was exchanged.
     #[serde(flatten)]
     pub scenario: Scenario,
-    /// Whether all parties shared one process.
-    pub in_process: bool,
-    /// From a round's opening to its adapter on disk: the median round, in seconds.
+    /// How the parties were spread over processes.
+    pub processes: Processes,
+    /// From a round's opening to its adapter, which is then sent: the median round, in seconds.
     pub s_per_round_median: f64,
     /// The same of the slowest round.
     pub s_per_round_max: f64,
@@ -52,7 +53,7 @@ impl Timeline {
 impl Figures {
     pub(super) fn new(
         scenario: Scenario,
-        in_process: bool,
+        processes: Processes,
         timeline: &Timeline,
         peaks: &[u64],
         relative_error: f64,
@@ -70,7 +71,7 @@ impl Figures {
         let moved = scenario.gigabytes_a_round();
         Ok(Self {
             scenario,
-            in_process,
+            processes,
             s_per_round_median: f64::midpoint(
                 seconds[(seconds.len() - 1) / 2],
                 seconds[seconds.len() / 2],

@@ -9,6 +9,7 @@ use client::{DeviceTurn, Settings, Shutdown, Unobserved};
 use protocol::quic::{TlsFiles, TlsMaterial};
 use serde::{Deserialize, Serialize};
 use server::{RunEvent, Server};
+use tokio::task::JoinSet;
 
 use super::constant::ConstantSite;
 use super::scenario::Scenario;
@@ -19,7 +20,7 @@ use crate::memory;
 pub(super) enum Line {
     /// The server listens.
     Listening { address: String },
-    /// A round's adapter is on disk.
+    /// A round is done.
     RoundFinished { seconds: f64 },
     /// The party is done.
     Done { peak_bytes: u64 },
@@ -70,20 +71,32 @@ pub fn serve(scenario: &Scenario, folder: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Is participant `index` of the run at `server`.
+/// Is participant `index` of the run at `server`, or all of them.
 ///
 /// # Errors
-/// Whatever ends its part.
+/// Whatever ends a part.
 pub fn take_part(
     scenario: &Scenario,
     folder: &Path,
     server: &str,
-    index: u32,
+    index: Option<u32>,
 ) -> anyhow::Result<()> {
-    let name = scenario.names().swap_remove(index as usize);
-    let mut settings = Settings::new(server, tls(folder, &name)?);
-    settings.state = Some(folder.join(format!("{name}.state")));
-    runtime()?.block_on(answer(scenario, settings, index))?;
+    let names = scenario.names();
+    let indices = index.map_or(0..scenario.participants.get(), |index| index..index + 1);
+    runtime()?.block_on(async {
+        let mut parts = JoinSet::new();
+        for index in indices {
+            let name = &names[index as usize];
+            let mut settings = Settings::new(server, tls(folder, name)?);
+            settings.state = Some(folder.join(format!("{name}.state")));
+            let scenario = *scenario;
+            parts.spawn(async move { answer(&scenario, settings, index).await });
+        }
+        while let Some(ended) = parts.join_next().await {
+            ended.context("a participant broke off")??;
+        }
+        anyhow::Ok(())
+    })?;
     Line::done().tell();
     Ok(())
 }

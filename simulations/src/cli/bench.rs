@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, ensure};
 use clap::{Args, Subcommand};
 
-use crate::bench::{self, Scenario};
+use crate::bench::{self, Processes, Scenario};
 use crate::experiment::{Sums, Transfer};
 
 #[derive(Debug, Subcommand)]
@@ -48,6 +48,9 @@ struct Output {
     /// Has all parties in this process, as a simulation does.
     #[arg(long)]
     in_process: bool,
+    /// Has all participants in one process, and the server in its own.
+    #[arg(long, conflicts_with = "in_process")]
+    participants_together: bool,
     /// Prints the figures as one line of JSON.
     #[arg(long)]
     json: bool,
@@ -72,8 +75,9 @@ pub(super) struct Participant {
     folder: PathBuf,
     #[arg(long)]
     server: String,
+    /// Without it, all of them.
     #[arg(long)]
-    index: u32,
+    index: Option<u32>,
 }
 
 impl Bench {
@@ -104,6 +108,16 @@ impl Bench {
 }
 
 impl Output {
+    fn processes(&self) -> Processes {
+        if self.in_process {
+            Processes::One
+        } else if self.participants_together {
+            Processes::Two
+        } else {
+            Processes::OnePerParty
+        }
+    }
+
     #[expect(clippy::print_stdout, reason = "what the program was asked for")]
     fn of(&self, scenario: Scenario) -> anyhow::Result<()> {
         let figures = match &self.out {
@@ -113,9 +127,9 @@ impl Output {
                     "{} is there already; give a new folder",
                     folder.display()
                 );
-                bench::run(scenario, folder, self.in_process)?
+                bench::run(scenario, folder, self.processes())?
             }
-            None => in_temporary(|folder| bench::run(scenario, folder, self.in_process))?,
+            None => in_temporary(|folder| bench::run(scenario, folder, self.processes()))?,
         };
         if self.json {
             println!("{}", serde_json::to_string(&figures)?);
