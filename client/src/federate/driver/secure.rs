@@ -191,24 +191,26 @@ impl Driver {
         };
         let (plain, peers) = (self.secure.plain.clone(), public_keys(peers));
         let happenings = self.happenings.clone();
-        let work = move || {
-            let masked = match masked_bytes(&mut vault, &form, &shares, (&peers, &plain)) {
-                Ok(bytes) => Ok(Masked {
-                    content: Content::of(&bytes),
-                    bytes,
-                    vault,
-                }),
+        tokio::task::spawn_blocking(move || {
+            let masked = masked_bytes(&mut vault, &form, &shares, (&peers, &plain));
+            let happening = match masked {
+                Ok(bytes) => {
+                    let content = Content::of(&bytes);
+                    let masked = Masked {
+                        vault,
+                        bytes,
+                        content,
+                    };
+                    Happening::Masked(attempt, Box::new(Ok(masked)))
+                }
                 Err(VaultError::Peer { peer, .. } | VaultError::Refused { peer }) => {
-                    Err(MemberId(peer))
+                    Happening::Masked(attempt, Box::new(Err(MemberId(peer))))
                 }
-                Err(VaultError::Shares(error)) => {
-                    return happenings.send(Happening::Lost(error.to_string()));
-                }
+                Err(VaultError::Shares(error)) => Happening::Lost(error.to_string()),
             };
-            happenings.send(Happening::Masked(attempt, Box::new(masked)))
-        };
-        // Without a receiver the run is over.
-        tokio::task::spawn_blocking(move || drop(work()));
+            // Without a receiver the run is over.
+            let _ = happenings.send(happening);
+        });
         Ok(())
     }
 
