@@ -6,6 +6,7 @@
 //! that the simulator runs many in one process.
 
 mod agreement;
+mod arrivals;
 mod driver;
 mod egress;
 mod happening;
@@ -42,7 +43,7 @@ pub struct Outcome {
     pub rounds: Vec<RoundDone>,
     /// Bytes of updates sent.
     pub bytes_up: u64,
-    /// Bytes of adapters and anchors received.
+    /// Bytes of adapters and anchors received, broken transfers included.
     pub bytes_down: u64,
 }
 

@@ -59,6 +59,17 @@ pub enum StateError {
     },
 }
 
+impl StateError {
+    /// Names what was tried on which file.
+    pub(crate) fn io(verb: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
+        move |source| Self::Io {
+            verb,
+            path: path.to_owned(),
+            source,
+        }
+    }
+}
+
 impl RoundState {
     /// Reads the file, if there is one.
     ///
@@ -68,7 +79,7 @@ impl RoundState {
         let bytes = match fs::read(path) {
             Ok(bytes) => Bytes::from(bytes),
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(failed("read", path)(error)),
+            Err(error) => return Err(StateError::io("read", path)(error)),
         };
         Self::parse(&bytes)
             .map(Some)
@@ -100,7 +111,7 @@ impl RoundState {
             file.sync_all()?;
             fs::rename(&part, path)
         };
-        write().map_err(failed("write", path))
+        write().map_err(StateError::io("write", path))
     }
 
     /// Removes the file: its run is over.
@@ -110,7 +121,7 @@ impl RoundState {
     pub(crate) fn remove(path: &Path) -> Result<(), StateError> {
         match fs::remove_file(path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                Err(failed("remove", path)(error))
+                Err(StateError::io("remove", path)(error))
             }
             _ => Ok(()),
         }
@@ -143,14 +154,6 @@ impl RoundState {
             update,
             trainer: kept,
         })
-    }
-}
-
-fn failed<'a>(verb: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> StateError + 'a {
-    move |source| StateError::Io {
-        verb,
-        path: path.to_owned(),
-        source,
     }
 }
 

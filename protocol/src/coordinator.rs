@@ -23,6 +23,7 @@ mod resuming;
 mod roster;
 mod round;
 mod secure;
+mod sending;
 
 use std::collections::{BTreeSet, VecDeque};
 use std::time::Instant;
@@ -277,9 +278,9 @@ impl Coordinator {
             ToServer::Hello {
                 version, software, ..
             } => self.take_hello(connection, version, software, now),
-            ToServer::Ready { plan, holds } => {
+            ToServer::Ready { plan, holds, begun } => {
                 self.check_plan("Ready", plan)?;
-                self.take_ready(connection, name, holds, now)
+                self.take_ready(connection, name, (holds, begun), now)
             }
             ToServer::Decline { plan, reason } => {
                 self.check_plan("Decline", plan)?;
@@ -318,6 +319,10 @@ impl Coordinator {
             ToServer::Secure { attempt, message } => {
                 self.expect_ready(connection, message.name())?;
                 self.take_secure(connection, name, (attempt, message), now)
+            }
+            ToServer::Resend { transfer } => {
+                self.expect_ready(connection, "Resend")?;
+                self.take_resend(connection, transfer)
             }
         }
     }

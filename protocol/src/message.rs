@@ -9,7 +9,7 @@ mod transfer;
 use serde::{Deserialize, Serialize};
 
 pub use metrics::Metrics;
-pub use transfer::{Content, TransferHeader, TransferKind};
+pub use transfer::{Beginning, Content, TransferHeader, TransferKind};
 
 use crate::close::{RefusalReason, RunFailure};
 use crate::ids::{Digest, Round, TransferId};
@@ -36,6 +36,8 @@ pub enum ToServer {
         /// Contents that need not be sent again: the anchor, and the global adapter being worked from. At most
         /// [`HOLDS_MAX`].
         holds: Vec<Digest>,
+        /// Contents of which the first bytes are here: a transfer of one goes on behind them. At most [`HOLDS_MAX`].
+        begun: Vec<Beginning>,
     },
     /// Refuses the run plan. The participant takes no part in the run.
     Decline {
@@ -64,6 +66,11 @@ pub enum ToServer {
     },
     /// Confirms that a transfer arrived whole and with the announced digest.
     Received {
+        /// The transfer.
+        transfer: TransferId,
+    },
+    /// Asks once more for a transfer, from its first byte: the beginning that [`ToServer::Ready`] listed was damaged.
+    Resend {
         /// The transfer.
         transfer: TransferId,
     },
@@ -98,6 +105,7 @@ impl ToServer {
             Self::Progress { .. } => "Progress",
             Self::Offer { .. } => "Offer",
             Self::Received { .. } => "Received",
+            Self::Resend { .. } => "Resend",
             Self::Leave { .. } => "Leave",
             Self::Trained { .. } => "Trained",
             Self::Secure { message, .. } => message.name(),
@@ -119,8 +127,8 @@ pub enum ToClient {
     },
     /// Asks for an update in this round.
     Train {
-        /// The transfer of the round's global adapter: its round and plan are those of the request. The bytes
-        /// follow unless [`ToServer::Ready`] listed their digest.
+        /// The transfer of the round's global adapter: its round and plan are those of the request, its offset is 0.
+        /// The bytes follow, from where [`ToServer::Ready`] says that they are missing, unless they are held whole.
         global: TransferHeader,
     },
     /// Asks for the bytes of an offered update.
@@ -202,5 +210,5 @@ impl Capabilities {
 /// The version that this crate speaks.
 pub const PROTOCOL_VERSION: u32 = 1;
 
-/// The most digests that [`ToServer::Ready`] may list.
+/// The most items that each list of [`ToServer::Ready`] may have.
 pub const HOLDS_MAX: usize = 8;

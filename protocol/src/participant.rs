@@ -24,7 +24,9 @@ pub use link::Patience;
 pub use secure::SecureSetup;
 
 use crate::ids::{Digest, ParticipantName, Round};
-use crate::message::{Capabilities, Content, Metrics, ToClient, ToServer, TransferHeader};
+use crate::message::{
+    Beginning, Capabilities, Content, Metrics, ToClient, ToServer, TransferHeader,
+};
 use crate::plan::CheckedPlan;
 use crate::secagg::{Earlier, Member};
 use crate::text::Text;
@@ -80,6 +82,8 @@ pub struct Participant {
     proposed: Option<Digest>,
     spooled: Option<Spooled>,
     anchor: AnchorCopy,
+    /// What the next Ready lists as begun.
+    begun: Vec<Beginning>,
     /// The global or final adapter that arrived and is not in use yet.
     arrived: Option<TransferHeader>,
     work: Work,
@@ -121,6 +125,7 @@ impl Participant {
             proposed: None,
             spooled,
             anchor: AnchorCopy::Missing,
+            begun: Vec::new(),
             arrived: None,
             work: Work::Idle,
             earlier: secure.as_ref().and_then(|secure| secure.earlier.clone()),

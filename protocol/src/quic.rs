@@ -36,7 +36,7 @@ pub use connection::{Connection, Link};
 pub use control::{ControlError, ControlFault, ControlReceiver, ControlSender};
 pub use dial::{connect, connect_metered};
 pub use error::{Closed, HandshakeError, ListenError, RefusedPeer};
-pub use limits::Limits;
+pub use limits::{Congestion, Limits};
 pub use listener::{Listener, listen};
 pub use material::{MaterialError, TlsFiles, TlsMaterial, verify_signature};
 pub use memory::keep_memory_private;

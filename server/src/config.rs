@@ -16,7 +16,7 @@ use protocol::plan::{
     CohortPlan, EwcPlace, LimitsPlan, Participants, PrivacyPlan, PrivacyUnit, RingBits, RingPlan,
     Schedule, SecureAggregationPlan, ServerTrust, TrainingPlan, ValueEncoding,
 };
-use protocol::quic::{TlsFiles, TlsMaterial};
+use protocol::quic::{Limits, TlsFiles, TlsMaterial};
 use protocol::{Digest, RunId};
 
 pub use error::{ConfigError, Place, ValueError};
@@ -57,6 +57,8 @@ pub struct Config {
     pub adapter_bytes_max: u64,
     /// Updates received at a time, over all participants; at least 1.
     pub uploads_at_once: u32,
+    /// Bounds of the transport; how many may connect follows from the participants.
+    pub transport: Limits,
     /// What the program logs; the library does not look at it.
     pub log: RawLog,
 }
@@ -132,6 +134,7 @@ impl Config {
             limits: limits(&RawLimits::default()),
             adapter_bytes_max: RawLimits::default().adapter_max.bytes(),
             uploads_at_once: RawLimits::default().uploads_at_once,
+            transport: Limits::default(),
             log: RawLog::default(),
         }
     }
@@ -167,6 +170,7 @@ impl Config {
             limits: limits(&raw.limits),
             adapter_bytes_max: raw.limits.adapter_max.bytes(),
             uploads_at_once: raw.limits.uploads_at_once,
+            transport: Limits::default(),
             log: raw.log,
         })
     }

@@ -74,6 +74,8 @@ pub(crate) enum Event {
         participant: ParticipantName,
         transfer: TransferId,
         bytes: u64,
+        /// On the connection that broke.
+        received: u64,
     },
     /// What arrived is another content than announced.
     Unusable {
@@ -272,7 +274,12 @@ impl Driver {
                 participant,
                 transfer,
                 bytes,
-            } => self.coordinator.update_kept(&participant, transfer, bytes),
+                received,
+            } => {
+                self.round_traffic.up += received;
+                self.traffic.up += received;
+                self.coordinator.update_kept(&participant, transfer, bytes);
+            }
             Event::Unusable { connection, header } => self.unusable(connection, &header, now),
             Event::Received {
                 connection,

@@ -243,6 +243,7 @@ impl Session {
                         participant: name,
                         transfer,
                         bytes,
+                        received: bytes - header.offset,
                     }
                 }
                 Ok(Arrival::Other) => Event::Unusable { connection, header },

@@ -8,11 +8,15 @@
 mod constant;
 mod exchange;
 mod figures;
+mod link;
 mod parties;
+mod relay;
 mod scenario;
 mod usage;
 
 pub use exchange::{Processes, run};
 pub use figures::Figures;
+pub use link::{CongestionControl, Hardship, LinkFigures, run_link};
 pub use parties::{serve, take_part};
+pub use relay::{Relay, Traffic, Weather};
 pub use scenario::Scenario;

@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use finetune::tiny;
+use finetune::{config::LlamaConfig, tiny};
 use tempfile::TempDir;
 
 use crate::process::{Finished, Program};
@@ -34,9 +34,32 @@ impl Federation {
     /// # Panics
     /// Panics with a program's output if it does not do its part.
     pub fn create(programs: Programs, institutions: &[&str]) -> Self {
+        Self::with_shape(programs, institutions, &tiny::shape(), 4)
+    }
+
+    /// Makes the same federation with an adapter of 3.7 MB in f32, so that its transfers take a while.
+    ///
+    /// # Panics
+    /// As [`Federation::create`].
+    pub fn create_wide(programs: Programs, institutions: &[&str]) -> Self {
+        let shape = LlamaConfig {
+            hidden_size: 512,
+            num_attention_heads: 8,
+            num_key_value_heads: 4,
+            head_dim: 64,
+            ..tiny::shape()
+        };
+        Self::with_shape(programs, institutions, &shape, 256)
+    }
+
+    fn with_shape(
+        programs: Programs,
+        institutions: &[&str],
+        shape: &LlamaConfig,
+        rank: usize,
+    ) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder can be made");
-        tiny::write(&folder.path().join("model"), &tiny::shape(), 7)
-            .expect("the tiny model can be written");
+        tiny::write(&folder.path().join("model"), shape, 7).expect("the tiny model can be written");
         let federation = Self { folder, programs };
         federation.certs(&["init", "--federation", "north-sea"]);
         federation.enrol("server", "hub");
@@ -45,8 +68,9 @@ impl Federation {
             federation.write(&format!("{name}.jsonl"), &text(number));
             federation.write_client(name, name);
         }
+        let rank = rank.to_string();
         let new = [
-            "adapter", "new", "--model", "model", "--rank", "4", "--alpha", "8", "--out", "start",
+            "adapter", "new", "--model", "model", "--rank", &rank, "--alpha", "8", "--out", "start",
         ];
         assert_success(&federation.client(&new));
         federation

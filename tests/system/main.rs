@@ -4,6 +4,7 @@ mod crash;
 mod documents;
 mod files;
 mod identity;
+mod interrupted;
 mod masked;
 mod policy;
 mod run;

@@ -22,6 +22,7 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use super::{
     Outcome,
+    arrivals::Arrivals,
     egress::Egress,
     happening::{Attempt, Happening},
     session::Session,
@@ -57,6 +58,8 @@ pub(super) struct Driver {
     attempt: Attempt,
     session: Option<Session>,
     egress: Egress,
+    /// What came of the server's transfers, over all connections.
+    arrivals: Arc<Arrivals>,
     /// Bulk bytes that the machine wants kept.
     kept: BTreeMap<TransferId, Bytes>,
     anchor: Option<Bytes>,
@@ -70,7 +73,6 @@ pub(super) struct Driver {
     next: Option<Task>,
     rounds: Vec<RoundDone>,
     bytes_up: u64,
-    bytes_down: u64,
     secure: Secure,
     /// Why we declined or left, if it was our decision.
     cause: Option<ClientError>,
@@ -113,6 +115,7 @@ impl Driver {
             earlier = Some((spooled.plan, trainer));
             setup.spooled = Some(spooled);
         }
+        let arrivals = Arrivals::new(settings.state.as_deref());
         Ok(Self {
             settings,
             site,
@@ -123,6 +126,7 @@ impl Driver {
             attempt: Attempt(0),
             session: None,
             egress,
+            arrivals: Arc::new(arrivals),
             kept,
             earlier,
             anchor: None,
@@ -132,7 +136,6 @@ impl Driver {
             next: None,
             rounds: Vec::new(),
             bytes_up: 0,
-            bytes_down: 0,
             secure: Secure::with(plain),
             cause: None,
             last_obstacle: "no connection was tried".to_owned(),
@@ -166,13 +169,14 @@ impl Driver {
                     RoundState::remove(path)?;
                     secure::forget(path)?;
                 }
+                self.arrivals.remove()?;
                 self.observer.observe(&Event::Finished { rounds });
                 Ok(Outcome {
                     plan: self.agreement()?.0.plan().clone(),
                     adapter,
                     rounds: std::mem::take(&mut self.rounds),
                     bytes_up: self.bytes_up,
-                    bytes_down: self.bytes_down,
+                    bytes_down: self.arrivals.bytes(),
                 })
             }
             participant::Outcome::Failed { reason, detail } => {

@@ -9,7 +9,7 @@ use protocol::{
 };
 
 use super::{driver::Masked, training::TrainingEnd};
-use crate::{error::ClientError, site::Agreement};
+use crate::{error::ClientError, site::Agreement, state::StateError};
 
 /// One thing that happened.
 pub(super) enum Happening {
@@ -26,8 +26,12 @@ pub(super) enum Happening {
     Malformed(Attempt, String),
     /// The connection is gone.
     Gone(Attempt, Closed),
-    /// Bulk bytes arrived whole.
+    /// A content is here whole.
     Received(Attempt, Box<TransferHeader>, Vec<u8>),
+    /// With what was here before it is another content than announced.
+    Damaged(Attempt, Box<TransferHeader>),
+    /// The disk does not keep what arrives.
+    Unkept(StateError),
     /// The update's bytes were delivered.
     Delivered(u64),
     /// The plan was compared with what this site has.

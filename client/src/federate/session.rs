@@ -1,21 +1,29 @@
 //! One connection: tasks that move messages and bytes between the network and the driver, and decide nothing.
 
+use std::{path::Path, sync::Arc};
+
 use bytes::Bytes;
 use protocol::{
     close::CloseCode,
     message::{ToClient, ToServer, TransferHeader},
     quic::{
         self, Closed, Connection, ControlFault, ControlReceiver, ControlSender, DatagramMeter,
-        HandshakeError, Link, TransferFault,
+        HandshakeError, Link, TransferError, TransferFault,
     },
 };
 use tokio::{
-    sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel},
-    task::JoinSet,
+    sync::mpsc::{UnboundedReceiver, UnboundedSender, channel, unbounded_channel},
+    task::{JoinSet, spawn_blocking},
 };
 
-use super::happening::{Attempt, DialError, Happening};
-use crate::{observer::Event, settings::Settings};
+use super::{
+    arrivals::{Arrival, Arrivals, Piece},
+    happening::{Attempt, DialError, Happening},
+};
+use crate::{observer::Event, settings::Settings, state::StateError};
+
+/// Pieces of a transfer that may wait for the disk; a piece is at most 256 KiB.
+const PIECES_MAX: usize = 4;
 
 /// The driver's hold on a connection. Dropping it ends the tasks and the connection.
 #[derive(Debug)]
@@ -32,6 +40,7 @@ impl Session {
         link: Link,
         attempt: Attempt,
         transfer_bytes_max: u64,
+        arrivals: &Arc<Arrivals>,
         happenings: &UnboundedSender<Happening>,
     ) -> Self {
         let Link {
@@ -49,7 +58,14 @@ impl Session {
             happenings.clone(),
         ));
         let (connected, told) = (connection.clone(), happenings.clone());
-        tasks.spawn(take_transfers(connected, attempt, transfer_bytes_max, told));
+        let arrivals = Arc::clone(arrivals);
+        tasks.spawn(take_transfers(
+            connected,
+            attempt,
+            transfer_bytes_max,
+            arrivals,
+            told,
+        ));
         Self {
             attempt,
             connection,
@@ -72,12 +88,12 @@ impl Session {
         observe: impl Fn(&Event) + Send + Sync + 'static,
         happenings: UnboundedSender<Happening>,
     ) {
-        let connection = self.connection.clone();
+        let (connection, missing) = (self.connection.clone(), header.remaining());
         self.tasks.spawn(async move {
             let (round, bytes) = (header.round, header.bytes);
             let progress = |sent| observe(&Event::Uploading { round, sent, bytes });
             match connection.send_transfer(&header, payload, progress).await {
-                Ok(()) => drop(happenings.send(Happening::Delivered(bytes))),
+                Ok(()) => drop(happenings.send(Happening::Delivered(missing))),
                 // The server says on the control stream why it stopped reading, and a lost connection is reported by
                 // its reader; either way the update is offered again if it is still wanted.
                 Err(error) => tracing::debug!(%round, %error, "the update was not delivered"),
@@ -149,34 +165,71 @@ async fn read(
     }
 }
 
+/// What one transfer came to: its header, and what became of its bytes unless they cannot be kept.
+type Taken = (TransferHeader, Result<Arrival, StateError>);
+
 async fn take_transfers(
     connection: Connection,
     attempt: Attempt,
     bytes_max: u64,
+    arrivals: Arc<Arrivals>,
     happenings: UnboundedSender<Happening>,
 ) {
     loop {
-        let received = async {
-            let incoming = connection.accept_transfer().await?;
-            let header = *incoming.header();
-            incoming
-                .receive(bytes_max, |_| {})
-                .await
-                .map(|bytes| (header, bytes))
-        };
-        let happening = match received.await {
-            Ok((header, bytes)) => Happening::Received(attempt, Box::new(header), bytes),
+        let happening = match take_transfer(&connection, bytes_max, &arrivals).await {
+            Ok((header, Ok(Arrival::Whole(bytes)))) => {
+                Happening::Received(attempt, Box::new(header), bytes)
+            }
+            Ok((header, Ok(Arrival::Damaged))) => Happening::Damaged(attempt, Box::new(header)),
+            Ok((header, Ok(Arrival::Gap))) => {
+                let found = header.offset;
+                Happening::Malformed(attempt, TransferFault::Offset { found }.to_string())
+            }
+            // The reader of the control stream reports the end.
+            Ok((_, Ok(Arrival::Part))) => return,
+            Ok((_, Err(error))) => Happening::Unkept(error),
             Err(error) => match error.fault {
-                // The reader of the control stream reports the end.
                 TransferFault::Closed(_) => return,
                 // The server broke it off: it sends again what is still wanted.
                 TransferFault::Abandoned | TransferFault::Refused(_) => continue,
                 _ => Happening::Malformed(attempt, error.to_string()),
             },
         };
-        let is_last = !matches!(happening, Happening::Received(..));
+        let is_last = !matches!(happening, Happening::Received(..) | Happening::Damaged(..));
         if happenings.send(happening).is_err() || is_last {
             return;
         }
     }
+}
+
+/// Takes in the next transfer; its bytes are kept and hashed on a thread that may wait for the disk.
+async fn take_transfer(
+    connection: &Connection,
+    bytes_max: u64,
+    arrivals: &Arc<Arrivals>,
+) -> Result<Taken, TransferError> {
+    let mut incoming = connection.accept_transfer().await?;
+    incoming.limit(bytes_max)?;
+    let header = *incoming.header();
+    if 0 < header.offset {
+        let (kind, offset, bytes) = (header.kind.label(), header.offset, header.bytes);
+        tracing::info!(kind, offset, bytes, "a transfer goes on where it broke off");
+    }
+    let (pieces, queue) = channel(PIECES_MAX);
+    let kept = Arc::clone(arrivals);
+    let writer = spawn_blocking(move || kept.receive(&header, queue));
+    while let Some(bytes) = incoming.next().await? {
+        if pieces.send(Piece::Bytes(bytes)).await.is_err() {
+            // The writer says below why it stopped.
+            break;
+        }
+    }
+    // Without its writer there is nothing to end.
+    let _ = pieces.send(Piece::End).await;
+    drop(pieces);
+    let arrival = writer.await.unwrap_or_else(|panic| {
+        let source = std::io::Error::other(panic);
+        Err(StateError::io("keep", Path::new("what arrives"))(source))
+    });
+    Ok((header, arrival))
 }

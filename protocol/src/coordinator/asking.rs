@@ -4,10 +4,10 @@ use std::time::Instant;
 
 use super::roster::Stage;
 use super::round::{Lateness, OpenRound, Work};
-use super::{Action, Coordinator, Entry, Phase, Report};
+use super::{Coordinator, Entry, Phase, Report};
 use crate::close::RefusalReason;
 use crate::ids::{ParticipantName, Round};
-use crate::message::{ToClient, TransferHeader, TransferKind};
+use crate::message::ToClient;
 
 impl Coordinator {
     /// Opens a round and asks everyone who is ready.
@@ -82,12 +82,7 @@ impl Coordinator {
 
     /// Sends Train, and the global adapter unless the participant has it.
     fn ask(&mut self, name: &ParticipantName, round: Round, now: Instant) {
-        let global = TransferHeader::from_server(
-            TransferKind::GlobalAdapter,
-            round,
-            self.plan.digest(),
-            self.adapter,
-        );
+        let global = self.global(round);
         let Some(connection) = self.roster.ready(name).map(|link| link.connection) else {
             return;
         };
@@ -102,10 +97,7 @@ impl Coordinator {
         }
         self.send(connection, ToClient::Train { global });
         if !held {
-            self.actions.push_back(Action::SendTransfer {
-                connection,
-                header: global,
-            });
+            self.send_transfer(connection, global);
         }
     }
 }

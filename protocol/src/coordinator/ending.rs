@@ -82,10 +82,7 @@ impl Coordinator {
                 adapter,
             },
         );
-        self.actions.push_back(Action::SendTransfer {
-            connection,
-            header: adapter,
-        });
+        self.send_transfer(connection, adapter);
     }
 
     pub(super) fn take_received(

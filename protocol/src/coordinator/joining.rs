@@ -4,10 +4,10 @@ use std::time::Instant;
 
 use super::deadline::has_quorum_joined;
 use super::roster::Stage;
-use super::{Action, Coordinator, Entry, Phase, Report};
+use super::{Coordinator, Entry, Phase, Report};
 use crate::close::{CloseCode, RunFailure};
 use crate::ids::{ConnectionId, Digest, ParticipantName, Round};
-use crate::message::{HOLDS_MAX, PROTOCOL_VERSION, ToClient};
+use crate::message::{Beginning, HOLDS_MAX, PROTOCOL_VERSION, ToClient};
 use crate::plan::Participants;
 use crate::text::Text;
 use crate::violation::Breach;
@@ -69,7 +69,7 @@ impl Coordinator {
         &mut self,
         connection: ConnectionId,
         name: &ParticipantName,
-        holds: Vec<Digest>,
+        (holds, begun): (Vec<Digest>, Vec<Beginning>),
         now: Instant,
     ) -> Result<(), Breach> {
         let Some(link) = self.roster.link_mut(connection) else {
@@ -81,15 +81,17 @@ impl Coordinator {
                 state: link.stage.label(),
             });
         }
-        if HOLDS_MAX < holds.len() {
+        let found = holds.len().max(begun.len());
+        if HOLDS_MAX < found {
             return Err(Breach::TooMany {
                 message: "Ready",
-                found: holds.len(),
+                found,
                 limit: HOLDS_MAX,
             });
         }
         let lacks_anchor = self.anchor.filter(|anchor| !holds.contains(&anchor.sha256));
         link.stage = Stage::Ready { holds };
+        link.begun = begun;
         link.moved_at = now;
         let software = link.software.clone();
         self.returning.remove(name);
@@ -103,8 +105,7 @@ impl Coordinator {
             software,
         });
         if let Some(header) = lacks_anchor {
-            self.actions
-                .push_back(Action::SendTransfer { connection, header });
+            self.send_transfer(connection, header);
         }
         self.bring_up_to_date(name, now);
         Ok(())

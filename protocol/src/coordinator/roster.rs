@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-use crate::ids::{ConnectionId, Digest, ParticipantName};
+use crate::ids::{ConnectionId, Digest, ParticipantName, TransferId};
+use crate::message::Beginning;
 use crate::text::Text;
 
 /// All participants that the coordinator has heard of, and their live connections. One connection each.
@@ -33,6 +34,10 @@ pub(super) struct Link {
     pub(super) moved_at: Instant,
     /// Program and version, from its Hello.
     pub(super) software: Text,
+    /// What Ready listed as begun and no transfer has gone on with yet.
+    pub(super) begun: Vec<Beginning>,
+    /// Transfers that went on behind such a beginning: those that may be asked for once more.
+    pub(super) continued: Vec<TransferId>,
     /// What its signatures are checked by.
     pub(super) credentials: Option<Credentials>,
 }
@@ -86,6 +91,8 @@ impl Roster {
             moved_at: now,
             software: Text::default(),
             credentials: None,
+            begun: Vec::new(),
+            continued: Vec::new(),
         };
         let old = member.link.replace(link).map(|link| link.connection);
         member.withdrawn = false;

@@ -24,6 +24,15 @@ impl Content {
     }
 }
 
+/// The first bytes of a content, as a transfer that broke off left them.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Beginning {
+    /// SHA-256 of the whole content.
+    pub sha256: Digest,
+    /// How many of its bytes are there.
+    pub bytes: u64,
+}
+
 /// What a transfer carries.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
 pub enum TransferKind {

@@ -6,7 +6,7 @@ use super::link::{Link, WELCOME_LIMIT};
 use super::{Action, AnchorCopy, Outcome, Participant, Report, Work};
 use crate::close::CloseCode;
 use crate::ids::Digest;
-use crate::message::{PROTOCOL_VERSION, ToServer};
+use crate::message::{Beginning, HOLDS_MAX, PROTOCOL_VERSION, ToServer};
 use crate::plan::{CheckedPlan, SignedPlan, SignedPlanError};
 use crate::text::Text;
 use crate::violation::{Breach, Misuse};
@@ -83,6 +83,14 @@ impl Participant {
     }
 
     // What the owner wants.
+
+    /// Says of which transfers from the server the first bytes are here, so that the next connection goes on behind them.
+    ///
+    /// To be called before each connection; [`HOLDS_MAX`] are told at most.
+    pub fn transfers_kept(&mut self, mut begun: Vec<Beginning>) {
+        begun.truncate(HOLDS_MAX);
+        self.begun = begun;
+    }
 
     /// Agrees to the plan of [`Action::CheckPlan`].
     ///
@@ -201,6 +209,7 @@ impl Participant {
         self.actions.push_back(Action::Send(ToServer::Ready {
             plan: plan.digest(),
             holds,
+            begun: std::mem::take(&mut self.begun),
         }));
         self.link = Link::Up;
     }

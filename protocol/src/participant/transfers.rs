@@ -8,7 +8,8 @@ use crate::plan::EwcPlace;
 use crate::violation::Breach;
 
 impl Participant {
-    /// Bulk bytes arrived whole and with the header's digest, on the present connection.
+    /// A content is here whole and with the header's digest: the last bytes of it came on the present connection, behind
+    /// those that the owner had.
     ///
     /// They may arrive before the message that announces them: the streams of a connection are not ordered among
     /// each other.
@@ -23,12 +24,31 @@ impl Participant {
         ) {
             return Disposition::Drop;
         }
-        match self.take_transfer(header, now) {
+        match self.take_transfer(&header.at(0), now) {
             Ok(disposition) => disposition,
             Err(breach) => {
                 self.accuse(breach);
                 Disposition::Drop
             }
+        }
+    }
+
+    /// The bytes that the owner had and those that followed are not the content of the header. The owner has dropped them.
+    pub fn handle_transfer_damaged(&mut self, header: &TransferHeader) {
+        if self.link != Link::Up {
+            return;
+        }
+        if 0 < header.offset {
+            // The beginning may be what was damaged, and that one was in our keeping.
+            let transfer = header.id;
+            self.actions
+                .push_back(Action::Send(ToServer::Resend { transfer }));
+        } else {
+            self.accuse(Breach::BadTransfer {
+                what: "SHA-256",
+                found: "another".to_owned(),
+                expected: header.sha256.to_string(),
+            });
         }
     }
 

@@ -7,6 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use quinn::congestion::{BbrConfig, ControllerFactory, CubicConfig, NewRenoConfig};
 use quinn::{AckFrequencyConfig, EndpointConfig, MtuDiscoveryConfig, TransportConfig, VarInt};
 
 /// Largest UDP payload looked for on a path. Loopback and jumbo frames carry it; elsewhere the search ends at what the path
@@ -36,6 +37,30 @@ pub struct Limits {
     pub stream_window_bytes: u32,
     /// Bytes of all streams of one connection in flight.
     pub connection_window_bytes: u32,
+    /// How the sending side finds out what the path takes.
+    pub congestion: Congestion,
+}
+
+/// How a sender finds out what the path takes.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Congestion {
+    /// RFC 9438: backs off at losses, grows again by a cubic function of time.
+    #[default]
+    Cubic,
+    /// RFC 9002, section 7: halves at losses, grows by a packet a round trip.
+    NewReno,
+    /// Measures bandwidth and round trip and does not take losses for congestion (Cardwell et al. 2017).
+    Bbr,
+}
+
+impl Congestion {
+    fn factory(self) -> Arc<dyn ControllerFactory + Send + Sync> {
+        match self {
+            Self::Cubic => Arc::new(CubicConfig::default()),
+            Self::NewReno => Arc::new(NewRenoConfig::default()),
+            Self::Bbr => Arc::new(BbrConfig::default()),
+        }
+    }
 }
 
 impl Default for Limits {
@@ -49,6 +74,7 @@ impl Default for Limits {
             transfers: 4,
             stream_window_bytes: 16 * 1024 * 1024,
             connection_window_bytes: 24 * 1024 * 1024,
+            congestion: Congestion::default(),
         }
     }
 }
@@ -73,6 +99,7 @@ impl Limits {
             .send_window(u64::from(self.stream_window_bytes))
             .mtu_discovery_config(Some(discovery))
             .ack_frequency_config(Some(acknowledgements))
+            .congestion_controller_factory(self.congestion.factory())
             // Foedus sends no unreliable datagrams and takes none.
             .datagram_receive_buffer_size(None);
         Arc::new(config)

@@ -6,7 +6,9 @@ use proptest::prelude::*;
 use protocol::close::{RefusalReason, RunFailure};
 use protocol::codec::{DecodeError, EncodeError, decode, encode};
 use protocol::frame::{FrameDecoder, MAX_FRAME_BYTES, encode_frame};
-use protocol::message::{Capabilities, Metrics, ToClient, ToServer, TransferHeader, TransferKind};
+use protocol::message::{
+    Beginning, Capabilities, Metrics, ToClient, ToServer, TransferHeader, TransferKind,
+};
 use protocol::plan::SignedPlan;
 use protocol::{Digest, Round, Text, TransferId};
 
@@ -58,6 +60,10 @@ fn metrics() -> impl Strategy<Value = Metrics> {
         .prop_map(|train_loss| Metrics { train_loss })
 }
 
+fn beginning() -> impl Strategy<Value = Beginning> {
+    (digest(), number()).prop_map(|(sha256, bytes)| Beginning { sha256, bytes })
+}
+
 fn to_server() -> impl Strategy<Value = ToServer> {
     prop_oneof![
         (any::<u32>(), text(), number()).prop_map(|(version, software, bits)| ToServer::Hello {
@@ -65,7 +71,8 @@ fn to_server() -> impl Strategy<Value = ToServer> {
             software,
             capabilities: Capabilities(bits),
         }),
-        (digest(), vec(digest(), 0..12)).prop_map(|(plan, holds)| ToServer::Ready { plan, holds }),
+        (digest(), vec(digest(), 0..12), vec(beginning(), 0..12))
+            .prop_map(|(plan, holds, begun)| ToServer::Ready { plan, holds, begun }),
         (digest(), text()).prop_map(|(plan, reason)| ToServer::Decline { plan, reason }),
         (round(), any::<u32>(), any::<u32>()).prop_map(|(round, step, steps)| ToServer::Progress {
             round,
@@ -78,6 +85,9 @@ fn to_server() -> impl Strategy<Value = ToServer> {
             metrics
         }),
         any::<[u8; 16]>().prop_map(|id| ToServer::Received {
+            transfer: TransferId(id)
+        }),
+        any::<[u8; 16]>().prop_map(|id| ToServer::Resend {
             transfer: TransferId(id)
         }),
         text().prop_map(|reason| ToServer::Leave { reason }),

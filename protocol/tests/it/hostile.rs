@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use protocol::close::{CloseCode, RefusalReason};
-use protocol::message::{Content, Metrics, ToServer, TransferHeader};
+use protocol::message::{Beginning, Content, Metrics, ToServer, TransferHeader};
 use protocol::{Digest, Round, TransferId};
 
 use super::pair::{ADAPTER_BYTES, Pair, Weather, content, name, plan};
@@ -206,13 +206,17 @@ fn impossible_rounds_and_malformed_bytes_end_the_connection() {
 /// V6: a list that is longer than the protocol allows ends the connection.
 #[test]
 fn too_long_a_list_ends_the_connection() {
-    let mut pair = Pair::new(plan(&["a"], 1, 1), Weather::fair(), 1);
-    pair.drive_until("hello", |pair| !pair.server.sent.is_empty());
-    let ready = ToServer::Ready {
-        plan: pair.plan.digest(),
-        holds: vec![Digest::default(); 9],
-    };
-    pair.say(0, ready);
-    pair.wait(Duration::from_millis(15));
-    assert_eq!(pair.codes("a"), [CloseCode::Unexpected]);
+    let (sha256, bytes) = (Digest::default(), 1);
+    for (held, begun) in [(9, 0), (0, 9)] {
+        let mut pair = Pair::new(plan(&["a"], 1, 1), Weather::fair(), 1);
+        pair.drive_until("hello", |pair| !pair.server.sent.is_empty());
+        let ready = ToServer::Ready {
+            plan: pair.plan.digest(),
+            holds: vec![sha256; held],
+            begun: vec![Beginning { sha256, bytes }; begun],
+        };
+        pair.say(0, ready);
+        pair.wait(Duration::from_millis(15));
+        assert_eq!(pair.codes("a"), [CloseCode::Unexpected]);
+    }
 }

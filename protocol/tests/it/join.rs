@@ -41,6 +41,7 @@ fn anything_before_hello_and_a_second_hello_end_the_connection() {
     let early = ToServer::Ready {
         plan: plan.digest(),
         holds: Vec::new(),
+        begun: Vec::new(),
     };
     coordinator.handle_connected(ConnectionId(1), name("a"), now);
     coordinator.handle_message(ConnectionId(1), early, now);
@@ -86,6 +87,7 @@ fn agreeing_to_another_plan_ends_the_connection() {
         ToServer::Ready {
             plan: other,
             holds: vec![],
+            begun: Vec::new(),
         },
         now,
     );
@@ -232,6 +234,7 @@ fn the_anchor_is_sent_only_to_those_who_lack_it() {
         let ready = ToServer::Ready {
             plan: plan.digest(),
             holds,
+            begun: Vec::new(),
         };
         coordinator.handle_message(connection, ready, now);
     }

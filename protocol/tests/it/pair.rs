@@ -12,7 +12,9 @@ use std::time::{Duration, Instant};
 
 use protocol::close::{CloseCode, RefusalReason};
 use protocol::coordinator::{self, Coordinator, History, Outcome, Report, RoundSummary};
-use protocol::message::{Content, Metrics, ToClient, ToServer, TransferHeader};
+use protocol::message::{
+    Beginning, Content, Metrics, ToClient, ToServer, TransferHeader, TransferKind,
+};
 use protocol::participant::{self, AnchorCopy, Disposition, Participant, Spooled};
 use protocol::plan::{
     BasePlan, CheckedPlan, CohortPlan, LimitsPlan, LoraPlan, Participants, RunPlan, Schedule,
@@ -70,8 +72,10 @@ pub(crate) struct Weather {
     pub(crate) dial_fails: u64,
     /// Per action of the server: its process is killed before it, and starts again.
     pub(crate) crash: u64,
-    /// Killed processes find their update on disk.
+    /// Killed processes find their update on disk, and what they had of the server's transfers.
     pub(crate) spool: bool,
+    /// Per beginning of a transfer that a site keeps: its disk damages it.
+    pub(crate) damage: u64,
 }
 
 impl Weather {
@@ -92,6 +96,7 @@ impl Weather {
             dial_fails: 0,
             crash: 0,
             spool: false,
+            damage: 0,
         }
     }
 }
@@ -137,6 +142,8 @@ pub(crate) struct Site {
     pub(crate) connection: Option<ConnectionId>,
     pub(crate) kept: BTreeSet<TransferId>,
     pub(crate) spool: Option<Spooled>,
+    /// What is here of transfers from the server, by content.
+    pub(crate) begun: BTreeMap<Digest, Begun>,
     pub(crate) acknowledged: BTreeSet<Round>,
     pub(crate) trainings: Vec<Round>,
     pub(crate) outcome: Option<participant::Outcome>,
@@ -149,6 +156,13 @@ pub(crate) struct Site {
     pub(crate) puppet: bool,
     generation: u64,
     global: Option<Digest>,
+}
+
+/// The first bytes of a content at a site.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Begun {
+    pub(crate) bytes: u64,
+    pub(crate) is_damaged: bool,
 }
 
 /// What a server would do, with the promises it relies on checked on the way: a fold is asked for once per
@@ -343,6 +357,7 @@ impl Pair {
             connection: None,
             kept: BTreeSet::new(),
             spool: None,
+            begun: BTreeMap::new(),
             acknowledged: BTreeSet::new(),
             trainings: Vec::new(),
             outcome: None,
@@ -492,7 +507,11 @@ impl Pair {
             .clone()
             .filter(|_| self.weather.spool);
         let machine = self.machine(&name, spooled);
+        let has_disk = self.weather.spool;
         let site = &mut self.sites[site];
+        if !has_disk {
+            site.begun.clear();
+        }
         site.generation += 1;
         site.machine = machine;
         site.kept.clear();
@@ -646,6 +665,12 @@ impl Pair {
         match event {
             Event::SiteConnected(connection) => {
                 if let Some(site) = self.site_of(connection) {
+                    let begun = site.begun.iter();
+                    let begun = begun.map(|(&sha256, begun)| Beginning {
+                        sha256,
+                        bytes: begun.bytes,
+                    });
+                    site.machine.transfers_kept(begun.collect());
                     site.machine.handle_connected(now);
                 }
             }
@@ -657,12 +682,7 @@ impl Pair {
                 }
             }
             Event::SiteGetsTransfer(connection, header) => {
-                if self.lines[&connection].reaches_site()
-                    && let Some(site) = self.site_of(connection)
-                    && site.machine.handle_transfer_received(&header, now) == Disposition::Keep
-                {
-                    site.kept.insert(header.id);
-                }
+                self.site_gets_transfer(connection, &header)
             }
             Event::SiteLost(connection, code) => {
                 let site = self.site_of(connection);
@@ -691,6 +711,35 @@ impl Pair {
             }
             Event::Trained(site, generation, round) => self.trained(site, generation, round),
             _ => unreachable!("an event of the server"),
+        }
+    }
+
+    fn site_gets_transfer(&mut self, connection: ConnectionId, header: &TransferHeader) {
+        let (now, has_disk) = (self.now, self.weather.spool);
+        if !self.lines[&connection].reaches_site() {
+            return;
+        }
+        let Some(site) = self.site_of(connection) else {
+            return;
+        };
+        let begun = site.begun.remove(&header.sha256);
+        let kept = begun.map_or(0, |begun| begun.bytes);
+        assert!(
+            header.offset <= kept,
+            "bytes were left out that are not there"
+        );
+        if 0 < header.offset && begun.is_some_and(|begun| begun.is_damaged) {
+            return site.machine.handle_transfer_damaged(header);
+        }
+        if site.machine.handle_transfer_received(header, now) == Disposition::Keep {
+            site.kept.insert(header.id);
+        }
+        if has_disk {
+            let whole = Begun {
+                bytes: header.bytes,
+                is_damaged: false,
+            };
+            site.begun = BTreeMap::from([(header.sha256, whole)]);
         }
     }
 
@@ -767,9 +816,18 @@ impl Pair {
         if line.cut || !line.server_open || !line.site_open {
             return;
         }
-        if let Some((header, bytes)) = kept {
-            let name = self.sites[line.site].name.clone();
-            self.coordinator.update_kept(&name, header.id, bytes);
+        let site = &mut self.sites[line.site];
+        match kept {
+            Some((header, bytes)) if header.kind == TransferKind::Update => {
+                let name = site.name.clone();
+                self.coordinator.update_kept(&name, header.id, bytes);
+            }
+            Some((header, bytes)) => {
+                let is_damaged = self.rng.chance(self.weather.damage);
+                let begun = Begun { bytes, is_damaged };
+                site.begun.insert(header.sha256, begun);
+            }
+            None => {}
         }
         self.break_line(connection);
     }
@@ -865,7 +923,8 @@ impl Pair {
                 let when = self.now + self.bulk_time();
                 let cut = self.rng.chance(self.weather.cut_bulk);
                 let event = if cut {
-                    Event::BulkCut(connection, None)
+                    let kept = header.offset + header.remaining() / 2;
+                    Event::BulkCut(connection, Some((header, kept)))
                 } else {
                     Event::SiteGetsTransfer(connection, header)
                 };

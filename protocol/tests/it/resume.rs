@@ -1,7 +1,8 @@
-//! Lost connections, killed processes, and coming back (rules C1 to C6).
+//! Lost connections, killed processes, and coming back (rules C1 to C8).
 
 use std::time::Duration;
 
+use protocol::close::CloseCode;
 use protocol::coordinator::Action;
 use protocol::message::{Capabilities, Metrics, ToClient, ToServer, TransferHeader, TransferKind};
 use protocol::participant::Outcome;
@@ -69,6 +70,117 @@ fn an_interrupted_delivery_goes_on_where_it_was() {
         assert_eq!(offsets, [0, ADAPTER_BYTES / 2]);
         assert_eq!(site.delivered[0].id, site.delivered[1].id);
     }
+}
+
+/// The offsets from which this participant was sent the adapter of round 1.
+fn offsets_of_the_first_adapter(pair: &Pair, who: &str) -> Vec<u64> {
+    let sent = pair.server.transfers.iter();
+    let first = sent.filter(|(to, header)| to.as_str() == who && header.round == Round(1));
+    first
+        .filter(|(_, header)| header.kind == TransferKind::GlobalAdapter)
+        .map(|(_, header)| header.offset)
+        .collect()
+}
+
+/// Cuts the transfer of the first adapter in its middle, and goes on in fair weather.
+fn cut_first_adapter(pair: &mut Pair) {
+    pair.weather.cut_bulk = 1000;
+    pair.drive_until("cut", |pair| {
+        pair.sites.iter().all(|site| !site.begun.is_empty())
+    });
+    pair.weather.cut_bulk = 0;
+}
+
+/// C7: an interrupted download goes on where it broke off.
+#[test]
+fn an_interrupted_adapter_goes_on_where_it_was() {
+    let mut pair = Pair::new(plan(&["a", "b"], 2, 1), Weather::fair(), 1);
+    cut_first_adapter(&mut pair);
+    pair.drive();
+    assert_eq!(pair.counted(1), ["a", "b"]);
+    for who in ["a", "b"] {
+        let offsets = offsets_of_the_first_adapter(&pair, who);
+        assert_eq!(offsets, [0, ADAPTER_BYTES / 2]);
+    }
+}
+
+/// C7: the same after the participant's process was killed, and of a whole adapter nothing is sent again.
+#[test]
+fn a_restarted_process_is_sent_what_it_lacks_of_the_adapter() {
+    let mut pair = Pair::new(plan(&["a", "b"], 2, 1), Weather::fair(), 1);
+    pair.weather.spool = true;
+    cut_first_adapter(&mut pair);
+    pair.kill(0);
+    pair.restart(0);
+    pair.drive_until("training", training);
+    pair.kill(1);
+    pair.restart(1);
+    pair.drive();
+    assert_eq!(pair.counted(1), ["a", "b"]);
+    let half = ADAPTER_BYTES / 2;
+    assert_eq!(offsets_of_the_first_adapter(&pair, "a"), [0, half]);
+    let offsets = offsets_of_the_first_adapter(&pair, "b");
+    assert_eq!(offsets, [0, half, ADAPTER_BYTES]);
+}
+
+/// C7: the final adapter goes on where it broke off too.
+#[test]
+fn an_interrupted_final_adapter_goes_on_where_it_was() {
+    let mut pair = Pair::new(plan(&["a"], 1, 1), Weather::fair(), 1);
+    pair.drive_until("finishing", |pair| {
+        let sent = pair.server.sent.iter();
+        pair.weather.cut_bulk == 0
+            && sent
+                .into_iter()
+                .any(|(_, message)| matches!(message, ToClient::Accepted { .. }))
+    });
+    pair.weather.cut_bulk = 1000;
+    pair.drive_until("cut", |pair| !pair.sites[0].begun.is_empty());
+    pair.weather.cut_bulk = 0;
+    pair.drive();
+    let last = pair.server.transfers.last().unwrap().1;
+    assert_eq!(last.kind, TransferKind::FinalAdapter);
+    assert_eq!(last.offset, ADAPTER_BYTES / 2);
+    assert!(matches!(
+        pair.sites[0].outcome,
+        Some(Outcome::Finished { .. })
+    ));
+}
+
+/// C8: a beginning that the participant's disk damaged is made good, once and without a new connection.
+#[test]
+fn a_damaged_beginning_is_sent_again_from_the_first_byte() {
+    let mut pair = Pair::new(plan(&["a", "b"], 2, 1), Weather::fair(), 1);
+    pair.weather.damage = 1000;
+    cut_first_adapter(&mut pair);
+    pair.drive();
+    assert_eq!(pair.counted(1), ["a", "b"]);
+    let offsets = offsets_of_the_first_adapter(&pair, "a");
+    assert_eq!(offsets, [0, ADAPTER_BYTES / 2, 0]);
+}
+
+/// C8: what was sent from its first byte is not sent again on the same connection, and whoever asks is closed.
+#[test]
+fn a_whole_transfer_is_not_asked_for_once_more() {
+    let mut pair = Pair::new(plan(&["a", "b"], 2, 1), Weather::fair(), 1);
+    pair.drive_until("training", training);
+    let transfer = pair.server.transfers[0].1.id;
+    pair.say(0, ToServer::Resend { transfer });
+    pair.wait(Duration::from_millis(50));
+    assert_eq!(pair.codes("a"), [CloseCode::BadTransfer]);
+    assert_eq!(offsets_of_the_first_adapter(&pair, "a"), [0]);
+}
+
+/// C8: bytes that are wrong from the first on are the server's fault.
+#[test]
+fn a_whole_transfer_with_another_digest_is_the_servers_fault() {
+    let mut pair = Pair::new(plan(&["a"], 1, 1), Weather::fair(), 1);
+    pair.drive_until("sent", |pair| !pair.server.transfers.is_empty());
+    let header = pair.server.transfers[0].1;
+    pair.sites[0].machine.handle_transfer_damaged(&header);
+    pair.drive_until("over", |pair| pair.sites[0].outcome.is_some());
+    let outcome = pair.sites[0].outcome.as_ref().unwrap();
+    assert!(matches!(outcome, Outcome::Violation(_)), "{outcome:?}");
 }
 
 /// C4: an acknowledgement that was lost is given again, and nothing is counted twice.
@@ -198,6 +310,7 @@ fn a_listed_adapter_is_spared_once() {
         ToServer::Ready {
             plan: plan.digest(),
             holds: vec![start.sha256],
+            begun: Vec::new(),
         },
         ToServer::Offer {
             transfer: update,

@@ -32,6 +32,7 @@ fn weather(rng: &mut Rng) -> Weather {
         dial_fails: bad(rng, 300),
         spool: rng.chance(500),
         crash: bad(rng, 40),
+        damage: bad(rng, 300),
     }
 }
 

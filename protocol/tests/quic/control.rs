@@ -48,6 +48,7 @@ async fn a_cancelled_receive_loses_nothing() {
     let list = ToServer::Ready {
         plan: Digest::of(b"plan"),
         holds: vec![Digest::of(b"held"); 8],
+        begun: Vec::new(),
     };
     for _ in 0..50 {
         client.sender.send(&list).await.unwrap();

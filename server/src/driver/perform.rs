@@ -61,8 +61,8 @@ impl Driver {
                     | TransferKind::Update => self.global.clone(),
                 };
                 // Counted when handed over, so that equal runs report equal bytes whatever the network does.
-                self.round_traffic.down += header.bytes;
-                self.traffic.down += header.bytes;
+                self.round_traffic.down += header.remaining();
+                self.traffic.down += header.remaining();
                 self.put(connection, Outgoing::Transfer { header, bytes });
             }
             Action::Close {

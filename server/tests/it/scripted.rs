@@ -74,6 +74,7 @@ impl Scripted {
         self.say(&ToServer::Ready {
             plan,
             holds: Vec::new(),
+            begun: Vec::new(),
         })
         .await;
     }

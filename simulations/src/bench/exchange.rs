@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context as _, ensure};
 use certs::throwaway::Federation;
-use client::Settings;
+use client::{Settings, Unobserved};
 use protocol::quic::TlsMaterial;
 use server::{RunEvent, Server};
 use tokio::task::JoinSet;
@@ -35,6 +35,10 @@ pub enum Processes {
 /// # Errors
 /// If a party fails; the error names it.
 pub fn run(scenario: Scenario, folder: &Path, processes: Processes) -> anyhow::Result<Figures> {
+    ensure!(
+        scenario.rounds >= 2,
+        "two rounds at least: the first is left out of the figures"
+    );
     scenario.write_start(&folder.join("start"))?;
     let federation = Federation::create("exchange", &scenario.names())
         .context("certificates of the throw-away federation cannot be made")?;
@@ -70,7 +74,11 @@ fn together(
         let mut participants = JoinSet::new();
         for (index, material) in (0..).zip(federation.participants()) {
             let (scenario, settings) = (*scenario, Settings::new(&address, tls(material)?));
-            participants.spawn(async move { parties::answer(&scenario, settings, index).await });
+            participants.spawn(async move {
+                parties::answer(&scenario, settings, index, Arc::new(Unobserved))
+                    .await
+                    .map(drop)
+            });
         }
         let answering = async {
             while let Some(ended) = participants.join_next().await {
@@ -90,7 +98,7 @@ fn together(
     Ok((timeline, vec![memory::peak_bytes().unwrap_or(0)]))
 }
 
-fn tls(material: &certs::throwaway::Material) -> anyhow::Result<TlsMaterial> {
+pub(super) fn tls(material: &certs::throwaway::Material) -> anyhow::Result<TlsMaterial> {
     let list = Some(material.revocations.as_str());
     Ok(TlsMaterial::from_pem(
         &material.certificate,

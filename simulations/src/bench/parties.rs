@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use client::{DeviceTurn, Settings, Shutdown, Unobserved};
+use client::{DeviceTurn, Observer, Outcome, Settings, Shutdown, Unobserved};
 use protocol::quic::{TlsFiles, TlsMaterial};
 use serde::{Deserialize, Serialize};
 use server::{RunEvent, Server};
@@ -90,7 +90,8 @@ pub fn take_part(
             let mut settings = Settings::new(server, tls(folder, name)?);
             settings.state = Some(folder.join(format!("{name}.state")));
             let scenario = *scenario;
-            parts.spawn(async move { answer(&scenario, settings, index).await });
+            let observer = Arc::new(Unobserved);
+            parts.spawn(async move { answer(&scenario, settings, index, observer).await });
         }
         while let Some(ended) = parts.join_next().await {
             ended.context("a participant broke off")??;
@@ -106,20 +107,20 @@ pub(super) async fn answer(
     scenario: &Scenario,
     mut settings: Settings,
     index: u32,
-) -> anyhow::Result<()> {
+    observer: Arc<dyn Observer>,
+) -> anyhow::Result<Outcome> {
     let site = ConstantSite {
         layout: scenario.layout()?,
         constant: Scenario::constant(index),
         weight: Scenario::weight(index),
     };
     settings.transfer_bytes_max = u64::MAX;
-    let (turn, observer) = (DeviceTurn::new(), Arc::new(Unobserved));
+    let turn = DeviceTurn::new();
     let taking_part =
         client::participate(settings, Arc::new(site), turn, observer, Shutdown::never());
     taking_part
         .await
-        .with_context(|| format!("participant {index}"))?;
-    Ok(())
+        .with_context(|| format!("participant {index}"))
 }
 
 fn tls(folder: &Path, name: &str) -> anyhow::Result<TlsMaterial> {

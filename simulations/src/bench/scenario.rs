@@ -56,10 +56,6 @@ impl Scenario {
     /// If the size is not that many tensors, or the scenario is out of what Foedus holds.
     pub fn layout(&self) -> anyhow::Result<Arc<AdapterLayout>> {
         ensure!(
-            self.rounds >= 2,
-            "two rounds at least: the first is left out of the figures"
-        );
-        ensure!(
             self.tensors >= 2 && self.tensors.is_multiple_of(2),
             "--tensors {} is no even number from 2",
             self.tensors
@@ -101,6 +97,21 @@ impl Scenario {
         };
         let both_ways = 2.0 * f64::from(self.participants.get());
         both_ways * self.megabytes / 1e3 * width as f64 / 4.0
+    }
+
+    /// Gives the bytes of all adapters and updates that the run moves.
+    ///
+    /// # Errors
+    /// As [`Scenario::layout`].
+    pub(super) fn content_bytes(&self) -> anyhow::Result<u64> {
+        let encoding = match self.transfer {
+            Transfer::Bf16 => Encoding::Bf16,
+            Transfer::F32 => Encoding::F32,
+        };
+        let parameters = self.layout()?.parameters() as u64;
+        let both_ways = 2 * u64::from(self.rounds) * parameters * encoding.width() as u64;
+        let last = parameters * Encoding::F32.width() as u64;
+        Ok(u64::from(self.participants.get()) * (both_ways + last))
     }
 
     /// Gives the names of all participants, in order.

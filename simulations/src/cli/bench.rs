@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, ensure};
 use clap::{Args, Subcommand};
 
-use crate::bench::{self, Processes, Scenario};
+use crate::bench::{self, Hardship, Processes, Scenario};
 use crate::experiment::{Sums, Transfer};
 
 #[derive(Debug, Subcommand)]
@@ -15,6 +15,8 @@ pub(super) enum Bench {
     Exchange(Exchange),
     /// Measures rounds in which next to nothing is moved.
     Rounds(Rounds),
+    /// Moves adapters over a link that is slow, loses datagrams, goes dark and changes its address.
+    Link(Link),
     /// A server for `exchange`, which starts it.
     #[command(hide = true)]
     Server(Server),
@@ -41,6 +43,24 @@ pub(super) struct Rounds {
     rounds: u32,
     #[command(flatten)]
     output: Output,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Link {
+    /// Size of the adapter in f32, in 10^6 bytes.
+    #[arg(long, default_value_t = 84.0)]
+    megabytes: f64,
+    /// Rounds.
+    #[arg(long, default_value_t = 1)]
+    rounds: u32,
+    /// How values travel.
+    #[arg(long, value_enum, default_value_t)]
+    transfer: Transfer,
+    #[command(flatten)]
+    hardship: Hardship,
+    /// Prints the figures as one line of JSON.
+    #[arg(long)]
+    json: bool,
 }
 
 #[derive(Debug, Args)]
@@ -96,6 +116,7 @@ impl Bench {
                 transfer: Transfer::F32,
                 sums: Sums::Values,
             }),
+            Self::Link(link) => link.run(),
             Self::Server(Server { scenario, folder }) => bench::serve(scenario, folder),
             Self::Participant(Participant {
                 scenario,
@@ -104,6 +125,28 @@ impl Bench {
                 index,
             }) => bench::take_part(scenario, folder, server, *index),
         }
+    }
+}
+
+impl Link {
+    #[expect(clippy::print_stdout, reason = "what the program was asked for")]
+    fn run(&self) -> anyhow::Result<()> {
+        let scenario = Scenario {
+            participants: NonZeroU32::MIN,
+            megabytes: self.megabytes,
+            tensors: 2,
+            rounds: self.rounds,
+            transfer: self.transfer,
+            sums: Sums::Values,
+        };
+        let figures = in_temporary(|folder| bench::run_link(scenario, self.hardship, folder))?;
+        if self.json {
+            println!("{}", serde_json::to_string(&figures)?);
+        } else {
+            print!("{}", figures.in_words());
+        }
+        ensure!(figures.correct, "the result is not the closed form's");
+        Ok(())
     }
 }
 

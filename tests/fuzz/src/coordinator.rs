@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 
 use protocol::close::RefusalReason;
 use protocol::coordinator::{Action, Coordinator, History, Setup};
-use protocol::message::{Capabilities, Content, Metrics, ToServer, TransferHeader};
+use protocol::message::{
+    Beginning, Capabilities, Content, Metrics, ToServer, TransferHeader, TransferKind,
+};
 use protocol::plan::{
     BasePlan, CheckedPlan, CohortPlan, LimitsPlan, LoraPlan, Participants, RunPlan, Schedule,
     SignedPlan, StrategyPlan, TrainingPlan, ValueEncoding,
@@ -77,7 +79,8 @@ impl Game {
                 } else {
                     self.plan.digest()
                 };
-                self.say(connection, ToServer::Ready { plan, holds });
+                let begun = self.begun(b);
+                self.say(connection, ToServer::Ready { plan, holds, begun });
             }
             7 => self.say(
                 connection,
@@ -125,6 +128,10 @@ impl Game {
             3 => self
                 .coordinator
                 .handle_transfer_progress(connection, self.now),
+            4 if b < 128 => {
+                let transfer = self.global(b).id;
+                self.say(connection, ToServer::Resend { transfer });
+            }
             4 => {
                 let transfer = self.update(connection, b);
                 self.say(
@@ -183,6 +190,25 @@ impl Game {
             1 => open.next(),
             _ => open,
         }
+    }
+
+    /// The adapter of a round near the open one.
+    fn global(&self, b: u8) -> TransferHeader {
+        let kind = TransferKind::GlobalAdapter;
+        TransferHeader::from_server(kind, self.round(b), self.plan.digest(), self.adapter)
+    }
+
+    /// Beginnings of the present adapter and of others, too many at times.
+    fn begun(&self, b: u8) -> Vec<Beginning> {
+        let of = |number: u8| Beginning {
+            sha256: if number == 0 {
+                self.adapter.sha256
+            } else {
+                content(number).sha256
+            },
+            bytes: u64::MAX >> (b % 64),
+        };
+        (0..b % 10).map(of).collect()
     }
 
     fn update(&self, connection: ConnectionId, b: u8) -> TransferHeader {
@@ -261,6 +287,7 @@ impl Game {
         while let Some(action) = self.coordinator.poll_action() {
             match action {
                 Action::Record(entry) => self.history.note(entry),
+                Action::SendTransfer { header, .. } => assert!(header.offset <= header.bytes),
                 Action::Aggregate { summary } => {
                     assert!(
                         self.with_owner.is_empty(),

@@ -38,6 +38,12 @@ impl Driver {
             Happening::Received(attempt, header, bytes) if self.is_present(attempt) => {
                 self.received(&header, bytes, now);
             }
+            Happening::Damaged(attempt, header) if self.is_present(attempt) => {
+                let (kind, offset) = (header.kind.label(), header.offset);
+                tracing::warn!(kind, offset, "a transfer does not have its SHA-256");
+                self.machine.handle_transfer_damaged(&header);
+            }
+            Happening::Unkept(error) => return Err(error.into()),
             Happening::Malformed(attempt, what) if self.is_present(attempt) => {
                 self.last_obstacle = what;
                 self.machine.handle_malformed(now);
@@ -47,6 +53,7 @@ impl Driver {
             Happening::Dialed { .. }
             | Happening::Message(..)
             | Happening::Received(..)
+            | Happening::Damaged(..)
             | Happening::Malformed(..)
             | Happening::Gone(..) => {}
             Happening::Delivered(bytes) => self.bytes_up += bytes,
@@ -83,8 +90,17 @@ impl Driver {
                 let server = link.connection.peer().to_string();
                 self.observer.observe(&Event::Connected { server });
                 let bytes_max = self.settings.transfer_bytes_max;
-                let session = Session::start(link, self.attempt, bytes_max, &self.happenings);
+                // The tasks of the last connection end first.
+                self.session = None;
+                let session = Session::start(
+                    link,
+                    self.attempt,
+                    bytes_max,
+                    &self.arrivals,
+                    &self.happenings,
+                );
                 self.session = Some(session);
+                self.machine.transfers_kept(self.arrivals.list()?);
                 self.machine.handle_connected(now);
             }
             // A refused certificate is refused again: nobody is helped by trying for ten minutes.
@@ -98,7 +114,6 @@ impl Driver {
     }
 
     fn received(&mut self, header: &TransferHeader, bytes: Vec<u8>, now: Instant) {
-        self.bytes_down += bytes.len() as u64;
         match self.machine.handle_transfer_received(header, now) {
             Disposition::Drop => {}
             Disposition::Keep if header.kind == TransferKind::Anchor => {

@@ -1,0 +1,225 @@
+//! What has arrived of the server's transfers, whole or in part: an interrupted one goes on where it broke off.
+//!
+//! At most one content of each kind is kept. With a folder its bytes are written there as they come, so that they outlive
+//! the process; they are not synced, because whatever a power cut damages is noticed by the digest and asked for again.
+//! Without a folder they are kept in memory and outlive the connection only.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    io::{self, ErrorKind},
+    path::{Path, PathBuf},
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use bytes::Bytes;
+use protocol::{
+    Digest,
+    message::{Beginning, TransferHeader, TransferKind},
+};
+use tokio::sync::mpsc;
+
+use self::part::Part;
+use crate::state::StateError;
+
+mod part;
+
+const PART: &str = "part";
+
+/// A piece of a transfer, or what follows the last.
+#[derive(Debug)]
+pub(super) enum Piece {
+    /// The next bytes.
+    Bytes(Bytes),
+    /// There are no more.
+    End,
+}
+
+/// What became of a transfer's bytes.
+#[derive(Debug, PartialEq)]
+pub(super) enum Arrival {
+    /// They are the content that was announced.
+    Whole(Vec<u8>),
+    /// They broke off; what came is kept.
+    Part,
+    /// With those that were kept they are another content. Nothing is kept.
+    Damaged,
+    /// They begin behind a byte that is not here.
+    Gap,
+}
+
+/// The contents that came, or began to.
+#[derive(Debug)]
+pub(super) struct Arrivals {
+    folder: Option<PathBuf>,
+    /// Held by the one transfer that is being written.
+    memory: Mutex<BTreeMap<TransferKind, (Digest, Vec<u8>)>>,
+    bytes: AtomicU64,
+}
+
+impl Arrivals {
+    /// Keeps what arrives in a folder beside the site's state, or in memory.
+    pub(super) fn new(state: Option<&Path>) -> Self {
+        Self {
+            folder: state.map(|state| state.with_added_extension("arriving")),
+            memory: Mutex::default(),
+            bytes: AtomicU64::new(0),
+        }
+    }
+
+    /// Bytes that came over the network so far.
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    /// Lists what is here, for a new connection.
+    ///
+    /// What the last connection is still writing is left out: it will be sent from its first byte.
+    ///
+    /// # Errors
+    /// [`StateError::Io`] names the folder.
+    pub(super) fn list(&self) -> Result<Vec<Beginning>, StateError> {
+        let Ok(memory) = self.memory.try_lock() else {
+            return Ok(Vec::new());
+        };
+        let Some(folder) = &self.folder else {
+            let kept = memory.values();
+            return Ok(kept
+                .map(|(sha256, bytes)| Beginning {
+                    sha256: *sha256,
+                    bytes: bytes.len() as u64,
+                })
+                .collect());
+        };
+        let list = || -> io::Result<Vec<Beginning>> {
+            let mut begun = Vec::new();
+            for (path, sha256) in parts(folder)? {
+                let bytes = fs::metadata(&path)?.len();
+                begun.push(Beginning { sha256, bytes });
+            }
+            Ok(begun)
+        };
+        list().map_err(StateError::io("read", folder))
+    }
+
+    /// Takes in a transfer's bytes behind those that are kept of its content, until the sender of pieces is dropped.
+    ///
+    /// Waits until the last connection has written what it brought. Blocks: for a thread of its own.
+    ///
+    /// # Errors
+    /// [`StateError::Io`] names the file.
+    pub(super) fn receive(
+        &self,
+        header: &TransferHeader,
+        mut pieces: mpsc::Receiver<Piece>,
+    ) -> Result<Arrival, StateError> {
+        let mut memory = self.memory();
+        let path = self.path(header);
+        let failed = || {
+            let place = path.as_deref().unwrap_or_else(|| Path::new("memory"));
+            StateError::io("keep what arrives in", place)
+        };
+        let Some(mut part) = self.open(header, &mut memory).map_err(failed())? else {
+            return Ok(Arrival::Gap);
+        };
+        while let Some(piece) = pieces.blocking_recv() {
+            match piece {
+                Piece::Bytes(bytes) => {
+                    self.bytes.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+                    part.write(&bytes).map_err(failed())?;
+                }
+                Piece::End if part.is(header) => return Ok(Arrival::Whole(part.into_bytes())),
+                Piece::End => {
+                    self.remove_others(header.kind, None).map_err(failed())?;
+                    return Ok(Arrival::Damaged);
+                }
+            }
+        }
+        if self.folder.is_none() {
+            memory.insert(header.kind, (header.sha256, part.into_bytes()));
+        }
+        Ok(Arrival::Part)
+    }
+
+    /// Removes everything: the run is over.
+    ///
+    /// # Errors
+    /// [`StateError::Io`] names the folder.
+    pub(super) fn remove(&self) -> Result<(), StateError> {
+        self.memory().clear();
+        match &self.folder {
+            Some(folder) => match fs::remove_dir_all(folder) {
+                Err(error) if error.kind() != ErrorKind::NotFound => {
+                    Err(StateError::io("remove", folder)(error))
+                }
+                _ => Ok(()),
+            },
+            None => Ok(()),
+        }
+    }
+
+    /// Opens what is kept of the content behind its first `offset` bytes; nothing if they are not here.
+    fn open(
+        &self,
+        header: &TransferHeader,
+        memory: &mut BTreeMap<TransferKind, (Digest, Vec<u8>)>,
+    ) -> io::Result<Option<Part>> {
+        let Some(path) = self.path(header) else {
+            let kept = memory.remove(&header.kind);
+            let kept = kept.filter(|(sha256, _)| *sha256 == header.sha256);
+            return Part::in_memory(header, kept.map_or(Vec::new(), |(_, bytes)| bytes));
+        };
+        self.remove_others(header.kind, Some(header.sha256))?;
+        Part::on_disk(header, &path)
+    }
+
+    /// Removes the files of this kind but that of one content.
+    fn remove_others(&self, kind: TransferKind, but: Option<Digest>) -> io::Result<()> {
+        let Some(folder) = &self.folder else {
+            return Ok(());
+        };
+        fs::create_dir_all(folder)?;
+        for (path, sha256) in parts(folder)? {
+            let is_of_kind = path.file_stem().and_then(|stem| stem.to_str());
+            let is_of_kind = is_of_kind.is_some_and(|stem| stem.starts_with(kind.label()));
+            if is_of_kind && but != Some(sha256) {
+                fs::remove_file(path)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn path(&self, header: &TransferHeader) -> Option<PathBuf> {
+        let name = format!("{}.{}.{PART}", header.kind.label(), header.sha256);
+        self.folder.as_ref().map(|folder| folder.join(name))
+    }
+
+    fn memory(&self) -> MutexGuard<'_, BTreeMap<TransferKind, (Digest, Vec<u8>)>> {
+        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The files of the folder, with the digest of what each is the beginning of. Other files are not ours to touch.
+fn parts(folder: &Path) -> io::Result<Vec<(PathBuf, Digest)>> {
+    let entries = match fs::read_dir(folder) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries?,
+    };
+    let mut parts = Vec::new();
+    for entry in entries {
+        let path = entry?.path();
+        let name = path.file_name().and_then(|name| name.to_str());
+        let sha256 = name
+            .and_then(|name| name.strip_suffix(PART)?.strip_suffix('.'))
+            .and_then(|name| name.rsplit_once('.')?.1.parse().ok());
+        parts.extend(sha256.map(|sha256| (path, sha256)));
+    }
+    parts.sort();
+    Ok(parts)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,140 @@
+//! Parts over broken connections and killed processes, on disk and in memory.
+
+use protocol::{Round, message::Content};
+
+use super::*;
+
+const WHOLE: &[u8] = b"the adapter of round one";
+
+fn header(kind: TransferKind, bytes: &[u8]) -> TransferHeader {
+    TransferHeader::from_server(kind, Round(1), Digest([1; 32]), Content::of(bytes))
+}
+
+fn global() -> TransferHeader {
+    header(TransferKind::GlobalAdapter, WHOLE)
+}
+
+/// Hands over pieces and, if it came so far, the end.
+fn receive(
+    arrivals: &Arrivals,
+    header: TransferHeader,
+    bytes: &[u8],
+    last: Option<Piece>,
+) -> Arrival {
+    let (sender, pieces) = mpsc::channel(64);
+    for chunk in bytes.chunks(3) {
+        sender
+            .try_send(Piece::Bytes(Bytes::copy_from_slice(chunk)))
+            .unwrap();
+    }
+    if let Some(last) = last {
+        sender.try_send(last).unwrap();
+    }
+    drop(sender);
+    arrivals.receive(&header, pieces).unwrap()
+}
+
+fn begun(header: &TransferHeader, bytes: u64) -> Vec<Beginning> {
+    let sha256 = header.sha256;
+    vec![Beginning { sha256, bytes }]
+}
+
+/// Stores with and without a disk.
+fn both(test: impl Fn(&Arrivals)) {
+    let folder = tempfile::tempdir().unwrap();
+    test(&Arrivals::new(Some(&folder.path().join("site.state"))));
+    test(&Arrivals::new(None));
+}
+
+#[test]
+fn a_part_goes_on_where_it_broke_off() {
+    both(|arrivals| {
+        assert_eq!(arrivals.list().unwrap(), []);
+        let broken = receive(arrivals, global(), &WHOLE[..5], None);
+        assert_eq!(broken, Arrival::Part);
+        assert_eq!(arrivals.list().unwrap(), begun(&global(), 5));
+        let broken = receive(arrivals, global().at(5), &WHOLE[5..9], None);
+        assert_eq!(broken, Arrival::Part);
+        // The sender may begin before the end of what is kept.
+        let whole = receive(arrivals, global().at(7), &WHOLE[7..], Some(Piece::End));
+        assert_eq!(whole, Arrival::Whole(WHOLE.to_vec()));
+        assert_eq!(arrivals.bytes(), WHOLE.len() as u64 + 2);
+    });
+}
+
+#[test]
+fn what_came_outlives_the_process_whole_or_in_part() {
+    let folder = tempfile::tempdir().unwrap();
+    let state = folder.path().join("site.state");
+    receive(&Arrivals::new(Some(&state)), global(), &WHOLE[..10], None);
+    let next = Arrivals::new(Some(&state));
+    assert_eq!(next.list().unwrap(), begun(&global(), 10));
+    receive(&next, global().at(10), &WHOLE[10..], Some(Piece::End));
+    let last = Arrivals::new(Some(&state));
+    let length = WHOLE.len() as u64;
+    assert_eq!(last.list().unwrap(), begun(&global(), length));
+    let whole = receive(&last, global().at(length), b"", Some(Piece::End));
+    assert_eq!(whole, Arrival::Whole(WHOLE.to_vec()));
+    assert_eq!(last.bytes(), 0);
+    last.remove().unwrap();
+    last.remove().unwrap();
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn a_damaged_beginning_is_dropped() {
+    let folder = tempfile::tempdir().unwrap();
+    let arrivals = Arrivals::new(Some(&folder.path().join("site.state")));
+    receive(&arrivals, global(), &WHOLE[..8], None);
+    let path = arrivals.path(&global()).unwrap();
+    fs::write(&path, b"xxxxxxxx").unwrap();
+    let end = receive(&arrivals, global().at(8), &WHOLE[8..], Some(Piece::End));
+    assert_eq!(end, Arrival::Damaged);
+    assert_eq!(arrivals.list().unwrap(), []);
+    let again = receive(&arrivals, global(), WHOLE, Some(Piece::End));
+    assert_eq!(again, Arrival::Whole(WHOLE.to_vec()));
+}
+
+#[test]
+fn bytes_behind_a_gap_are_not_taken() {
+    both(|arrivals| {
+        let end = receive(arrivals, global().at(4), &WHOLE[4..], Some(Piece::End));
+        assert_eq!(end, Arrival::Gap);
+        receive(arrivals, global(), &WHOLE[..3], None);
+        let end = receive(arrivals, global().at(4), &WHOLE[4..], Some(Piece::End));
+        assert_eq!(end, Arrival::Gap);
+    });
+}
+
+#[test]
+fn a_kind_has_one_content_at_most_and_kinds_do_not_disturb_each_other() {
+    both(|arrivals| {
+        let anchor = header(TransferKind::Anchor, b"an anchor");
+        receive(arrivals, anchor, b"an a", None);
+        for old in [&b"one adapter"[..], b"two adapters"] {
+            receive(
+                arrivals,
+                header(TransferKind::GlobalAdapter, old),
+                &old[..2],
+                None,
+            );
+        }
+        receive(arrivals, global(), &WHOLE[..6], None);
+        let mut expected = begun(&anchor, 4);
+        expected.extend(begun(&global(), 6));
+        assert_eq!(arrivals.list().unwrap(), expected);
+    });
+}
+
+#[test]
+fn a_file_that_cannot_be_written_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let state = folder.path().join("site.state");
+    fs::write(state.with_added_extension("arriving"), "a file").unwrap();
+    let (_sender, pieces) = mpsc::channel(1);
+    let error = Arrivals::new(Some(&state))
+        .receive(&global(), pieces)
+        .unwrap_err()
+        .to_string();
+    assert!(error.contains("site.state.arriving"), "{error}");
+}
