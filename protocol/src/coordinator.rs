@@ -86,7 +86,10 @@ enum Phase {
     /// The owner forms the next adapter.
     Aggregating { closed: OpenRound },
     /// The final adapter is on its way to the participants.
-    Finishing { adapter: TransferHeader },
+    Finishing {
+        adapter: TransferHeader,
+        since: Instant,
+    },
     /// Nothing more happens; late connections are closed with this code.
     Over { code: CloseCode },
 }
@@ -174,6 +177,7 @@ impl Coordinator {
         }
         if let Some(old) = self.roster.connect(connection, name.clone(), now) {
             self.interrupt_delivery(&name);
+            self.expect_back(&name, now);
             self.actions.push_back(Action::Close {
                 connection: old,
                 code: CloseCode::Superseded,
@@ -187,6 +191,7 @@ impl Coordinator {
     pub fn handle_disconnected(&mut self, connection: ConnectionId, now: Instant) {
         if let Some(participant) = self.roster.disconnect(connection) {
             self.interrupt_delivery(&participant);
+            self.expect_back(&participant, now);
             self.report(Report::Disconnected { participant });
             self.settle(now);
         }

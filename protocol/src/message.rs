@@ -69,11 +69,6 @@ pub enum ToServer {
         /// The transfer.
         transfer: TransferId,
     },
-    /// Asks once more for a transfer, from its first byte: the beginning that [`ToServer::Ready`] listed was damaged.
-    Resend {
-        /// The transfer.
-        transfer: TransferId,
-    },
     /// Leaves the run.
     Leave {
         /// Why, in words that the site allows to leave.
@@ -92,6 +87,11 @@ pub enum ToServer {
         attempt: AttemptId,
         /// What.
         message: ForServer,
+    },
+    /// Asks once more for a transfer, from its first byte: the beginning that [`ToServer::Ready`] listed was damaged.
+    Resend {
+        /// The transfer.
+        transfer: TransferId,
     },
 }
 

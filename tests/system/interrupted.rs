@@ -52,8 +52,9 @@ fn a_client_killed_in_mid_download_is_sent_only_the_rest() {
     assert_success(&client.finish());
     assert_success(&server.finish());
     let down = relay.traffic().down as f64 / (2 * bytes) as f64;
-    // The adapter and the final one once each, headers and acknowledgements included; from its beginning twice more it would be 1.5.
-    assert!(down < 1.1, "{down} of what had to be sent");
+    // The adapter and the final one once each, headers and what was under way at two kills included; with the adapter from its
+    // beginning each time it would be more than 1.5.
+    assert!(down < 1.25, "{down} of what had to be sent");
     assert!(
         !federation
             .file("hospital-a-adapter.state.arriving")

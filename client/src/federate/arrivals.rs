@@ -32,8 +32,8 @@ const PART: &str = "part";
 /// A piece of a transfer, or what follows the last.
 #[derive(Debug)]
 pub(super) enum Piece {
-    /// The next bytes.
-    Bytes(Bytes),
+    /// The next bytes, as the packets brought them.
+    Bytes(Vec<Bytes>),
     /// There are no more.
     End,
 }
@@ -127,9 +127,9 @@ impl Arrivals {
         };
         while let Some(piece) = pieces.blocking_recv() {
             match piece {
-                Piece::Bytes(bytes) => {
-                    self.bytes.fetch_add(bytes.len() as u64, Ordering::Relaxed);
-                    part.write(&bytes).map_err(failed())?;
+                Piece::Bytes(pieces) => {
+                    let count = part.write(&pieces).map_err(failed())?;
+                    self.bytes.fetch_add(count as u64, Ordering::Relaxed);
                 }
                 Piece::End if part.is(header) => return Ok(Arrival::Whole(part.into_bytes())),
                 Piece::End => {

@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{observer::Event, settings::Settings, state::StateError};
 
-/// Pieces of a transfer that may wait for the disk; a piece is at most 256 KiB.
+/// Handfuls of a transfer that may wait for the disk, each of at most 64 packets.
 const PIECES_MAX: usize = 4;
 
 /// The driver's hold on a connection. Dropping it ends the tasks and the connection.
@@ -218,8 +218,8 @@ async fn take_transfer(
     let (pieces, queue) = channel(PIECES_MAX);
     let kept = Arc::clone(arrivals);
     let writer = spawn_blocking(move || kept.receive(&header, queue));
-    while let Some(bytes) = incoming.next().await? {
-        if pieces.send(Piece::Bytes(bytes)).await.is_err() {
+    while let Some(handful) = incoming.next().await? {
+        if pieces.send(Piece::Bytes(handful)).await.is_err() {
             // The writer says below why it stopped.
             break;
         }

@@ -59,7 +59,10 @@ impl Coordinator {
             self.plan.digest(),
             self.adapter,
         );
-        self.phase = Phase::Finishing { adapter };
+        self.phase = Phase::Finishing {
+            adapter,
+            since: now,
+        };
         let names: Vec<_> = self.ready().cloned().collect();
         for name in &names {
             self.hand_over(name, now);
@@ -68,7 +71,7 @@ impl Coordinator {
 
     /// Sends the final adapter to one participant.
     pub(super) fn hand_over(&mut self, name: &ParticipantName, now: Instant) {
-        let Phase::Finishing { adapter } = self.phase else {
+        let Phase::Finishing { adapter, .. } = self.phase else {
             return;
         };
         let Some(connection) = self.roster.ready(name).map(|link| link.connection) else {
@@ -93,7 +96,7 @@ impl Coordinator {
     ) {
         self.handle_transfer_progress(connection, now);
         match self.phase {
-            Phase::Finishing { adapter } if adapter.id == transfer => {
+            Phase::Finishing { adapter, .. } if adapter.id == transfer => {
                 if let Some(name) = self.roster.name(connection).cloned() {
                     self.part(&name);
                 }
@@ -104,7 +107,20 @@ impl Coordinator {
         }
     }
 
-    /// Ends the run once nobody is left who waits for the final adapter. Who is away now is not waited for, unless it was
+    /// A connection broke while its participant was taking the final adapter: it is expected back for the stall limit, and
+    /// nobody keeps the run from its end beyond the hard deadline.
+    pub(super) fn expect_back(&mut self, name: &ParticipantName, now: Instant) {
+        let Phase::Finishing { since, .. } = self.phase else {
+            return;
+        };
+        if self.joined.contains(name) {
+            let cohort = &self.plan.cohort;
+            let until = (now + cohort.stall_limit).min(since + cohort.hard_deadline);
+            self.returning.expect(name.clone(), until);
+        }
+    }
+
+    /// Ends the run once nobody is left who waits for the final adapter. Who was away before is not waited for, unless it was
     /// our own restart that sent it away.
     pub(super) fn settle_finishing(&mut self) {
         if self.roster.all_ready().next().is_none() && !self.returning.is_anybody() {

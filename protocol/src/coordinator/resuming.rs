@@ -28,6 +28,12 @@ impl Returning {
         }
     }
 
+    /// One is expected back, until then at the latest.
+    pub(super) fn expect(&mut self, name: ParticipantName, until: Instant) {
+        self.names.insert(name);
+        self.until = self.until.max(until);
+    }
+
     /// One is back, or will not come.
     pub(super) fn remove(&mut self, name: &ParticipantName) {
         self.names.remove(name);

@@ -61,7 +61,7 @@ impl Coordinator {
     fn on_offer(&self) -> impl Iterator<Item = TransferHeader> {
         let adapter = match &self.phase {
             Phase::Open(open) => Some(self.global(open.round)),
-            Phase::Finishing { adapter } => Some(*adapter),
+            Phase::Finishing { adapter, .. } => Some(*adapter),
             Phase::Joining { .. } | Phase::Aggregating { .. } | Phase::Over { .. } => None,
         };
         self.anchor.into_iter().chain(adapter)

@@ -127,13 +127,7 @@ fn a_restarted_process_is_sent_what_it_lacks_of_the_adapter() {
 #[test]
 fn an_interrupted_final_adapter_goes_on_where_it_was() {
     let mut pair = Pair::new(plan(&["a"], 1, 1), Weather::fair(), 1);
-    pair.drive_until("finishing", |pair| {
-        let sent = pair.server.sent.iter();
-        pair.weather.cut_bulk == 0
-            && sent
-                .into_iter()
-                .any(|(_, message)| matches!(message, ToClient::Accepted { .. }))
-    });
+    pair.drive_until("counted", |pair| pair.counted(1) == ["a"]);
     pair.weather.cut_bulk = 1000;
     pair.drive_until("cut", |pair| !pair.sites[0].begun.is_empty());
     pair.weather.cut_bulk = 0;

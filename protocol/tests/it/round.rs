@@ -394,6 +394,20 @@ fn the_end_does_not_wait_for_those_who_are_away_or_stuck() {
     assert!(pair.codes("b").contains(&CloseCode::Stalled));
 }
 
+/// F2: a participant that keeps coming back and taking nothing does not keep the run from its end for ever.
+#[test]
+fn the_end_does_not_wait_beyond_the_hard_deadline_for_one_that_comes_and_goes() {
+    let mut pair = Pair::new(plan(&["a"], 1, 1), Weather::fair(), 1);
+    pair.drive_until("counted", |pair| pair.counted(1) == ["a"]);
+    let counted = pair.now;
+    pair.weather.cut_bulk = 1000;
+    pair.weather.damage = 1000;
+    pair.drive_until("over", |pair| pair.server.outcome.is_some());
+    let waited = pair.now - counted;
+    assert!(waited < Duration::from_secs(140), "{waited:?}");
+    assert!(Duration::from_secs(100) < waited, "{waited:?}");
+}
+
 /// F3: stopping the server tells the participants to come back later.
 #[test]
 fn a_stopped_server_ends_the_run_and_participants_try_again_until_their_patience_ends() {

@@ -105,8 +105,7 @@ impl LinkFigures {
 
     /// What both ends gave to the link beyond the contents, as a share of them.
     pub fn extra_datagrams(&self) -> f64 {
-        let Traffic { up, down } = self.datagram_bytes;
-        (up + down) as f64 / self.content_bytes as f64 - 1.0
+        self.datagram_bytes.total() as f64 / self.content_bytes as f64 - 1.0
     }
 
     /// The figures as a small table.
@@ -124,7 +123,7 @@ impl LinkFigures {
             megabytes(self.content_bytes),
             megabytes(self.bulk_bytes),
             self.extra_bulk() * 100.0,
-            megabytes(self.datagram_bytes.up + self.datagram_bytes.down),
+            megabytes(self.datagram_bytes.total()),
             self.extra_datagrams() * 100.0,
             self.connections,
             self.relative_error,
@@ -210,6 +209,7 @@ impl Hardship {
     fn limits(&self) -> Limits {
         Limits {
             idle_timeout: Duration::from_secs_f64(self.idle_seconds),
+            keep_alive: Duration::from_secs_f64(self.idle_seconds / 4.0),
             congestion: match self.congestion {
                 CongestionControl::Cubic => Congestion::Cubic,
                 CongestionControl::NewReno => Congestion::NewReno,
@@ -222,20 +222,18 @@ impl Hardship {
     /// Lets the link go dark and change its address, evenly over the bytes to be moved. Ends only by an error.
     async fn befall(&self, relay: &Relay, content_bytes: u64) -> anyhow::Result<()> {
         let events = u64::from(self.outages + self.address_changes);
-        let mut changes = self.address_changes;
+        let (mut outages, mut changes) = (self.outages, self.address_changes);
         for event in 1..=events {
             let due = content_bytes * event / (events + 1);
-            while {
-                let Traffic { up, down } = relay.traffic();
-                up + down < due
-            } {
+            while relay.traffic().total() < due {
                 tokio::time::sleep(LOOK).await;
             }
             // Outages and changes take turns, an outage first.
-            if 0 < changes && event.is_multiple_of(2) || self.outages == 0 {
-                changes -= 1;
+            if outages == 0 || (0 < changes && event.is_multiple_of(2)) {
+                changes = changes.saturating_sub(1);
                 relay.change_address()?;
             } else {
+                outages -= 1;
                 relay.set_dark(true);
                 tokio::time::sleep(Duration::from_secs_f64(self.outage_seconds)).await;
                 relay.set_dark(false);

@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use self::lane::{Lane, Sender};
+use self::lane::Lane;
 
 /// How often a thread that hears nothing looks whether its relay is still wanted.
 const LOOK_UP: Duration = Duration::from_millis(20);
@@ -50,6 +50,13 @@ pub struct Traffic {
     pub up: u64,
     /// From the server.
     pub down: u64,
+}
+
+impl Traffic {
+    /// Both ways together.
+    pub fn total(self) -> u64 {
+        self.up + self.down
+    }
 }
 
 /// A link between one participant and the server; it is gone when it is dropped.

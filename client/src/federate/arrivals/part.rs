@@ -6,6 +6,7 @@ use std::{
     path::Path,
 };
 
+use bytes::Bytes;
 use protocol::message::TransferHeader;
 use ring::digest::{Context, SHA256};
 
@@ -56,13 +57,18 @@ impl Part {
         Self { bytes, hash, file }
     }
 
-    pub(super) fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
-        if let Some(file) = &mut self.file {
-            file.write_all(bytes)?;
+    /// Takes the next bytes in and gives their number.
+    pub(super) fn write(&mut self, pieces: &[Bytes]) -> io::Result<usize> {
+        let held = self.bytes.len();
+        for piece in pieces {
+            self.bytes.extend_from_slice(piece);
         }
-        self.hash.update(bytes);
-        self.bytes.extend_from_slice(bytes);
-        Ok(())
+        let new = &self.bytes[held..];
+        self.hash.update(new);
+        if let Some(file) = &mut self.file {
+            file.write_all(new)?;
+        }
+        Ok(new.len())
     }
 
     /// Whether these are all bytes of the content.

@@ -24,7 +24,7 @@ fn receive(
     let (sender, pieces) = mpsc::channel(64);
     for chunk in bytes.chunks(3) {
         sender
-            .try_send(Piece::Bytes(Bytes::copy_from_slice(chunk)))
+            .try_send(Piece::Bytes(vec![Bytes::copy_from_slice(chunk)]))
             .unwrap();
     }
     if let Some(last) = last {
