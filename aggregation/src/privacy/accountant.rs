@@ -2,6 +2,8 @@
 
 use std::{collections::BTreeMap, sync::OnceLock};
 
+use rayon::prelude::*;
+
 use super::{Budget, SampledGaussian, renyi};
 
 /// The Rényi orders that an accountant looks at; more orders can only find a smaller epsilon.
@@ -42,7 +44,7 @@ impl Orders {
     /// Gives the divergences of one step, order by order.
     fn divergences(&self, step: SampledGaussian) -> Vec<f64> {
         self.0
-            .iter()
+            .par_iter()
             .map(|&order| renyi::divergence(step, order))
             .collect()
     }

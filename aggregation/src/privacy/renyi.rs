@@ -12,8 +12,8 @@ use super::{
 /// Most terms of the series of a fractional order. It falls as `i^-(alpha + 2)` at worst, so this is never near.
 const TERMS_MAX: u32 = 100_000;
 
-/// Terms below this share of the largest one end the series.
-const LN_NEGLIGIBLE: f64 = -37.0;
+/// Terms below this share of the largest one, as its logarithm, end the series: what is left out is then added as a bound.
+const LN_NEGLIGIBLE: f64 = -32.0;
 
 /// Gives the divergence of one step in nats.
 ///
@@ -68,7 +68,7 @@ fn ln_a_of_fractional_order(step: SampledGaussian, alpha: f64) -> f64 {
     let z0 = sigma * sigma * (1.0 / q - 1.0).ln() + 0.5;
     let reach = std::f64::consts::SQRT_2 * sigma;
     let mut terms: Vec<(f64, bool)> = Vec::new();
-    let mut largest = f64::NEG_INFINITY;
+    let (mut largest, mut last) = (f64::NEG_INFINITY, f64::NEG_INFINITY);
     for i in 0..TERMS_MAX {
         let i = f64::from(i);
         let j = alpha - i;
@@ -76,18 +76,20 @@ fn ln_a_of_fractional_order(step: SampledGaussian, alpha: f64) -> f64 {
         let gain = |k: f64| (k * k - k) / (2.0 * sigma * sigma) - std::f64::consts::LN_2;
         let low = binomial + j * ln_out + i * ln_in + gain(i) + ln_erfc((i - z0) / reach);
         let high = binomial + i * ln_out + j * ln_in + gain(j) + ln_erfc((z0 - j) / reach);
-        largest = largest.max(low).max(high);
+        last = low.max(high);
+        largest = largest.max(last);
         terms.push((low, negative));
         terms.push((high, negative));
-        if i > alpha && low.max(high) < largest + LN_NEGLIGIBLE {
+        if i > alpha && last < largest + LN_NEGLIGIBLE {
             break;
         }
     }
-    // Both series fall and alternate from here on, so what is left out is below their last terms.
+    // Both series fall and alternate from here on, so each leaves out less than its last term.
+    let left_out = 2.0 * (last - largest).exp();
     let sum: f64 = terms
         .iter()
         .rev()
         .map(|&(ln, negative)| (ln - largest).exp() * if negative { -1.0 } else { 1.0 })
         .sum();
-    largest + sum.ln()
+    largest + (sum + left_out).ln()
 }
