@@ -22,6 +22,7 @@ pub mod lora;
 pub mod mapped_file;
 pub mod model;
 pub mod precision;
+pub mod privacy;
 pub mod product_rate;
 pub mod random_weights;
 pub mod recipe;

@@ -14,6 +14,7 @@ mod course;
 mod early_stopping;
 mod error;
 mod order;
+mod private;
 
 #[cfg(test)]
 pub(crate) mod fixture;
@@ -43,6 +44,7 @@ use crate::{
     data::Dataset,
     lora::LoraFactors,
     model::{Dropout, Llama, LossSum, PassOptions},
+    privacy::DpSgd,
     recipe::Recipe,
 };
 
@@ -64,7 +66,7 @@ pub struct StepReport {
     pub done: u64,
     /// Steps that this call was asked for.
     pub asked: u64,
-    /// Mean loss over the step's response tokens, in nats, before the step.
+    /// Mean loss over the step's response tokens, in nats, before the step; not a number if a private step drew no record.
     pub loss: f64,
     /// Response tokens of the step: those that the loss counts.
     pub tokens: u64,
@@ -76,6 +78,17 @@ pub struct StepReport {
     pub learning_rate: f64,
     /// Lines of the data that the step read, in its order.
     pub lines: Vec<usize>,
+}
+
+impl StepReport {
+    /// Gives the loss in words, or that there is none: a private step may draw no record.
+    pub fn loss_sentence(&self) -> String {
+        if self.tokens == 0 {
+            "no record drawn".to_owned()
+        } else {
+            format!("loss {:.4}", self.loss)
+        }
+    }
 }
 
 /// The outcome of some steps.
@@ -102,6 +115,7 @@ pub struct Trainer {
     seeds: Seeds,
     order: ExampleOrder,
     pull: Option<AnchorPull>,
+    privacy: Option<DpSgd>,
     /// Set by the first steps: the layout comes with the adapter.
     optimizer: Option<(Arc<AdapterLayout>, AdamW)>,
 }
@@ -137,8 +151,20 @@ impl Trainer {
             seeds,
             order,
             pull,
+            privacy: None,
             optimizer: None,
         })
+    }
+
+    /// Makes every step private: the recipe's examples of a step become units drawn at random, one by one, and its `clip_norm`
+    /// has no effect, because each unit's gradient is clipped instead.
+    ///
+    /// # Errors
+    /// [`TrainError::Private`].
+    pub fn with_privacy(mut self, privacy: DpSgd) -> Result<Self, TrainError> {
+        privacy.check()?;
+        self.privacy = Some(privacy);
+        Ok(self)
     }
 
     /// Gives the recipe that the training follows.
@@ -170,7 +196,11 @@ impl Trainer {
         };
         let mut done = 0;
         for step in (first_step..).take(usize::try_from(steps).unwrap_or(usize::MAX)) {
-            let (examples, slope) = self.slope(&adapter, step)?;
+            let (examples, slope) = if self.privacy.is_some() {
+                self.private_slope(&adapter, step)?
+            } else {
+                self.slope(&adapter, step)?
+            };
             let (gradient_norm, learning_rate) = self.descend(&mut adapter, &slope, step)?;
             let lines = self.lines(&examples).lines;
             used.extend(examples);
@@ -252,6 +282,12 @@ impl Trainer {
             put("lambda", pull.lambda.to_string());
             put("anchor", hex(&pull.anchor.digest()));
         }
+        if let Some(privacy) = &self.privacy {
+            put("private clip norm", privacy.clip_norm.to_string());
+            put("noise multiplier", privacy.noise_multiplier.to_string());
+            put("expected units", privacy.expected_units.to_string());
+            put("units", privacy.units.count().to_string());
+        }
         identity
     }
 
@@ -331,12 +367,13 @@ impl Trainer {
                         loss,
                         rows,
                         gradient,
+                        divisor: 1.0,
                     })
                 }
                 Some(slope) => slope.add(loss, rows, &gradient),
             }
         }
-        let slope = slope.expect("a checked recipe has at least one micro-batch");
+        let mut slope = slope.expect("a checked recipe has at least one micro-batch");
         if slope.loss.tokens == 0 {
             return Err(TrainError::NoTargets {
                 step,
@@ -353,6 +390,7 @@ impl Trainer {
                 lines,
             });
         }
+        slope.divisor = slope.loss.tokens as f64;
         Ok((examples, slope))
     }
 
@@ -364,9 +402,10 @@ impl Trainer {
         step: u64,
     ) -> Result<(f64, f64), TrainError> {
         let (layout, adamw) = self.optimizer.as_mut().expect("the run has met its layout");
-        let tokens = slope.loss.tokens as f64;
-        let norm = adamw::norm(slope.gradient.values()) / tokens;
-        let scale = adamw::clip_factor(norm, self.recipe.clip_norm) / tokens;
+        let norm = adamw::norm(slope.gradient.values()) / slope.divisor;
+        // Private gradients were clipped before they were summed.
+        let limit = self.recipe.clip_norm.filter(|_| self.privacy.is_none());
+        let scale = adamw::clip_factor(norm, limit) / slope.divisor;
         let rate = self.recipe.learning_rate_at(step);
         adamw.step(adapter.values_mut(), slope.gradient.values(), scale, rate);
         if let Some(pull) = &self.pull {
@@ -410,6 +449,8 @@ struct Slope {
     /// Of the sum of nats, not of their mean: the division by all tokens of the step comes once, at its end, so that a
     /// token weighs the same whichever micro-batch it fell into.
     gradient: Adapter,
+    /// What makes the sum a mean: the step's tokens, or the units that a private step expects.
+    divisor: f64,
 }
 
 impl Slope {

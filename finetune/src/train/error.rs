@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::{model::ModelError, recipe::RecipeError};
+use crate::{model::ModelError, privacy::PrivateRecipeError, recipe::RecipeError};
 
 /// A training that cannot begin or go on.
 #[derive(Debug, thiserror::Error)]
@@ -10,6 +10,9 @@ pub enum TrainError {
     /// The recipe itself is out of bounds.
     #[error("the training recipe cannot be used: {0}")]
     Recipe(#[from] RecipeError),
+    /// The private part of it is out of bounds.
+    #[error("the training recipe cannot be used: {0}")]
+    Private(#[from] PrivateRecipeError),
     /// There is nothing to train on.
     #[error("{source_name} holds no example to train on")]
     NoExamples {

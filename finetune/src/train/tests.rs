@@ -17,6 +17,8 @@ use crate::{
     schedule::Schedule,
 };
 
+mod private;
+
 const SEED: u64 = 42;
 
 fn base() -> Arc<BaseModel> {
