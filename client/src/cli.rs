@@ -12,6 +12,7 @@ mod generate;
 mod ledger;
 mod open;
 mod policy;
+mod privacy;
 mod progress;
 mod run;
 mod train;
@@ -26,7 +27,7 @@ use clap::Parser as _;
 use protocol::quic::keep_memory_private;
 
 use self::{
-    arguments::{Arguments, BenchCommand, Command, PolicyCommand},
+    arguments::{Arguments, BenchCommand, Command, PolicyCommand, PrivacyCommand},
     failure::Failure,
 };
 use crate::telemetry;
@@ -75,6 +76,8 @@ fn dispatch(arguments: Arguments) -> Result<(), Failure> {
         Command::Policy(PolicyCommand::Check(command)) => policy::check(&command),
         Command::Ledger(command) => ledger::ledger(&command),
         Command::Adapter(command) => adapter::adapter(&command),
+        Command::Privacy(PrivacyCommand::Plan(command)) => privacy::plan(&command),
+        Command::Privacy(PrivacyCommand::Spent(command)) => privacy::spent(&command),
         Command::Bench(BenchCommand::Train(command)) => bench::train(&command),
         Command::Bench(BenchCommand::Products(command)) => bench::products(&command),
     }

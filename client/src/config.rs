@@ -4,6 +4,7 @@
 //! checks again. What all participants must agree on (rank, learning rate, steps) is not here: it comes in the server's
 //! signed run plan. Secrets are paths. `client.example.toml` shows every key with its default.
 
+mod privacy;
 mod quantity;
 
 #[cfg(test)]
@@ -16,8 +17,8 @@ use protocol::{participant::Patience, quic::TlsFiles};
 use serde::Deserialize;
 
 pub use self::quantity::Bytes;
-use self::quantity::WrittenDuration;
-use crate::{policy::SitePolicy, telemetry::LogFormat};
+use self::{privacy::RawPrivacy, quantity::WrittenDuration};
+use crate::{policy::SitePolicy, privacy::PrivacySettings, telemetry::LogFormat};
 
 /// The configuration as typed.
 #[derive(Debug, Deserialize)]
@@ -44,6 +45,8 @@ struct RawConfig {
     #[serde(default)]
     share: Share,
     #[serde(default)]
+    privacy: RawPrivacy,
+    #[serde(default)]
     connection: RawConnection,
     #[serde(default)]
     log: Log,
@@ -57,6 +60,17 @@ struct RawTls {
     authority: PathBuf,
     #[serde(default)]
     revocations: Option<PathBuf>,
+}
+
+impl RawTls {
+    fn resolved(self, folder: &Path) -> TlsFiles {
+        TlsFiles {
+            certificate: folder.join(self.certificate),
+            key: folder.join(self.key),
+            authority: folder.join(self.authority),
+            revocations: self.revocations.map(|file| folder.join(file)),
+        }
+    }
 }
 
 #[derive(Debug, Deserialize)]
@@ -138,6 +152,8 @@ pub struct Config {
     pub tls: TlsFiles,
     /// What may leave the site.
     pub share: Share,
+    /// What private training may cost, and where it is counted.
+    pub privacy: PrivacySettings,
     /// How long to wait for a server that is away.
     pub patience: Patience,
     /// The largest transfer that is taken in.
@@ -307,10 +323,12 @@ impl Config {
                 reason.to_string(),
             );
         }
+        let data = folder.join(raw.data);
+        let privacy = raw.privacy.check(&data, folder, path)?;
         Ok(Self {
             server: raw.server,
             model: folder.join(raw.model),
-            data: folder.join(raw.data),
+            data,
             state: folder.join(
                 raw.state
                     .unwrap_or_else(|| raw.out.with_added_extension("state")),
@@ -324,13 +342,9 @@ impl Config {
             device,
             base_precision,
             checkpointing,
-            tls: TlsFiles {
-                certificate: folder.join(raw.tls.certificate),
-                key: folder.join(raw.tls.key),
-                authority: folder.join(raw.tls.authority),
-                revocations: raw.tls.revocations.map(|file| folder.join(file)),
-            },
+            tls: raw.tls.resolved(folder),
             share: raw.share,
+            privacy,
             patience,
             transfer_max: raw.connection.transfer_max,
             log: raw.log,

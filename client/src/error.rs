@@ -3,6 +3,7 @@
 use aggregation::{AdapterError, ewc::AnchorError};
 use finetune::{
     data::DataError,
+    privacy::noise::NoRandomness,
     train::{CheckpointError, TrainError},
 };
 use protocol::{
@@ -12,7 +13,9 @@ use protocol::{
     quic::{HandshakeError, MaterialError},
 };
 
-use crate::{ledger::LedgerError, policy::Refusal, state::StateError, terms::Objection};
+use crate::{
+    ledger::LedgerError, policy::Refusal, privacy::BudgetError, state::StateError, terms::Objection,
+};
 
 /// A federated run that ended without an adapter, and whose turn it is.
 #[derive(Debug, thiserror::Error)]
@@ -78,6 +81,12 @@ pub enum ClientError {
     /// The training failed, so we left the run.
     #[error("training failed, so this site left the run: {0}")]
     Training(#[from] TrainError),
+    /// What the plan asks for would cost this site's records too much, or the account cannot be kept.
+    #[error("this site's privacy budget forbids the training: {0}")]
+    Budget(#[from] BudgetError),
+    /// No noise can be drawn.
+    #[error(transparent)]
+    NoRandomness(#[from] NoRandomness),
     /// The state that an earlier process left is of another training.
     #[error(
         "the state of an earlier process cannot be used: {0}; remove the file that `state` names to train the round again"
@@ -127,6 +136,8 @@ impl ClientError {
             | Self::Data(_)
             | Self::LongExample { .. }
             | Self::Training(_)
+            | Self::Budget(_)
+            | Self::NoRandomness(_)
             | Self::Checkpoint(_)
             | Self::State(_)
             | Self::Adapter { .. }

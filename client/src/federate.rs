@@ -27,6 +27,7 @@ use self::{agreement::TrainingSite, driver::Driver, happening::Happening};
 use crate::{
     error::ClientError,
     observer::{Observer, RoundDone},
+    privacy::{BudgetError, PrivacySettings},
     settings::{DeviceTurn, Settings, TrainingText},
     shutdown::Shutdown,
     site::Site,
@@ -63,11 +64,25 @@ pub async fn federate(
     shutdown: Shutdown,
 ) -> Result<Outcome, ClientError> {
     let site = TrainingSite {
+        privacy: privacy(&settings)?,
         base,
         text,
         checkpointing: settings.checkpointing,
+        share_train_loss: settings.share_train_loss,
     };
     participate(settings, Arc::new(site), turn, observer, shutdown).await
+}
+
+/// What private training may cost at the site: its own budget, within its policy's.
+fn privacy(settings: &Settings) -> Result<Option<PrivacySettings>, ClientError> {
+    let own = settings.privacy.clone();
+    let policy = settings.policy.as_ref();
+    Ok(
+        match (own, policy.and_then(|policy| policy.lifetime_privacy())) {
+            (Some(own), Some(bound)) => Some(own.bounded(bound).map_err(BudgetError::from)?),
+            (own, _) => own,
+        },
+    )
 }
 
 /// Takes part as [`federate`] does, with any [`Site`].

@@ -10,6 +10,7 @@ pub mod error;
 pub mod ledger;
 pub mod observer;
 pub mod policy;
+pub mod privacy;
 pub mod settings;
 pub mod shutdown;
 pub mod site;

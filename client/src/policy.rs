@@ -112,6 +112,13 @@ impl SitePolicy {
         (value.contains(&Metric::TrainLoss), *line)
     }
 
+    /// The epsilon and delta that all private training on the site's data may come to, if the policy bounds them.
+    pub fn lifetime_privacy(&self) -> Option<(f64, f64)> {
+        let rules = self.privacy.as_ref()?;
+        let (epsilon, delta) = (&rules.epsilon_lifetime_max, &rules.delta_lifetime_max);
+        Some((epsilon.value, delta.value))
+    }
+
     /// The file.
     pub fn path(&self) -> &Path {
         &self.path

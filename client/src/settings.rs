@@ -10,6 +10,8 @@ use protocol::{
 };
 use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore};
 
+use crate::privacy::PrivacySettings;
+
 /// One participant's side of a connection.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -33,6 +35,8 @@ pub struct Settings {
     pub ledger: Option<PathBuf>,
     /// The file in which a finished update outlives this process; none keeps it in memory only.
     pub state: Option<PathBuf>,
+    /// What private training may cost this site, and where it is counted; without it private plans are declined.
+    pub privacy: Option<PrivacySettings>,
     /// Program and version, as the server's log will name it.
     pub software: String,
 }
@@ -51,6 +55,7 @@ impl Settings {
             policy: None,
             ledger: None,
             state: None,
+            privacy: None,
             software: concat!("foedus-client ", env!("CARGO_PKG_VERSION")).to_owned(),
         }
     }

@@ -6,7 +6,7 @@
 use std::{ops::ControlFlow, sync::Arc};
 
 use aggregation::{Adapter, AdapterLayout};
-use finetune::train::{StepReport, TrainError, Trained, Trainer};
+use finetune::train::{StepReport, Trained, Trainer};
 use protocol::plan::CheckedPlan;
 
 use crate::error::ClientError;
@@ -46,14 +46,14 @@ pub trait Learner: Send {
     /// The observer hears of each step and may break off; then fewer steps are reported than asked for.
     ///
     /// # Errors
-    /// [`TrainError`] if no adapter came of it.
+    /// [`ClientError`] if no adapter came of it, or if a privacy budget forbids the steps.
     fn learn(
         &mut self,
         global: &Adapter,
         first_step: u64,
         steps: u64,
         observe: &mut dyn FnMut(&StepReport) -> ControlFlow<()>,
-    ) -> Result<Trained, TrainError>;
+    ) -> Result<Trained, ClientError>;
 
     /// Gives what outlives a round, such as an optimizer's moments, as bytes.
     fn checkpoint(&self) -> Vec<u8>;
@@ -66,8 +66,8 @@ impl Learner for Trainer {
         first_step: u64,
         steps: u64,
         observe: &mut dyn FnMut(&StepReport) -> ControlFlow<()>,
-    ) -> Result<Trained, TrainError> {
-        self.run(global, first_step, steps, observe)
+    ) -> Result<Trained, ClientError> {
+        Ok(self.run(global, first_step, steps, observe)?)
     }
 
     fn checkpoint(&self) -> Vec<u8> {

@@ -67,12 +67,23 @@ pub enum Objection {
         /// What its LoRA section gives.
         found: Digest,
     },
-    /// The plan asks for private updates, which this program does not make yet.
-    #[error("the plan asks for differential privacy, which this client does not offer")]
-    Privacy,
     /// No fixed point fits the plan's ring.
     #[error("the plan's ring section cannot be used: {0}")]
     Ring(#[from] aggregation::masking::RingError),
+    /// The plan asks for private updates, and nothing at this site counts what they cost.
+    #[error("the plan asks for differential privacy, but this site keeps no privacy ledger")]
+    NoLedger,
+    /// The plan protects persons, and this site has not said which records are one person's.
+    #[error(
+        "the plan protects all records of a person together, but this site's [privacy] group_by does not say which records these are"
+    )]
+    NoGroups,
+    /// The site would send a number without noise beside private updates.
+    #[error(
+        "the plan asks for differential privacy, but this site's [share] train_loss would send the training loss, which tells about \
+         records and has no noise on it (E_DP_METRICS); set it to false"
+    )]
+    PlainMetrics,
     /// The recipe cannot be trained with.
     #[error("the plan's training section cannot be used: {0}")]
     Recipe(#[from] RecipeError),
@@ -153,9 +164,6 @@ pub fn check(plan: &RunPlan, base: &BaseModel) -> Result<Terms, Objection> {
             found_name: base.name.clone(),
             found,
         });
-    }
-    if plan.privacy.is_some() {
-        return Err(Objection::Privacy);
     }
     ring_of(plan)?;
     let layout = base.adapter_layout(&lora_of(plan)?)?;

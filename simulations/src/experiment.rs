@@ -37,6 +37,8 @@ pub struct Experiment {
     pub training: TrainingSection,
     /// The anchor.
     pub ewc: EwcSection,
+    /// One more federated run with EWC under differential privacy, and what it costs.
+    pub privacy: Option<PrivacySection>,
 }
 
 impl Default for Experiment {
@@ -53,6 +55,7 @@ impl Default for Experiment {
             adapter: AdapterSection::default(),
             training: TrainingSection::default(),
             ewc: EwcSection::default(),
+            privacy: None,
         }
     }
 }
@@ -223,6 +226,34 @@ impl Default for EwcSection {
     }
 }
 
+/// Differential privacy by record.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct PrivacySection {
+    /// What the run may cost at the institution with the fewest records; the noise follows from it.
+    pub epsilon: f64,
+    /// At which delta.
+    pub delta: f64,
+    /// Largest norm of one record's gradient.
+    pub clip_norm: f64,
+    /// Micro-batches of `training.batch_examples` in a step: private steps want large batches.
+    pub accumulation: u32,
+    /// Peak learning rate of the private run.
+    pub learning_rate: f64,
+}
+
+impl Default for PrivacySection {
+    fn default() -> Self {
+        Self {
+            epsilon: 8.0,
+            delta: 1e-4,
+            clip_norm: 1.0,
+            accumulation: 8,
+            learning_rate: 1e-3,
+        }
+    }
+}
+
 impl Experiment {
     /// Reads an experiment file; relative paths in it are relative to the working folder.
     ///
@@ -252,6 +283,12 @@ impl Experiment {
             ("text.anchor_paragraphs", self.text.anchor_paragraphs),
             ("text.general_paragraphs", self.text.general_paragraphs),
             ("adapter.rank", self.adapter.rank),
+            (
+                "privacy.accumulation",
+                self.privacy
+                    .as_ref()
+                    .map_or(1, |section| section.accumulation as usize),
+            ),
         ];
         for (key, found) in at_least_one {
             ensure!(found >= 1, "{key} is 0; it must be at least 1");

@@ -21,6 +21,7 @@ use tokio::task::JoinSet;
 
 use self::watch::Watch;
 use crate::experiment::{Course, Experiment};
+use crate::privacy::PrivateRun;
 use crate::progress::Progress;
 use crate::summary::{Arm, StepRecord};
 use crate::text::InstitutionText;
@@ -52,6 +53,8 @@ pub struct FederatedRun<'a> {
     pub runs: PathBuf,
     /// The anchor's file, if the run has EWC.
     pub anchor: Option<PathBuf>,
+    /// Differential privacy, if the run has it.
+    pub private: Option<&'a PrivateRun>,
 }
 
 /// What a run gave.
@@ -111,7 +114,11 @@ impl Federation {
         let (turn, mut clients) = (DeviceTurn::new(), JoinSet::new());
         for institution in run.institutions {
             let mut settings = Settings::new(address.clone(), self.tls_of(&institution.name)?);
-            settings.share_train_loss = true;
+            settings.share_train_loss = run.private.is_none();
+            let private = run
+                .private
+                .map(|private| private.settings(&institution.name));
+            settings.privacy = private.transpose()?;
             let name = institution.name.clone();
             let taking_part = client::federate(
                 settings,
@@ -160,6 +167,7 @@ impl Federation {
         let Experiment { training, .. } = run.experiment;
         let name: RunId = match run.arm {
             Arm::Federated => "federated",
+            Arm::Private => "private",
             Arm::WithoutEwc | Arm::Alone => "without-ewc",
         }
         .parse()?;
@@ -171,6 +179,11 @@ impl Federation {
         config.run.transfer = run.experiment.transfer.into();
         run.experiment.sums.configure(&mut config);
         config.training = training_plan(run.experiment);
+        if let Some(private) = run.private {
+            config.training.accumulation = private.accumulation;
+            config.training.learning_rate = private.learning_rate;
+            config.privacy = Some(private.plan.clone());
+        }
         config.cohort = CohortPlan {
             participants: Participants::Named(self.names.clone()),
             quorum: self.names.len() as u32,

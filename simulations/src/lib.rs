@@ -17,6 +17,7 @@ pub mod general;
 pub mod institutions;
 pub mod measure;
 pub mod memory;
+pub mod privacy;
 pub mod progress;
 pub mod report;
 pub mod run;

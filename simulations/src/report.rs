@@ -34,6 +34,7 @@ impl Report<'_> {
             section::head(self),
             section::losses(self),
             section::general(self),
+            section::privacy(self),
             section::curves(self),
             section::rounds(self),
             section::refusals(self),

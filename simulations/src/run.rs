@@ -7,7 +7,7 @@
 mod clock;
 mod output;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use aggregation::Adapter;
@@ -25,9 +25,15 @@ use crate::experiment::Experiment;
 use crate::federation::{FederatedOutcome, FederatedRun, Federation};
 use crate::measure::{self, Measured};
 use crate::memory;
+use crate::privacy::PrivateRun;
 use crate::progress::Progress;
-use crate::summary::{Arm, GeneralSummary, MeanSummary, ParticipantSummary, StepRecord, Summary};
+use crate::summary::{
+    Arm, GeneralSummary, MeanSummary, ParticipantSummary, PrivacySummary, StepRecord, Summary,
+};
 use crate::text::Text;
+
+/// The anchor of both runs with EWC.
+const ANCHOR_FILE: &str = "anchor.safetensors";
 
 /// A simulation to be run.
 pub struct Simulation {
@@ -139,6 +145,7 @@ impl Stage<'_> {
         clock.phase("fed. + EWC");
         let federated =
             federation.run(&self.run_of(Arm::Federated, &start, Some(anchor)), progress)?;
+        let private = self.private(&federation, &start, clock)?;
         clock.phase("alone");
         let mut steps = Vec::new();
         let alone = self.alone(&federated, &mut steps)?;
@@ -158,6 +165,10 @@ impl Stage<'_> {
                 .collect::<anyhow::Result<_>>()?,
         };
         let mut summary = self.summary(&measurements, &without, &federated, anchor_tokens);
+        if let Some((private, run)) = &private {
+            steps.extend(run.steps.iter().cloned());
+            summary.privacy = Some(self.privacy(private, run)?);
+        }
         steps.extend(without.steps.iter().cloned());
         steps.extend(federated.steps.iter().cloned());
         (summary.seconds, summary.phases) = clock.finish();
@@ -191,12 +202,7 @@ impl Stage<'_> {
         ));
     }
 
-    fn run_of(
-        &self,
-        arm: Arm,
-        start: &std::path::Path,
-        anchor: Option<PathBuf>,
-    ) -> FederatedRun<'_> {
+    fn run_of(&self, arm: Arm, start: &Path, anchor: Option<PathBuf>) -> FederatedRun<'_> {
         FederatedRun {
             experiment: &self.simulation.experiment,
             arm,
@@ -205,7 +211,41 @@ impl Stage<'_> {
             start: start.to_owned(),
             runs: self.output.path("runs"),
             anchor,
+            private: None,
         }
+    }
+
+    /// The run under differential privacy, if the experiment asks for one.
+    fn private(
+        &self,
+        federation: &Federation,
+        start: &Path,
+        clock: &mut Clock<'_>,
+    ) -> anyhow::Result<Option<(PrivateRun, FederatedOutcome)>> {
+        let experiment = &self.simulation.experiment;
+        let Some(section) = &experiment.privacy else {
+            return Ok(None);
+        };
+        clock.phase("private");
+        let ledgers = self.output.path("ledgers");
+        let private = PrivateRun::new(experiment, section, &self.text.institutions, ledgers)?;
+        let run = FederatedRun {
+            private: Some(&private),
+            ..self.run_of(Arm::Private, start, Some(self.output.path(ANCHOR_FILE)))
+        };
+        let outcome = federation.run(&run, &self.simulation.progress)?;
+        Ok(Some((private, outcome)))
+    }
+
+    fn privacy(
+        &self,
+        private: &PrivateRun,
+        run: &FederatedOutcome,
+    ) -> anyhow::Result<PrivacySummary> {
+        let batch = self.simulation.experiment.training.batch_examples;
+        let digest = run.server.adapter_sha256.to_string();
+        let measured = self.measured(run)?;
+        private.summary(batch, &self.text.institutions, &measured, digest)
     }
 
     /// The Fisher information on general text, as a file, and the tokens it was measured on.
@@ -227,7 +267,7 @@ impl Stage<'_> {
                 task.set(report.done as u64, "");
             },
         )?;
-        let path = self.output.path("anchor.safetensors");
+        let path = self.output.path(ANCHOR_FILE);
         std::fs::write(&path, anchor.to_bytes())
             .with_context(|| format!("{} cannot be written", path.display()))?;
         Ok((path, tokens))
@@ -285,6 +325,7 @@ impl Stage<'_> {
                 measured.base.general.tokens,
                 anchor_tokens,
             ),
+            privacy: None,
             bytes_up: federated.server.bytes_up,
             bytes_down: federated.server.bytes_down,
             seconds: 0.0,

@@ -30,6 +30,9 @@ pub struct Summary {
     pub mean: MeanSummary,
     /// General English: what was forgotten.
     pub general: GeneralSummary,
+    /// The run under differential privacy, if one was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub privacy: Option<PrivacySummary>,
     /// Adapter bytes the institutions sent in the federated run.
     pub bytes_up: u64,
     /// Adapter (and anchor) bytes the server sent in the federated run.
@@ -107,6 +110,42 @@ impl MeanSummary {
     }
 }
 
+/// What privacy promised, and what it cost in loss: the same federation with EWC, trained by DP-SGD.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PrivacySummary {
+    /// At which delta epsilon is counted.
+    pub delta: f64,
+    /// Standard deviation of the noise over the clipping norm.
+    pub noise_multiplier: f64,
+    /// Largest norm of one record's gradient.
+    pub clip_norm: f64,
+    /// Records that a step reads on average.
+    pub batch: u32,
+    /// The institutions, in the order of their names.
+    pub participants: Vec<PrivateParticipant>,
+    /// The mean of their losses, each counted once.
+    pub mean_loss: f64,
+    /// Loss on general English.
+    pub general_loss: f64,
+    /// SHA-256 of the private adapter's values, in hex. Its noise makes it another one each time.
+    pub adapter_sha256: String,
+}
+
+/// One institution under differential privacy.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PrivateParticipant {
+    /// The institution.
+    pub name: String,
+    /// What its ledger says that the run has cost.
+    pub epsilon: f64,
+    /// The probability with which a record joined a step.
+    pub sampling_rate: f64,
+    /// Private steps counted.
+    pub steps: u64,
+    /// Loss of the private adapter on the institution's held-out text.
+    pub loss: f64,
+}
+
 /// General English, before and after.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct GeneralSummary {
@@ -166,7 +205,7 @@ pub struct PhaseSummary {
     pub seconds: f64,
 }
 
-/// The three ways an institution's text is trained on.
+/// The ways an institution's text is trained on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Arm {
@@ -176,6 +215,8 @@ pub enum Arm {
     WithoutEwc,
     /// The federation with EWC.
     Federated,
+    /// The federation with EWC and differential privacy.
+    Private,
 }
 
 impl Arm {
@@ -186,6 +227,7 @@ impl Arm {
             Self::Alone => "alone",
             Self::WithoutEwc => "federated, no EWC",
             Self::Federated => "federated + EWC",
+            Self::Private => "federated + EWC + privacy",
         }
     }
 }

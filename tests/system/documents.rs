@@ -94,12 +94,12 @@ fn every_test_that_a_promise_of_security_names_exists() {
 
 /// Appends every Rust file under a folder of ours.
 fn collect(folder: &Path, sources: &mut String) {
-    for entry in fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
+    for entry in fs::read_dir(folder).expect("a folder of ours can be listed") {
+        let path = entry.expect("an entry can be read").path();
         if path.is_dir() && !path.ends_with("target") {
             collect(&path, sources);
         } else if path.extension().is_some_and(|extension| extension == "rs") {
-            sources.push_str(&fs::read_to_string(&path).unwrap());
+            sources.push_str(&fs::read_to_string(&path).expect("source is text"));
         }
     }
 }

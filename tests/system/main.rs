@@ -7,6 +7,7 @@ mod identity;
 mod interrupted;
 mod masked;
 mod policy;
+mod private;
 mod run;
 mod secrets;
 mod training;

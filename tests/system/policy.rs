@@ -10,8 +10,9 @@ use crate::PROGRAMS;
 fn write_policy(federation: &Federation, rank_max: u32) {
     let shown = federation.client(&["adapter", "show", "start", "--json"]);
     let shown: serde_json::Value =
-        serde_json::from_str(shown.text.lines().last().unwrap()).unwrap();
-    let base = shown["base_fingerprint"].as_str().unwrap();
+        serde_json::from_str(shown.text.lines().last().expect("it says something"))
+            .expect("it is JSON");
+    let base = shown["base_fingerprint"].as_str().expect("a text");
     federation.write(
         "policy.toml",
         &format!(
@@ -20,7 +21,7 @@ fn write_policy(federation: &Federation, rank_max: u32) {
              [egress]\nround_max = \"1MiB\"\nday_max = \"4MiB\"\nmetrics = [\"weight\"]\n[secure_aggregation]\nrequired = false\n"
         ),
     );
-    let client = fs::read_to_string(federation.file("hospital-a.toml")).unwrap();
+    let client = fs::read_to_string(federation.file("hospital-a.toml")).expect("it was written");
     if !client.contains("policy") {
         federation.write(
             "hospital-a.toml",
@@ -31,11 +32,11 @@ fn write_policy(federation: &Federation, rank_max: u32) {
 
 /// Has the client talk to the server at this address.
 fn point(federation: &Federation, address: &str) {
-    let toml = fs::read_to_string(federation.file("hospital-a.toml")).unwrap();
+    let toml = fs::read_to_string(federation.file("hospital-a.toml")).expect("it was written");
     let old = toml
         .lines()
         .find(|line| line.starts_with("server = "))
-        .unwrap();
+        .expect("a client names its server");
     federation.write(
         "hospital-a.toml",
         &toml.replace(old, &format!("server = \"{address}\"")),

@@ -9,9 +9,13 @@ use finetune::{
 };
 
 mod bench;
+mod privacy;
 
 pub(super) use self::bench::{
     BenchCommand, BenchProductsArguments, BenchTrainArguments, Shape, Targets,
+};
+pub(super) use self::privacy::{
+    PrivacyCommand, PrivacyPlanArguments, PrivacySpentArguments, PrivateArguments,
 };
 use crate::telemetry::LogFormat;
 
@@ -55,6 +59,8 @@ pub(super) enum Command {
     Policy(PolicyCommand),
     #[command(subcommand)]
     Ledger(LedgerCommand),
+    #[command(subcommand)]
+    Privacy(PrivacyCommand),
     #[command(subcommand)]
     Bench(BenchCommand),
 }
@@ -209,6 +215,8 @@ pub(super) struct TrainArguments {
     pub(super) lora: LoraArguments,
     #[command(flatten)]
     pub(super) recipe: RecipeArguments,
+    #[command(flatten)]
+    pub(super) private: PrivateArguments,
     /// Anchor (from `foedus-client fisher`) that pulls the adapter back to what the base knew
     #[arg(long, value_name = "FILE", requires = "lambda")]
     pub(super) anchor: Option<PathBuf>,

@@ -13,6 +13,7 @@ use finetune::{
     device,
     lora::LoraConfig,
     model::Llama,
+    privacy::{DpSgd, NoiseSource, Units},
     product_rate,
     random_weights::RandomWeights,
     recipe::Recipe,
@@ -73,7 +74,7 @@ pub(super) fn train(arguments: &BenchTrainArguments) -> Result<(), Failure> {
     if arguments.json {
         let line = json!({
             "program": "foedus", "model": name(arguments), "rank": arguments.rank,
-            "targets": arguments.targets.to_string(), "dropout": arguments.dropout,
+            "targets": arguments.targets.to_string(), "dropout": arguments.dropout, "dp": arguments.dp,
             "device": arguments.device.to_string(), "threads": device::cpu_threads(),
             "batch": arguments.batch, "seq": arguments.seq, "steps": arguments.steps,
             "base_precision": arguments.base_precision.to_string(),
@@ -161,8 +162,12 @@ fn measure(
         checkpointing: arguments.activation_checkpointing,
         ..Recipe::default()
     };
+    let private = arguments.dp.then(|| every_example(&dataset)).transpose()?;
     let trainer = Trainer::new(llama, dataset, recipe, 1, None);
     let mut trainer = trainer.map_err(anyhow::Error::from)?;
+    if let Some(private) = private {
+        trainer = trainer.with_privacy(private).map_err(anyhow::Error::from)?;
+    }
     let mut progress = Progress::begin("steps", total);
     let mut steps = Vec::new();
     let mut begun = Instant::now();
@@ -182,6 +187,17 @@ fn measure(
     progress.end();
     outcome.map_err(anyhow::Error::from)?;
     Ok(steps)
+}
+
+/// Private steps that read every example, so that they do the work of plain steps and what privacy adds.
+fn every_example(dataset: &Dataset) -> Result<DpSgd, Failure> {
+    Ok(DpSgd {
+        clip_norm: 1.0,
+        noise_multiplier: 1.0,
+        expected_units: dataset.examples.len() as f64,
+        units: Units::records(dataset),
+        random: NoiseSource::from_system().map_err(anyhow::Error::from)?,
+    })
 }
 
 /// What the counted steps come to.

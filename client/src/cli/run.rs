@@ -84,6 +84,7 @@ async fn take_part(
     settings.policy = policy.map(Arc::new);
     settings.ledger = Some(config.ledger.clone());
     settings.state = Some(config.state.clone());
+    settings.privacy = Some(config.privacy.clone());
     let text = TrainingText::File(config.data.clone());
     let observer = Arc::new(move |event: &Event| show(event, &bar));
     let (switch, shutdown) = Shutdown::channel();
@@ -133,7 +134,11 @@ fn show(event: &Event, bar: &RunBar) {
         }
         Event::Waiting { round } => tracing::info!(%round, "global adapter received"),
         Event::Step { round, report } => {
-            let loss = format!("{:.4}", report.loss);
+            // A private step may draw no record.
+            let loss = match report.tokens {
+                0 => "none".to_owned(),
+                _ => format!("{:.4}", report.loss),
+            };
             // A bar shows every step; a log file only needs to show that it goes on.
             if bar.is_drawn() {
                 tracing::debug!(%round, step = report.done, of = report.asked, loss, "step");
@@ -141,7 +146,7 @@ fn show(event: &Event, bar: &RunBar) {
                 tracing::info!(%round, step = report.done, of = report.asked, loss, "step");
             }
             let label = format!("round {round}");
-            bar.show(label, report.done, report.asked, format!("loss {loss}"));
+            bar.show(label, report.done, report.asked, report.loss_sentence());
         }
         Event::Trained { done } => {
             let loss = format!("{:.4}", done.train_loss);

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use aggregation::{Adapter, ewc::Anchor, peft::Sidecar};
+use aggregation::{Adapter, ewc::Anchor, peft::Sidecar, privacy::Budget};
 use anyhow::Context as _;
 use finetune::{
     base::BaseModel,
@@ -19,7 +19,11 @@ use super::{
     open,
     training::{Summary, Training},
 };
-use crate::adapter_folder;
+use crate::{
+    adapter_folder,
+    error::ClientError,
+    privacy::{Noise, PrivacySettings, PrivateTerms, RunBudget, noise_for},
+};
 
 /// Trains, saves the adapter and prints the result.
 #[expect(clippy::print_stdout, reason = "the result is the command's answer")]
@@ -36,8 +40,10 @@ pub(super) fn train(arguments: &TrainArguments) -> Result<(), Failure> {
         .as_deref()
         .map(|data| measure("before", &base, Some(&start), data));
     let before = before.transpose()?;
-    let course = course(arguments, &base, &dataset, start)?;
-    let mut training = Training::begin(course, arguments, held_out.as_deref())?;
+    let private = private(arguments, &dataset)?;
+    let course = course(arguments, &base, &dataset, start, private.as_ref())?;
+    let account = private.map(|private| private.account);
+    let mut training = Training::begin(course, arguments, held_out.as_deref(), account)?;
     training.run(&base)?;
     let (adapter, summary) = training.finish()?;
     let after = held_out
@@ -75,6 +81,13 @@ fn line(adapter: &Adapter, summary: &Summary, after: Option<&LossSum>) -> serde_
     put("best_step", summary.best.map(|best| best.step).into());
     put("tokens_per_second", summary.tokens_per_second().into());
     put("train_loss", summary.mean_loss().into());
+    if let Some(privacy) = &summary.privacy {
+        put("epsilon", privacy.epsilon.into());
+        put("delta", privacy.delta.into());
+        put("noise_multiplier", privacy.noise_multiplier.into());
+        put("sampling_rate", privacy.sampling_rate.into());
+        put("stopped_by_budget", privacy.stopped.into());
+    }
     object.into()
 }
 
@@ -95,16 +108,66 @@ fn course(
     base: &Arc<BaseModel>,
     dataset: &Arc<Dataset>,
     start: Adapter,
+    private: Option<&PrivateTerms>,
 ) -> Result<Course, Failure> {
     let recipe = recipe(arguments, dataset.examples.len());
     let pull = pull(arguments, base, &start)?;
     let (llama, dataset) = (Arc::clone(&base.llama), Arc::clone(dataset));
     let trainer = Trainer::new(llama, dataset, recipe, arguments.recipe.seed, pull);
-    let trainer = trainer.map_err(anyhow::Error::from)?;
+    let mut trainer = trainer.map_err(anyhow::Error::from)?;
+    if let Some(private) = private {
+        let privately = trainer.with_privacy(private.steps()?);
+        trainer = privately.map_err(anyhow::Error::from)?;
+    }
     let patience = arguments.patience.map(|evaluations| Patience {
         evaluations: evaluations.get(),
     });
     Ok(Course::new(trainer, start, &base.fingerprint, patience))
+}
+
+/// What `--dp` means on this data.
+fn private(arguments: &TrainArguments, dataset: &Dataset) -> Result<Option<PrivateTerms>, Failure> {
+    let asked = &arguments.private;
+    if !asked.dp {
+        return Ok(None);
+    }
+    if arguments.patience.is_some() {
+        return Err(Failure::usage(
+            "--patience with --dp: early stopping chooses by held-out records, which no epsilon counts; train a fixed number of steps instead",
+        ));
+    }
+    let data = arguments.data.as_path();
+    if asked.dp_group_by.is_some() && data.extension().is_some_and(|extension| extension == "txt") {
+        return Err(Failure::usage(
+            "--dp-group-by needs JSON records: a text file has no fields",
+        ));
+    }
+    let budget = Budget::new(asked.dp_epsilon, asked.dp_delta);
+    let settings = PrivacySettings {
+        ledger: asked
+            .dp_ledger
+            .clone()
+            .unwrap_or_else(|| data.with_added_extension("privacy")),
+        budget: budget.map_err(|error| Failure::usage(error.to_string()))?,
+        group_by: asked.dp_group_by.clone(),
+        records_max: asked.dp_records_max,
+    };
+    let recipe = recipe(arguments, dataset.examples.len());
+    let expected_units = recipe.step_examples() as f64;
+    let noise_multiplier = match asked.dp_noise {
+        Some(noise) => noise,
+        None => noise_for(&settings, dataset, data, expected_units, recipe.total_steps)?,
+    };
+    let noise = Noise {
+        clip_norm: asked.dp_clip_norm,
+        noise_multiplier,
+        expected_units,
+    };
+    let run = RunBudget::alone();
+    let terms = PrivateTerms::new(&settings, run, dataset, Some(data), noise)?;
+    // Without a single step left there is nothing to train.
+    terms.account.check_next(1).map_err(ClientError::from)?;
+    Ok(Some(terms))
 }
 
 fn recipe(arguments: &TrainArguments, examples: usize) -> Recipe {

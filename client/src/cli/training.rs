@@ -18,12 +18,15 @@ use finetune::{
 use super::{
     arguments::TrainArguments, evaluate::measure, failure::Failure, open, progress::Progress,
 };
+use crate::{error::ClientError, privacy::Account};
 
 /// A training under way.
 pub(super) struct Training<'a> {
     course: Course,
     held_out: Option<(&'a Dataset, u64)>,
     checkpoint: Option<(PathBuf, u64)>,
+    /// Where private steps are counted before they are taken.
+    account: Option<Account>,
     summary: Summary,
 }
 
@@ -36,11 +39,29 @@ pub(super) struct Summary {
     pub(super) resumed_at: u64,
     /// The best evaluation, where early stopping looked for it.
     pub(super) best: Option<Best>,
+    /// What private training has cost.
+    pub(super) privacy: Option<PrivacySummary>,
     seconds: f64,
     rows: u64,
     tokens: u64,
     nats: f64,
 }
+
+/// What private training came to.
+#[derive(Debug)]
+pub(super) struct PrivacySummary {
+    /// Of everything that was ever counted in the ledger.
+    pub(super) epsilon: f64,
+    pub(super) delta: f64,
+    pub(super) noise_multiplier: f64,
+    pub(super) sampling_rate: f64,
+    /// Whether the next step would have exceeded the budget.
+    pub(super) stopped: bool,
+    ledger: PathBuf,
+}
+
+/// Private steps that are counted at a time: a killed training loses no more of its budget than these.
+const PRIVATE_STEPS_AT_ONCE: u64 = 25;
 
 impl Summary {
     pub(super) fn tokens_per_second(&self) -> f64 {
@@ -68,6 +89,16 @@ impl Summary {
                 best.loss, best.step
             );
         }
+        if let Some(privacy) = &self.privacy {
+            let (epsilon, delta) = (privacy.epsilon, privacy.delta);
+            let ledger = privacy.ledger.display();
+            sentence += &format!(
+                "; epsilon {epsilon:.4} at delta {delta} was spent on this data in all (ledger {ledger})"
+            );
+            if privacy.stopped {
+                sentence += "; stopped early, because the next step would have exceeded the budget (E_DP_BUDGET)";
+            }
+        }
         sentence
     }
 }
@@ -78,6 +109,7 @@ impl<'a> Training<'a> {
         mut course: Course,
         arguments: &TrainArguments,
         held_out: Option<&'a Dataset>,
+        account: Option<Account>,
     ) -> Result<Self, Failure> {
         if let Some(file) = &arguments.checkpoint {
             open::parent_of(file)?;
@@ -88,6 +120,7 @@ impl<'a> Training<'a> {
         Ok(Self {
             held_out: held_out.zip(every.map(std::num::NonZeroU64::get)),
             checkpoint: checkpoint.map(|file| (file, arguments.checkpoint_every.get())),
+            account,
             summary: Summary {
                 resumed_at: course.step(),
                 ..Summary::default()
@@ -99,7 +132,10 @@ impl<'a> Training<'a> {
     /// Takes all steps left, with progress on stderr.
     pub(super) fn run(&mut self, base: &BaseModel) -> Result<(), Failure> {
         while self.course.steps_left() > 0 {
-            let stretch = self.stretch();
+            let stretch = self.pay(self.stretch())?;
+            if stretch == 0 {
+                break;
+            }
             self.advance(stretch)?;
             let step = self.course.step();
             if let Some((data, every)) = self.held_out
@@ -124,6 +160,37 @@ impl<'a> Training<'a> {
         Ok(())
     }
 
+    /// Counts the next private steps, at most `stretch`, before they are taken; gives how many the budget allows.
+    fn pay(&mut self, stretch: u64) -> Result<u64, Failure> {
+        let Some(account) = &self.account else {
+            return Ok(stretch);
+        };
+        let wanted = stretch
+            .min(PRIVATE_STEPS_AT_ONCE)
+            .min(self.course.steps_left());
+        let allowed = account.steps_left(wanted).map_err(ClientError::from)?;
+        if allowed > 0 {
+            account
+                .spend(self.course.step(), allowed)
+                .map_err(ClientError::from)?;
+        }
+        Ok(allowed)
+    }
+
+    fn privacy(&self) -> Result<Option<PrivacySummary>, Failure> {
+        let Some(account) = &self.account else {
+            return Ok(None);
+        };
+        Ok(Some(PrivacySummary {
+            epsilon: account.cost().map_err(ClientError::from)?.epsilon,
+            delta: account.budget().delta(),
+            noise_multiplier: account.step().noise_multiplier(),
+            sampling_rate: account.step().sampling_rate(),
+            stopped: self.course.steps_left() > 0,
+            ledger: account.ledger().to_owned(),
+        }))
+    }
+
     /// Steps until the next evaluation or checkpoint.
     fn stretch(&self) -> u64 {
         let step = self.course.step();
@@ -146,7 +213,7 @@ impl<'a> Training<'a> {
         let trained = course.advance(steps, &mut |report: &StepReport| {
             rows += report.rows;
             let speed = rows as f64 / progress.seconds().max(f64::MIN_POSITIVE);
-            let state = format!("loss {:.4}, {speed:.0} tokens/s", report.loss);
+            let state = format!("{}, {speed:.0} tokens/s", report.loss_sentence());
             progress.show(report.step + 1, end, &state);
             ControlFlow::Continue(())
         });
@@ -161,7 +228,9 @@ impl<'a> Training<'a> {
 
     /// Ends: the adapter to keep, and what happened. The checkpoint has done its work and is removed.
     pub(super) fn finish(self) -> Result<(Adapter, Summary), Failure> {
+        let privacy = self.privacy()?;
         let mut summary = self.summary;
+        summary.privacy = privacy;
         summary.steps = self.course.step();
         summary.best = self.course.best();
         if let Some((file, _)) = &self.checkpoint {

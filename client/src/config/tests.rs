@@ -41,6 +41,10 @@ fn example_file_shows_every_key() {
         "longest_pause",
         "transfer_max",
     ];
+    let privacy = ["delta", "epsilon_max", "group_by", "ledger", "records_max"];
+    let mut found = keys("privacy");
+    found.sort();
+    assert_eq!(found, privacy);
     let mut found = keys("connection");
     found.sort();
     assert_eq!(found, connection);
@@ -57,6 +61,7 @@ fn example_file_shows_every_key() {
         "model",
         "out",
         "policy",
+        "privacy",
         "server",
         "share",
         "state",
@@ -161,4 +166,27 @@ fn missing_file_is_named_with_its_key() {
         .unwrap_err();
     let expected = "model names /nowhere/models/SmolLM2-135M-Instruct, which is not there";
     assert!(refused.to_string().contains(expected), "{refused}");
+}
+
+#[test]
+fn privacy_budget_is_checked_and_its_ledger_stands_beside_the_data() {
+    let config = parse(REQUIRED).unwrap();
+    let ledger = Path::new("/etc/foedus/data/train.jsonl.privacy");
+    assert_eq!(config.privacy.ledger, ledger);
+    assert_eq!(config.privacy.group_by, None);
+    let parsed = parse(&format!(
+        "{REQUIRED}[privacy]\nepsilon_max = 3.0\ngroup_by = \"patient\"\n"
+    ));
+    let privacy = parsed.unwrap().privacy;
+    assert_eq!(privacy.budget.epsilon(), 3.0);
+    assert_eq!(privacy.group_by.as_deref(), Some("patient"));
+    for (text, key) in [
+        ("epsilon_max = 0.0", "privacy.epsilon_max is 0"),
+        ("epsilon_max = inf", "privacy.epsilon_max is inf"),
+        ("delta = 1.0", "privacy.delta is 1"),
+        ("records_max = 0", "privacy.records_max is 0"),
+    ] {
+        let refused = parse(&format!("{REQUIRED}[privacy]\n{text}\n")).unwrap_err();
+        assert!(refused.to_string().contains(key), "{refused}");
+    }
 }

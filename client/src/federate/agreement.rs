@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use aggregation::{AdapterLayout, ewc::Anchor};
+use aggregation::{AdapterLayout, ewc::Anchor, privacy::Budget};
 use finetune::{
     base::BaseModel,
     data::Dataset,
@@ -12,14 +12,15 @@ use finetune::{
 };
 use protocol::{
     Text,
-    plan::{CheckedPlan, EwcPlace},
+    plan::{CheckedPlan, EwcPlace, PrivacyPlan, PrivacyUnit},
 };
 
 use crate::{
     error::ClientError,
+    privacy::{BudgetError, Noise, PrivacySettings, PrivateLearner, PrivateTerms, RunBudget},
     settings::TrainingText,
     site::{Agreement, Learner, Site},
-    terms::{self, Terms},
+    terms::{self, Objection, Terms},
 };
 
 /// A base model and the text to tune it on.
@@ -28,15 +29,25 @@ pub(super) struct TrainingSite {
     pub(super) text: TrainingText,
     /// Memory is the site's affair: it changes no result, so the plan says nothing about it.
     pub(super) checkpointing: Checkpointing,
+    /// What private training may cost here, and where it is counted.
+    pub(super) privacy: Option<PrivacySettings>,
+    /// Whether the training loss leaves.
+    pub(super) share_train_loss: bool,
 }
 
 impl Site for TrainingSite {
     /// Compares the plan with our base model and tokenizes the training text for it.
     fn agree(&self, plan: &CheckedPlan) -> Result<Box<dyn Agreement>, ClientError> {
         let terms = terms::check(plan.plan(), &self.base)?;
+        if plan.privacy.is_some() && self.share_train_loss {
+            return Err(Objection::PlainMetrics.into());
+        }
         let dataset = read(&self.text, &self.base, &terms)?;
+        let private = plan.privacy.as_ref();
+        let private = private.map(|asked| self.private(plan, asked, &dataset, &terms.recipe));
         Ok(Box::new(TrainingAgreement {
             plan: plan.clone(),
+            private: private.transpose()?,
             recipe: Recipe {
                 checkpointing: self.checkpointing,
                 ..terms.recipe
@@ -55,6 +66,7 @@ struct TrainingAgreement {
     recipe: Recipe,
     base: Arc<BaseModel>,
     dataset: Arc<Dataset>,
+    private: Option<PrivateTerms>,
 }
 
 impl Agreement for TrainingAgreement {
@@ -70,10 +82,16 @@ impl Agreement for TrainingAgreement {
         let (llama, dataset) = (Arc::clone(&self.base.llama), Arc::clone(&self.dataset));
         let (seed, pull) = (self.plan.plan().seed, self.pull(anchor)?);
         let mut trainer = Trainer::new(llama, dataset, self.recipe.clone(), seed, pull)?;
+        if let Some(private) = &self.private {
+            trainer = trainer.with_privacy(private.steps()?)?;
+        }
         if let Some(earlier) = earlier {
             trainer.resume(&self.layout, earlier)?;
         }
-        Ok(Box::new(trainer))
+        Ok(match &self.private {
+            Some(private) => Box::new(PrivateLearner::new(trainer, private.account.clone())),
+            None => Box::new(trainer),
+        })
     }
 }
 
@@ -95,6 +113,40 @@ impl TrainingAgreement {
             anchor,
             lambda: ewc.lambda,
         }))
+    }
+}
+
+impl TrainingSite {
+    /// What the plan's privacy means on this site's records, if its whole run fits into the budgets.
+    fn private(
+        &self,
+        plan: &CheckedPlan,
+        asked: &PrivacyPlan,
+        dataset: &Dataset,
+        recipe: &Recipe,
+    ) -> Result<PrivateTerms, ClientError> {
+        let settings = self.privacy.as_ref().ok_or(Objection::NoLedger)?;
+        if asked.unit == PrivacyUnit::Group && settings.group_by.is_none() {
+            return Err(Objection::NoGroups.into());
+        }
+        let limit = Budget::new(asked.epsilon_max, asked.delta).map_err(BudgetError::from)?;
+        let run = RunBudget {
+            purpose: format!("run {}", plan.run),
+            training: plan.digest(),
+            limit: Some(limit),
+        };
+        let file = match &self.text {
+            TrainingText::File(file) => Some(file.as_path()),
+            TrainingText::Ready(_) => None,
+        };
+        let noise = Noise {
+            clip_norm: asked.clip_norm,
+            noise_multiplier: asked.noise_multiplier,
+            expected_units: recipe.step_examples() as f64,
+        };
+        let terms = PrivateTerms::new(settings, run, dataset, file, noise)?;
+        terms.account.check(recipe.total_steps)?;
+        Ok(terms)
     }
 }
 
@@ -129,6 +181,8 @@ pub(super) fn reason_for_server(error: &ClientError) -> Text {
     match error {
         ClientError::Policy(refusal) => refusal.for_server(),
         ClientError::Declined(objection) => Text::new(&objection.to_string()),
+        // Not by how much: that would tell how many records there are.
+        ClientError::Budget(_) => Text::new("this site's privacy budget does not allow the plan"),
         _ => Text::new("this site's training text cannot be used with the plan"),
     }
 }

@@ -18,6 +18,7 @@ use tokio::task::JoinHandle;
 use crate::{
     error::ClientError,
     ledger::{Fact, Ledger, LedgerError, Purpose, RunReference},
+    privacy::{self, BudgetError, PrivacySettings},
     settings::Settings,
 };
 
@@ -27,6 +28,8 @@ pub(super) struct Egress {
     /// The connection that is being made or in use.
     connection: u64,
     run: Option<RunReference>,
+    /// Where the run's cost in privacy is counted, if it has one.
+    privacy: Option<PrivacySettings>,
     wires: Vec<Wire>,
 }
 
@@ -46,6 +49,7 @@ impl Egress {
             ledger: settings.ledger.as_deref().map(open).transpose()?,
             connection: 0,
             run: None,
+            privacy: None,
             wires: Vec::new(),
         })
     }
@@ -103,7 +107,9 @@ impl Egress {
     }
 
     /// From here on it is about this plan.
-    pub(super) fn about(&mut self, plan: &CheckedPlan) {
+    pub(super) fn about(&mut self, plan: &CheckedPlan, settings: &Settings) {
+        let privacy = settings.privacy.clone();
+        self.privacy = privacy.filter(|_| plan.privacy.is_some());
         let run = plan.run.to_string();
         self.run = Some(RunReference {
             run,
@@ -145,8 +151,17 @@ impl Egress {
             from: header.offset,
             to: header.bytes,
             header_bytes,
-            epsilon: None,
+            epsilon: self.epsilon()?,
         })?)
+    }
+
+    /// What the data has cost so far, the update that leaves included: its steps were counted before they were taken.
+    fn epsilon(&self) -> Result<Option<f64>, BudgetError> {
+        let Some(privacy) = &self.privacy else {
+            return Ok(None);
+        };
+        let spent = privacy::Ledger::read(&privacy.ledger)?.accountant(|_| true)?;
+        Ok(Some(spent.cost(privacy.budget.delta()).epsilon))
     }
 
     /// Something was refused.

@@ -21,8 +21,8 @@ use protocol::{
     close::RunFailure,
     participant::Patience,
     plan::{
-        EwcPlace, Participants, RingBits, RingPlan, SecureAggregationPlan, ServerTrust,
-        TrainingPlan, ValueEncoding,
+        EwcPlace, Participants, PrivacyPlan, RingBits, RingPlan, SecureAggregationPlan,
+        ServerTrust, TrainingPlan, ValueEncoding,
     },
     quic::TlsMaterial,
 };
@@ -30,9 +30,10 @@ use server::{EwcSettings, RunOutcome, Server, ServerError};
 use tempfile::TempDir;
 
 mod egress;
+mod private;
 
 use super::*;
-use crate::{Event, Unobserved, adapter_folder, recipe_of};
+use crate::{Event, Unobserved, adapter_folder, privacy::PrivacySettings, recipe_of};
 
 const SEED: u64 = 7;
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -69,6 +70,8 @@ struct World {
     folder: TempDir,
     participants: u32,
     ewc: Option<EwcSettings>,
+    privacy: Option<PrivacyPlan>,
+    site_privacy: Option<PrivacySettings>,
     base: Arc<BaseModel>,
     shared: bool,
     transfer: ValueEncoding,
@@ -101,6 +104,8 @@ impl World {
             folder: tempfile::tempdir().unwrap(),
             participants: 2,
             ewc: None,
+            privacy: None,
+            site_privacy: None,
             base: base(),
             shared: false,
             transfer: ValueEncoding::F32,
@@ -130,6 +135,7 @@ impl World {
             let mut settings = Settings::new(&address, tls(material));
             settings.share_train_loss = self.shared;
             (self.adjust)(&mut settings);
+            settings.privacy.clone_from(&self.site_privacy);
             let text = TrainingText::Ready(Arc::clone(text));
             let (base, turn) = (Arc::clone(&self.base), turn.clone());
             let (mut observer, mut shutdown) = (Arc::clone(&self.observer), self.shutdown.clone());
@@ -183,6 +189,7 @@ impl World {
         config.cohort.join_deadline = Duration::from_millis(100);
         config.limits.participants_max = self.participants;
         config.ewc.clone_from(&self.ewc);
+        config.privacy.clone_from(&self.privacy);
         config.ring = self.ring.map(|_| RingPlan {
             bits: RingBits::Bits32,
             value_max: 0.25,

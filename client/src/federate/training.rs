@@ -10,12 +10,13 @@ use std::{
 
 use aggregation::{Adapter, Encoding, masking::FixedRing};
 use bytes::Bytes;
-use finetune::train::{TrainError, Trained};
+use finetune::train::Trained;
 use protocol::{Digest, Round, message::Content};
 use tokio::{sync::mpsc::UnboundedSender, task::JoinHandle};
 
 use super::happening::Happening;
 use crate::{
+    error::ClientError,
     observer::{Event, Observer, RoundDone},
     settings::DeviceTurn,
     site::Learner,
@@ -80,7 +81,7 @@ pub(super) struct TrainingEnd {
     pub(super) global: Digest,
     pub(super) learner: Box<dyn Learner>,
     /// The update, or none if the training was stopped.
-    pub(super) outcome: Result<Option<Update>, TrainError>,
+    pub(super) outcome: Result<Option<Update>, ClientError>,
 }
 
 /// A finished update.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use aggregation::{Adapter, AdapterLayout};
 use client::terms::Objection;
 use client::{Agreement, ClientError, Learner, Site};
-use finetune::train::{StepReport, TrainError, Trained};
+use finetune::train::{StepReport, Trained};
 use protocol::Digest;
 use protocol::plan::CheckedPlan;
 
@@ -49,7 +49,7 @@ impl Learner for ConstantSite {
         _first_step: u64,
         steps: u64,
         _observe: &mut dyn FnMut(&StepReport) -> ControlFlow<()>,
-    ) -> Result<Trained, TrainError> {
+    ) -> Result<Trained, ClientError> {
         let mut adapter = global.clone();
         for value in adapter.values_mut() {
             *value += self.constant;

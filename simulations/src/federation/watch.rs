@@ -49,9 +49,12 @@ impl Watch {
             };
             match event {
                 Event::Step { report, .. } => {
-                    show(report.step + 1, &format!("loss {:.3}", report.loss));
+                    show(report.step + 1, &report.loss_sentence());
                     let mut steps = steps.lock().unwrap_or_else(PoisonError::into_inner);
-                    steps.insert((name.clone(), report.step + 1), report.loss);
+                    // A private step that drew no record has no loss.
+                    if report.tokens > 0 {
+                        steps.insert((name.clone(), report.step + 1), report.loss);
+                    }
                 }
                 Event::Waiting { round } => {
                     show(

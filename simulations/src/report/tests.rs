@@ -24,6 +24,16 @@ fn participant(name: &str, shift: f64) -> ParticipantSummary {
     }
 }
 
+fn private(name: &str, epsilon: f64, loss: f64) -> PrivateParticipant {
+    PrivateParticipant {
+        name: name.to_owned(),
+        epsilon,
+        sampling_rate: 0.0625,
+        steps: 18,
+        loss,
+    }
+}
+
 fn summary() -> Summary {
     let participants = vec![
         participant("north <clinic>", 0.0),
@@ -40,6 +50,19 @@ fn summary() -> Summary {
         mean: MeanSummary::of(&participants),
         participants,
         general: GeneralSummary::of(3.0123, 3.0456, 3.0987, 2345, 6789),
+        privacy: Some(PrivacySummary {
+            delta: 1e-5,
+            noise_multiplier: 1.2345,
+            clip_norm: 0.75,
+            batch: 24,
+            participants: vec![
+                private("north <clinic>", 7.891, 1.5123),
+                private("south", 3.456, 1.6234),
+            ],
+            mean_loss: 1.5678,
+            general_loss: 3.0567,
+            adapter_sha256: "34".repeat(32),
+        }),
         bytes_up: 11_111_111,
         bytes_down: 22_222_222,
         seconds: 345.6,

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use aggregation::peft;
+use simulations::experiment::PrivacySection;
 use simulations::summary::{RoundRecord, Summary};
 
 use crate::{experiment, run, workplace};
@@ -165,4 +166,39 @@ fn a_data_folder_replaces_the_generated_text_and_its_bad_line_is_named() {
     .unwrap_err();
     let said = format!("{said:#}");
     assert!(said.contains("north.jsonl") && said.contains('2'), "{said}");
+}
+
+#[test]
+fn a_private_run_reports_the_epsilon_of_each_institution_and_what_it_costs() {
+    let folder = workplace();
+    let mut experiment = experiment(folder.path());
+    let asked = PrivacySection {
+        epsilon: 6.0,
+        delta: 1e-3,
+        accumulation: 2,
+        ..PrivacySection::default()
+    };
+    experiment.privacy = Some(asked);
+    let out = folder.path().join("out");
+    let summary = run(experiment, out.clone()).summary;
+    let privacy = summary.privacy.unwrap();
+    assert_eq!((privacy.participants.len(), privacy.batch), (4, 4));
+    for one in &privacy.participants {
+        // Twelve records each: the noise was made for just this epsilon.
+        assert!(5.99 < one.epsilon && one.epsilon <= 6.0, "{one:?}");
+        assert_eq!(one.steps, 6);
+        assert!(one.loss.is_finite());
+        assert!(out.join(format!("ledgers/{}.privacy", one.name)).exists());
+    }
+    assert_ne!(privacy.adapter_sha256, summary.adapter_sha256);
+    let report = std::fs::read_to_string(out.join("report.html")).unwrap();
+    assert!(report.contains("What privacy costs"));
+    let weights = std::fs::read_to_string(out.join("runs/private/rounds.jsonl")).unwrap();
+    let first: RoundRecord = serde_json::from_str(weights.lines().next().unwrap()).unwrap();
+    assert!(
+        first
+            .participants
+            .iter()
+            .all(|one| one.weight == 1 && one.train_loss.is_none())
+    );
 }

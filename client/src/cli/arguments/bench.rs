@@ -59,6 +59,9 @@ pub(in crate::cli) struct BenchTrainArguments {
     /// Examples to step through instead of random ones, one JSON object a line: {"tokens": [..], "response_from": 3}
     #[arg(long, value_name = "FILE")]
     pub(in crate::cli) examples: Option<PathBuf>,
+    /// Private steps (DP-SGD) on the same batch: every example's gradient clipped, and noise added
+    #[arg(long, conflicts_with = "examples")]
+    pub(in crate::cli) dp: bool,
     /// Share of the adapter's inputs dropped
     #[arg(long, default_value_t = 0.0)]
     pub(in crate::cli) dropout: f64,

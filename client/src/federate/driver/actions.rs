@@ -86,7 +86,7 @@ impl Driver {
             Ok(plan) => plan,
             Err(error) => return Ok(self.machine.refuse_plan(error)?),
         };
-        self.egress.about(&plan);
+        self.egress.about(&plan, &self.settings);
         if let Err(refusal) = self.permit_plan(&plan, certificate) {
             let refused = Happening::PlanChecked(Box::new(Err(refusal.into())));
             // The driver holds the other end, which is we.

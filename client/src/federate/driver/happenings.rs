@@ -218,7 +218,10 @@ impl Driver {
                 }
             }
             Ok(None) => {}
-            Err(error) => self.leave("training failed at this site", error.into()),
+            Err(error @ ClientError::Budget(_)) => {
+                self.leave("this site's privacy budget allows no more steps", error);
+            }
+            Err(error) => self.leave("training failed at this site", error),
         }
         self.learner = Some(learner);
         self.begin_next()

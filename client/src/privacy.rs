@@ -1,0 +1,49 @@
+//! A site's privacy budget: what private training has cost its records so far, and what it may still cost.
+//!
+//! The arithmetic is `aggregation::privacy`, the noise `finetune::privacy`. Here is the bookkeeping: a [`Ledger`] on disk that is
+//! written *before* the steps that it counts, so that no crash, restart or second run spends anything unseen; and [`Account`],
+//! which refuses the steps that would exceed the budget.
+
+mod account;
+mod learner;
+mod ledger;
+mod terms;
+
+#[cfg(test)]
+mod tests;
+
+use std::path::PathBuf;
+
+use aggregation::privacy::{Budget, PrivacyError};
+
+pub(crate) use self::learner::PrivateLearner;
+pub use self::{
+    account::{Account, BudgetError, RunBudget, Spending},
+    ledger::{Entry, Ledger, LedgerError},
+    terms::{Noise, PrivateTerms, noise_for},
+};
+
+/// What a site allows to be learned about its records, and where it is counted.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PrivacySettings {
+    /// The file in which every private step is counted, over all runs.
+    pub ledger: PathBuf,
+    /// The bound on all of them together.
+    pub budget: Budget,
+    /// The field of the records by which those of one person belong together; without one every record stands alone.
+    pub group_by: Option<String>,
+    /// Most records of one person that a step reads.
+    pub records_max: usize,
+}
+
+impl PrivacySettings {
+    /// Takes another bound on the same data into account: of each number the smaller holds.
+    ///
+    /// # Errors
+    /// [`PrivacyError`] if the bound makes no sense.
+    pub fn bounded(mut self, (epsilon, delta): (f64, f64)) -> Result<Self, PrivacyError> {
+        let (own_epsilon, own_delta) = (self.budget.epsilon(), self.budget.delta());
+        self.budget = Budget::new(own_epsilon.min(epsilon), own_delta.min(delta))?;
+        Ok(self)
+    }
+}

@@ -1,0 +1,253 @@
+//! The file in which private steps are counted.
+//!
+//! JSON lines: a head, then one entry for every batch of steps, oldest first, each with a SHA-256 over itself and what came before
+//! it, so that a damaged or edited file is noticed. (Whoever may write the file can also write it anew: it is evidence for the
+//! site, not against it.) A change replaces the whole file, durably, before it counts as made.
+
+use std::{
+    fs,
+    io::{self, Write as _},
+    path::{Path, PathBuf},
+};
+
+use aggregation::privacy::{Accountant, PrivacyError, SampledGaussian};
+use protocol::Digest;
+use serde::{Deserialize, Serialize};
+
+const FORMAT: &str = "foedus-privacy-ledger/1";
+
+/// The largest ledger that is read: about half a million entries.
+const BYTES_MAX: u64 = 256 << 20;
+
+/// One batch of private steps, counted before it was done.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Entry {
+    /// When it was counted.
+    pub at: jiff::Timestamp,
+    /// What for: the run's name, or "train".
+    pub purpose: String,
+    /// Which training: the digest of the run's plan; all zeros for a training alone.
+    #[serde(with = "hexadecimal")]
+    pub training: Digest,
+    /// SHA-256 of the data that was read.
+    #[serde(with = "hexadecimal")]
+    pub data: Digest,
+    /// What was protected: "record", or the field by which records were grouped.
+    pub unit: String,
+    /// How many of them there were.
+    pub units: u64,
+    /// With what probability each joined a step.
+    pub sampling_rate: f64,
+    /// Standard deviation of the noise over the clipping norm.
+    pub noise_multiplier: f64,
+    /// The training's step that the batch began with.
+    pub first_step: u64,
+    /// Steps.
+    pub steps: u64,
+    /// Whether these steps had been counted before, by a process that did not finish them.
+    pub again: bool,
+}
+
+impl Entry {
+    /// Gives what each of its steps was.
+    ///
+    /// # Errors
+    /// [`PrivacyError`] if its numbers make no sense.
+    pub fn step(&self) -> Result<SampledGaussian, PrivacyError> {
+        SampledGaussian::new(self.sampling_rate, self.noise_multiplier)
+    }
+}
+
+#[derive(Debug, Deserialize, Serialize)]
+struct Head {
+    format: String,
+}
+
+#[derive(Debug, Deserialize, Serialize)]
+struct Line {
+    entry: Entry,
+    #[serde(with = "hexadecimal")]
+    chain: Digest,
+}
+
+/// Digests as people compare them.
+mod hexadecimal {
+    use protocol::Digest;
+    use serde::{Deserialize as _, Deserializer, Serializer, de::Error as _};
+
+    pub(super) fn serialize<S: Serializer>(digest: &Digest, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_str(digest)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Digest, D::Error> {
+        String::deserialize(from)?.parse().map_err(D::Error::custom)
+    }
+}
+
+/// All that was counted at a site, for one body of data.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Ledger {
+    entries: Vec<Entry>,
+}
+
+/// A ledger that cannot be used; nothing private is trained then.
+#[derive(Debug, thiserror::Error)]
+pub enum LedgerError {
+    /// The operating system refused.
+    #[error("cannot {verb} the privacy ledger {}: {source}", path.display())]
+    Io {
+        /// What was tried.
+        verb: &'static str,
+        /// On which file.
+        path: PathBuf,
+        /// The operating system's reason.
+        source: io::Error,
+    },
+    /// The file is not what was written.
+    #[error(
+        "the privacy ledger {}, line {line}, is damaged: {what}; restore it from a backup: without it nobody knows what was spent",
+        path.display()
+    )]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// The line, counted from 1.
+        line: usize,
+        /// What is wrong.
+        what: String,
+    },
+}
+
+impl Ledger {
+    /// Reads a ledger; one that is not there is empty.
+    ///
+    /// # Errors
+    /// [`LedgerError`] names the file, and the line if one is damaged.
+    pub fn read(path: &Path) -> Result<Self, LedgerError> {
+        let length = match fs::metadata(path) {
+            Ok(found) => found.len(),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Self::default()),
+            Err(error) => return Err(failed("read", path)(error)),
+        };
+        if length > BYTES_MAX {
+            let source = io::Error::other(format!("it has {length} bytes, more than any ledger"));
+            return Err(failed("read", path)(source));
+        }
+        let text = fs::read_to_string(path).map_err(failed("read", path))?;
+        Self::parse(&text).map_err(|(line, what)| LedgerError::Damaged {
+            path: path.to_owned(),
+            line,
+            what,
+        })
+    }
+
+    /// Adds an entry and writes the file: durably and whole, or what was there stays.
+    ///
+    /// # Errors
+    /// [`LedgerError::Io`]; the ledger is then as it was.
+    pub(super) fn append(&mut self, path: &Path, entry: Entry) -> Result<(), LedgerError> {
+        self.entries.push(entry);
+        let written = write(path, &self.to_text()).map_err(failed("write", path));
+        if written.is_err() {
+            self.entries.pop();
+        }
+        written
+    }
+
+    /// Gives all entries, oldest first.
+    pub fn entries(&self) -> &[Entry] {
+        &self.entries
+    }
+
+    /// Adds up the entries that `counts` says.
+    ///
+    /// # Errors
+    /// [`PrivacyError`] if an entry's numbers make no sense.
+    pub fn accountant(&self, counts: impl Fn(&Entry) -> bool) -> Result<Accountant, PrivacyError> {
+        let mut accountant = Accountant::default();
+        for entry in self.entries.iter().filter(|entry| counts(entry)) {
+            accountant.add(entry.step()?, entry.steps);
+        }
+        Ok(accountant)
+    }
+
+    fn parse(text: &str) -> Result<Self, (usize, String)> {
+        let mut lines = (1..).zip(text.lines());
+        let (_, head) = lines.next().ok_or_else(|| (1, "it is empty".to_owned()))?;
+        let read: Head = serde_json::from_str(head).map_err(|error| (1, error.to_string()))?;
+        if read.format != FORMAT {
+            return Err((
+                1,
+                format!("its format is {:?}, not {FORMAT:?}", read.format),
+            ));
+        }
+        let (mut entries, mut chain) = (Vec::new(), Digest::of(head.as_bytes()));
+        for (number, line) in lines {
+            let damaged = |what: String| (number, what);
+            let Line { entry, chain: said } =
+                serde_json::from_str(line).map_err(|error| damaged(error.to_string()))?;
+            chain = link(chain, &entry);
+            if said != chain {
+                return Err(damaged(
+                    "it is not the line that was written here".to_owned(),
+                ));
+            }
+            entry.step().map_err(|error| damaged(error.to_string()))?;
+            entries.push(entry);
+        }
+        Ok(Self { entries })
+    }
+
+    fn to_text(&self) -> String {
+        let head = json(&Head {
+            format: FORMAT.to_owned(),
+        });
+        let mut chain = Digest::of(head.as_bytes());
+        let mut text = head + "\n";
+        for entry in &self.entries {
+            chain = link(chain, entry);
+            let line = Line {
+                entry: entry.clone(),
+                chain,
+            };
+            text += &json(&line);
+            text.push('\n');
+        }
+        text
+    }
+}
+
+fn link(before: Digest, entry: &Entry) -> Digest {
+    Digest::of(&[before.0.as_slice(), json(entry).as_bytes()].concat())
+}
+
+fn json(value: &impl Serialize) -> String {
+    serde_json::to_string(value).expect("plain values have a JSON form")
+}
+
+/// Under another name first, on the disk before it is renamed, and the folder on the disk before anybody goes on.
+fn write(path: &Path, text: &str) -> io::Result<()> {
+    let folder = path
+        .parent()
+        .filter(|folder| !folder.as_os_str().is_empty())
+        .unwrap_or_else(|| Path::new("."));
+    fs::create_dir_all(folder)?;
+    let part = path.with_added_extension("part");
+    let mut file = fs::File::create(&part)?;
+    file.write_all(text.as_bytes())?;
+    file.sync_all()?;
+    fs::rename(&part, path)?;
+    fs::File::open(folder)?.sync_all()
+}
+
+pub(super) fn failed<'a>(
+    verb: &'static str,
+    path: &'a Path,
+) -> impl FnOnce(io::Error) -> LedgerError + 'a {
+    move |source| LedgerError::Io {
+        verb,
+        path: path.to_owned(),
+        source,
+    }
+}

@@ -1,0 +1,196 @@
+//! The budget over steps, runs, restarts and damage.
+
+use std::path::Path;
+
+use aggregation::privacy::{Accountant, Budget, SampledGaussian, steps_within};
+use protocol::Digest;
+
+use super::*;
+
+fn settings(folder: &Path, epsilon: f64) -> PrivacySettings {
+    PrivacySettings {
+        ledger: folder.join("train.privacy"),
+        budget: Budget::new(epsilon, 1e-5).unwrap(),
+        group_by: None,
+        records_max: 8,
+    }
+}
+
+fn step() -> SampledGaussian {
+    SampledGaussian::new(0.01, 1.0).unwrap()
+}
+
+fn run(name: &str, limit: Option<f64>) -> RunBudget {
+    RunBudget {
+        purpose: name.to_owned(),
+        training: Digest::of(name.as_bytes()),
+        limit: limit.map(|epsilon| Budget::new(epsilon, 1e-5).unwrap()),
+    }
+}
+
+fn spending() -> Spending {
+    Spending {
+        data: Digest::of(b"data"),
+        unit: "record".to_owned(),
+        units: 1000,
+        step: step(),
+    }
+}
+
+fn account(settings: &PrivacySettings, name: &str) -> Account {
+    Account::open(settings, run(name, None), spending()).unwrap()
+}
+
+#[test]
+fn steps_are_on_the_disk_before_they_are_done_and_add_up_over_runs_and_restarts() {
+    let folder = tempfile::tempdir().unwrap();
+    let settings = settings(folder.path(), 8.0);
+    account(&settings, "spring").spend(0, 100).unwrap();
+    // Another process, another run: nothing but the file is left of the first.
+    let cost = account(&settings, "autumn").spend(0, 900).unwrap();
+    let ledger = Ledger::read(&settings.ledger).unwrap();
+    assert_eq!(ledger.entries().len(), 2);
+    let expected = Accountant::default().with(step(), 1000).cost(1e-5);
+    assert_eq!(cost, expected);
+    assert!((cost.epsilon - 2.101_365).abs() < 1e-5, "{cost:?}");
+}
+
+#[test]
+fn steps_that_would_exceed_the_budget_are_refused_and_nothing_is_counted() {
+    let folder = tempfile::tempdir().unwrap();
+    let settings = settings(folder.path(), 2.0);
+    let possible = steps_within(settings.budget, step(), &Accountant::default(), 100_000);
+    let account = account(&settings, "spring");
+    let refused = account.spend(0, possible + 1).unwrap_err();
+    let BudgetError::Exhausted { left, .. } = &refused else {
+        panic!("{refused}")
+    };
+    assert_eq!(*left, possible);
+    assert!(refused.to_string().contains("E_DP_BUDGET"), "{refused}");
+    assert_eq!(Ledger::read(&settings.ledger).unwrap(), Ledger::default());
+    account.spend(0, possible).unwrap();
+    assert_eq!(account.steps_left(10).unwrap(), 0);
+    assert!(account.spend(possible, 1).is_err());
+    assert!(account.cost().unwrap().epsilon <= 2.0);
+}
+
+#[test]
+fn limit_of_a_plan_counts_its_own_run_only() {
+    let folder = tempfile::tempdir().unwrap();
+    let settings = settings(folder.path(), 8.0);
+    account(&settings, "spring").spend(0, 2000).unwrap();
+    let open =
+        |epsilon| Account::open(&settings, run("autumn", Some(epsilon)), spending()).unwrap();
+    assert!(open(2.2).check(1000).is_ok());
+    let refused = open(1.0).check(1000).unwrap_err().to_string();
+    assert!(refused.contains("the run plan's limit"), "{refused}");
+}
+
+#[test]
+fn round_that_is_trained_anew_counts_again_and_the_run_may_still_end() {
+    let folder = tempfile::tempdir().unwrap();
+    let settings = settings(folder.path(), 8.0);
+    account(&settings, "spring").spend(0, 20).unwrap();
+    account(&settings, "spring").spend(20, 20).unwrap();
+    // Killed in the second round, which begins again in another process.
+    let again = account(&settings, "spring");
+    again.check(60).unwrap();
+    again.spend(20, 20).unwrap();
+    let ledger = Ledger::read(&settings.ledger).unwrap();
+    let flags: Vec<bool> = ledger.entries().iter().map(|entry| entry.again).collect();
+    assert_eq!(flags, [false, false, true]);
+    let all: u64 = ledger.entries().iter().map(|entry| entry.steps).sum();
+    assert_eq!(all, 60);
+}
+
+#[test]
+fn damaged_ledger_is_named_by_line_and_nothing_is_trained_with_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let settings = settings(folder.path(), 8.0);
+    for first in 0..3 {
+        account(&settings, "spring").spend(first, 1).unwrap();
+    }
+    let whole = std::fs::read_to_string(&settings.ledger).unwrap();
+    for place in 0..whole.len() - 1 {
+        let mut changed = whole.clone().into_bytes();
+        changed[place] ^= 1;
+        std::fs::write(&settings.ledger, changed).unwrap();
+        let refused = Account::open(&settings, run("spring", None), spending()).unwrap_err();
+        let said = refused.to_string();
+        assert!(said.contains("train.privacy"), "{place}: {said}");
+    }
+    let lines: Vec<&str> = whole.lines().collect();
+    let without_second = [lines[0], lines[1], lines[3]].join("\n");
+    std::fs::write(&settings.ledger, without_second).unwrap();
+    let refused = Ledger::read(&settings.ledger).unwrap_err().to_string();
+    assert!(
+        refused.contains("line 3") && refused.contains("backup"),
+        "{refused}"
+    );
+}
+
+#[test]
+fn ledger_that_cannot_be_written_stops_private_training() {
+    let folder = tempfile::tempdir().unwrap();
+    let settings = settings(folder.path(), 8.0);
+    std::fs::create_dir(settings.ledger.with_added_extension("part")).unwrap();
+    let refused = account(&settings, "spring").spend(0, 1).unwrap_err();
+    assert!(
+        refused
+            .to_string()
+            .starts_with("cannot write the privacy ledger"),
+        "{refused}"
+    );
+    assert_eq!(Ledger::read(&settings.ledger).unwrap(), Ledger::default());
+}
+
+#[test]
+fn many_processes_count_into_one_ledger_and_lose_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let settings = settings(folder.path(), 8.0);
+    std::thread::scope(|scope| {
+        for name in ["a", "b", "c", "d"] {
+            let settings = &settings;
+            scope.spawn(move || {
+                for first in 0..5 {
+                    account(settings, name).spend(first, 1).unwrap();
+                }
+            });
+        }
+    });
+    assert_eq!(Ledger::read(&settings.ledger).unwrap().entries().len(), 20);
+}
+
+#[test]
+fn ledger_of_another_unit_and_a_delta_without_meaning_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let settings = settings(folder.path(), 8.0);
+    account(&settings, "spring").spend(0, 1).unwrap();
+    let grouped = Spending {
+        unit: "patient".to_owned(),
+        ..spending()
+    };
+    let refused = Account::open(&settings, run("spring", None), grouped).unwrap_err();
+    assert!(refused.to_string().contains("by record"), "{refused}");
+    let crowd = Spending {
+        units: 1_000_000,
+        ..spending()
+    };
+    let refused = Account::open(&settings, run("spring", None), crowd).unwrap_err();
+    assert!(
+        refused.to_string().starts_with("delta is 0.00001"),
+        "{refused}"
+    );
+}
+
+#[test]
+fn policy_narrows_the_budget_and_never_widens_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let narrowed = settings(folder.path(), 8.0).bounded((3.0, 1e-3)).unwrap();
+    assert_eq!(
+        (narrowed.budget.epsilon(), narrowed.budget.delta()),
+        (3.0, 1e-5)
+    );
+    let kept = settings(folder.path(), 8.0).bounded((9.0, 1e-6)).unwrap();
+    assert_eq!((kept.budget.epsilon(), kept.budget.delta()), (8.0, 1e-6));
+}

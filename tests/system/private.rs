@@ -1,0 +1,141 @@
+//! Private training as processes: what was spent survives kills, and the budget ends training.
+
+use std::fs;
+
+use tests::{Federation, Program, assert_success};
+
+use crate::PROGRAMS;
+
+const TRAIN: [&str; 12] = [
+    "train",
+    "--model",
+    "model",
+    "--data",
+    "hospital-a.jsonl",
+    "--device",
+    "cpu",
+    "--batch-examples",
+    "2",
+    "--steps",
+    "120",
+    "--dp",
+];
+
+const LEDGER: &str = "hospital-a.jsonl.privacy";
+
+fn arguments<'a>(more: &[&'a str]) -> Vec<&'a str> {
+    [&TRAIN, more].concat()
+}
+
+/// The line of JSON that a command ends with.
+fn result(text: &str) -> serde_json::Value {
+    let line = text.lines().find(|line| line.starts_with('{'));
+    let line = line.unwrap_or_else(|| panic!("no result in: {text}"));
+    serde_json::from_str(line).expect("the result is one line of JSON")
+}
+
+/// Epsilon and the entries of a ledger, as the program shows them.
+fn spent(federation: &Federation) -> (f64, Vec<serde_json::Value>) {
+    let shown = federation.client(&["privacy", "spent", LEDGER, "--json"]);
+    let shown = result(&shown.text);
+    let entries = shown["entries"].as_array().expect("a list").clone();
+    (shown["epsilon"].as_f64().expect("a number"), entries)
+}
+
+fn steps(entries: &[serde_json::Value]) -> u64 {
+    entries
+        .iter()
+        .filter_map(|entry| entry["steps"].as_u64())
+        .sum()
+}
+
+#[test]
+fn a_killed_private_training_has_spent_what_it_began() {
+    let federation = Federation::create(PROGRAMS, &["hospital-a"]);
+    let noise = ["--dp-noise", "4", "--dp-epsilon", "100", "--json"];
+    let killed = arguments(&[&noise[..], &["--out", "killed", "--log", "info"]].concat());
+    let killed = Program::start(PROGRAMS.client, federation.path(), &killed);
+    killed.wait_for("private steps counted");
+    killed.kill();
+    let (first, entries) = spent(&federation);
+    let begun = steps(&entries);
+    assert!(begun >= 25 && first > 0.0, "{entries:?}");
+    let whole = federation.client(&arguments(&[&noise[..], &["--out", "whole"]].concat()));
+    assert_success(&whole);
+    let (both, entries) = spent(&federation);
+    assert_eq!(steps(&entries), begun + 120);
+    assert!(both > first);
+    assert_eq!(result(&whole.text)["epsilon"].as_f64(), Some(both));
+}
+
+#[test]
+fn private_training_stops_before_the_step_that_would_exceed_the_budget() {
+    let federation = Federation::create(PROGRAMS, &["hospital-a"]);
+    let budget = ["--dp-noise", "1", "--dp-epsilon", "4", "--out", "out"];
+    let stopped = federation.client(&arguments(&[&budget[..], &["--json"]].concat()));
+    assert_success(&stopped);
+    let stopped = result(&stopped.text);
+    assert_eq!(stopped["stopped_by_budget"], true, "{stopped}");
+    let taken = stopped["steps"].as_u64().expect("a number");
+    assert!(0 < taken && taken < 120, "{stopped}");
+    let (epsilon, entries) = spent(&federation);
+    assert!(epsilon <= 4.0, "{epsilon}");
+    assert_eq!(steps(&entries), taken);
+    // Not one step more, whoever asks.
+    let refused = federation.client(&arguments(&budget));
+    assert_eq!(refused.code, Some(1), "{}", refused.text);
+    assert!(refused.text.contains("E_DP_BUDGET"), "{}", refused.text);
+    assert_eq!(steps(&spent(&federation).1), taken);
+}
+
+#[test]
+fn noise_that_is_not_given_keeps_all_steps_within_epsilon() {
+    let federation = Federation::create(PROGRAMS, &["hospital-a"]);
+    let budget = [
+        "--dp-epsilon",
+        "3",
+        "--dp-delta",
+        "1e-3",
+        "--out",
+        "out",
+        "--json",
+    ];
+    let trained = federation.client(&arguments(&budget));
+    assert_success(&trained);
+    let trained = result(&trained.text);
+    assert_eq!(trained["steps"], 120);
+    let epsilon = trained["epsilon"].as_f64().expect("a number");
+    assert!(2.99 < epsilon && epsilon <= 3.0, "{trained}");
+}
+
+#[test]
+fn a_client_killed_in_a_private_round_counts_it_again_and_says_so() {
+    let federation = Federation::create(PROGRAMS, &["hospital-a"]);
+    let file = federation.file("hospital-a.toml");
+    let config = fs::read_to_string(&file).expect("it was written");
+    fs::write(&file, config + "[privacy]\nepsilon_max = 1000.0\n").expect("it can be written");
+    let settings = [
+        "privacy.enabled=true",
+        "privacy.noise_multiplier=2.0",
+        "privacy.epsilon_max=1000.0",
+        "run.rounds=1",
+        "training.local_steps=200",
+    ];
+    let (server, address) = federation.start_server(1, &settings);
+    let killed = federation.start_client("hospital-a", &address);
+    killed.wait_for("private steps counted");
+    killed.kill();
+    let again = federation.start_client("hospital-a", &address);
+    again.wait_for("they count again");
+    assert_success(&again.finish());
+    assert_success(&server.finish());
+    let (_, entries) = spent(&federation);
+    let flags: Vec<_> = entries
+        .iter()
+        .map(|entry| entry["again"].as_bool())
+        .collect();
+    assert_eq!(flags, [Some(false), Some(true)]);
+    assert_eq!(steps(&entries), 400);
+    let rounds = federation.json_lines("runs/trial/rounds.jsonl");
+    assert_eq!(rounds[0]["participants"][0]["weight"], 1, "{rounds:?}");
+}
