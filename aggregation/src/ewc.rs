@@ -8,7 +8,7 @@
 //! general KL divergence: about 1 is the natural scale.
 
 mod anchor;
-mod eigen;
+pub(crate) mod eigen;
 mod fisher;
 mod penalty;
 mod proximal;

@@ -23,6 +23,7 @@ pub mod peft;
 pub mod privacy;
 #[cfg(test)]
 mod properties;
+pub mod row_space;
 mod safetensors_bytes;
 pub mod strategy;
 

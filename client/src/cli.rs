@@ -4,6 +4,7 @@
 
 mod adapter;
 mod arguments;
+mod audit;
 mod bench;
 mod evaluate;
 mod failure;
@@ -73,6 +74,7 @@ fn dispatch(arguments: Arguments) -> Result<(), Failure> {
         Command::Evaluate(command) => evaluate::evaluate(&command),
         Command::Generate(command) => generate::generate(&command),
         Command::Fisher(command) => fisher::fisher(&command),
+        Command::Audit(command) => audit::audit(&command),
         Command::Policy(PolicyCommand::Check(command)) => policy::check(&command),
         Command::Ledger(command) => ledger::ledger(&command),
         Command::Adapter(command) => adapter::adapter(&command),

@@ -5,6 +5,7 @@
 //! configuration file, its log and its command line. Nothing but [`main`] talks to people, installs a log or handles signals.
 
 pub mod adapter_folder;
+pub mod audit;
 pub mod config;
 pub mod error;
 pub mod ledger;

@@ -157,6 +157,18 @@ impl Dataset {
         })
     }
 
+    /// The same with more examples at its end.
+    pub fn with(&self, more: impl IntoIterator<Item = Example>) -> Self {
+        let mut examples = self.examples.clone();
+        examples.extend(more);
+        Self {
+            digest: digest(&examples),
+            examples,
+            source: self.source.clone(),
+            truncated: self.truncated,
+        }
+    }
+
     /// Splits off `held_out` examples by a seeded shuffle; both parts keep the order of the source.
     ///
     /// The shuffle depends on the seed and the digest only. The first part is for training, the second for evaluation.

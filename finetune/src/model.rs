@@ -33,6 +33,7 @@ mod branches;
 mod checkpointing;
 mod decode;
 mod error;
+mod first_inputs;
 mod fisher;
 mod gradient;
 mod load;

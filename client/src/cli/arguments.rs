@@ -55,6 +55,7 @@ pub(super) enum Command {
     Fisher(FisherArguments),
     #[command(subcommand)]
     Adapter(AdapterCommand),
+    Audit(Box<AuditArguments>),
     #[command(subcommand)]
     Policy(PolicyCommand),
     #[command(subcommand)]
@@ -77,6 +78,34 @@ pub(super) struct RunArguments {
     /// Only check the configuration and the files that it names; connect to nobody
     #[arg(long)]
     pub(super) check: bool,
+}
+
+/// Measures what a training on this site's text would give away, before saying yes
+///
+/// Trains alone, as a plan or the options say, with planted secrets, then attacks the result: can the secrets be guessed, can records be
+/// recognised, can words be read from an update? A plan's anchor is left out: it protects no text. Nothing leaves the machine. Writes audit.html and audit.json. Simple attacks that find
+/// nothing are no proof.
+#[derive(Debug, Args)]
+pub(super) struct AuditArguments {
+    /// Configuration file (TOML): the model, the training text and the device
+    #[arg(long, value_name = "FILE", default_value = "client.toml")]
+    pub(super) config: PathBuf,
+    /// Signed plan whose settings are audited, instead of the options below; see foedus-server --write-plan
+    #[arg(long, value_name = "FILE")]
+    pub(super) plan: Option<PathBuf>,
+    /// Folder that the report is written to
+    #[arg(long, value_name = "DIR")]
+    pub(super) out: PathBuf,
+    #[command(flatten)]
+    pub(super) lora: LoraArguments,
+    #[command(flatten)]
+    pub(super) recipe: RecipeArguments,
+    /// Random secrets among which a planted one's rank is found
+    #[arg(long, default_value_t = 1000)]
+    pub(super) candidates: usize,
+    /// Secrets that are planted or not by the toss of a coin, for the bound on epsilon
+    #[arg(long, default_value_t = 128)]
+    pub(super) coins: usize,
 }
 
 /// The institution's policy: what a run plan may ask of this site

@@ -39,6 +39,8 @@ fn commands_of_the_documentation_are_accepted() {
         "foedus-client adapter new --model m --rank 16 --alpha 32 --target-modules q_proj,v_proj --seed 1 --out start/",
         "foedus-client adapter show start --json",
         "foedus-client policy check plan.foedus --config client.toml",
+        "foedus-client audit --config client.toml --plan plan.foedus --out audit",
+        "foedus-client audit --steps 40 --rank 8 --out audit --coins 64",
         "foedus-client ledger show --config client.toml --last 20",
         "foedus-client ledger verify --ledger adapter.ledger --certificate old.crt --certificate new.crt",
         "foedus-client ledger export --csv egress.csv",

@@ -13,7 +13,7 @@ use finetune::{
 };
 
 use super::{
-    arguments::{LoraArguments, TrainArguments},
+    arguments::{LoraArguments, RecipeArguments, TrainArguments},
     evaluate::{keys, measure, sentence},
     failure::Failure,
     open,
@@ -110,7 +110,9 @@ fn course(
     start: Adapter,
     private: Option<&PrivateTerms>,
 ) -> Result<Course, Failure> {
-    let recipe = recipe(arguments, dataset.examples.len());
+    let recipe = arguments
+        .recipe
+        .recipe(arguments.lora.dropout, dataset.examples.len());
     let pull = pull(arguments, base, &start)?;
     let (llama, dataset) = (Arc::clone(&base.llama), Arc::clone(dataset));
     let trainer = Trainer::new(llama, dataset, recipe, arguments.recipe.seed, pull);
@@ -152,7 +154,9 @@ fn private(arguments: &TrainArguments, dataset: &Dataset) -> Result<Option<Priva
         group_by: asked.dp_group_by.clone(),
         records_max: asked.dp_records_max,
     };
-    let recipe = recipe(arguments, dataset.examples.len());
+    let recipe = arguments
+        .recipe
+        .recipe(arguments.lora.dropout, dataset.examples.len());
     let expected_units = recipe.step_examples() as f64;
     let noise_multiplier = match asked.dp_noise {
         Some(noise) => noise,
@@ -170,26 +174,25 @@ fn private(arguments: &TrainArguments, dataset: &Dataset) -> Result<Option<Priva
     Ok(Some(terms))
 }
 
-fn recipe(arguments: &TrainArguments, examples: usize) -> Recipe {
-    let given = &arguments.recipe;
-    let step_examples = given
-        .batch_examples
-        .saturating_mul(given.accumulation)
-        .max(1);
-    let three_epochs = (3 * examples).div_ceil(step_examples).max(1) as u64;
-    Recipe {
-        learning_rate: given.learning_rate,
-        schedule: given.schedule,
-        warmup_steps: given.warmup_steps,
-        total_steps: given.steps.unwrap_or(three_epochs),
-        batch_examples: given.batch_examples,
-        accumulation: given.accumulation,
-        max_tokens: given.max_tokens,
-        clip_norm: Some(given.clip_norm),
-        weight_decay: given.weight_decay,
-        dropout: arguments.lora.dropout,
-        checkpointing: given.activation_checkpointing,
-        ..Recipe::default()
+impl RecipeArguments {
+    /// The recipe for so many examples.
+    pub(super) fn recipe(&self, dropout: f64, examples: usize) -> Recipe {
+        let step_examples = self.batch_examples.saturating_mul(self.accumulation).max(1);
+        let three_epochs = (3 * examples).div_ceil(step_examples).max(1) as u64;
+        Recipe {
+            learning_rate: self.learning_rate,
+            schedule: self.schedule,
+            warmup_steps: self.warmup_steps,
+            total_steps: self.steps.unwrap_or(three_epochs),
+            batch_examples: self.batch_examples,
+            accumulation: self.accumulation,
+            max_tokens: self.max_tokens,
+            clip_norm: Some(self.clip_norm),
+            weight_decay: self.weight_decay,
+            dropout,
+            checkpointing: self.activation_checkpointing,
+            ..Recipe::default()
+        }
     }
 }
 

@@ -1,0 +1,96 @@
+//! `foedus-client audit`: what a training on this site's text would give away, before the site says yes.
+
+use std::{ops::ControlFlow, path::Path, time::SystemTime};
+
+use anyhow::Context as _;
+use finetune::{lora::LoraConfig, recipe::Recipe, train::StepReport};
+use protocol::quic::PlanFile;
+
+use super::{arguments::AuditArguments, failure::Failure, open, progress::Progress};
+use crate::{
+    Config,
+    audit::{self, AuditSettings},
+    error::ClientError,
+    recipe_of,
+    terms::lora_of,
+};
+
+#[expect(clippy::print_stdout, reason = "the verdict is the command's answer")]
+pub(super) fn audit(arguments: &AuditArguments) -> Result<(), Failure> {
+    let config = Config::read(&arguments.config)?;
+    let planned = arguments
+        .plan
+        .as_ref()
+        .map(|plan| of_plan(plan, &config))
+        .transpose()?;
+    let max_tokens = planned
+        .as_ref()
+        .map_or(arguments.recipe.max_tokens, |(recipe, _)| recipe.max_tokens);
+    let base = open::base_on(&config.model, config.device, config.base_precision)?;
+    let text = open::dataset(&config.data, &base.tokenizer, max_tokens)?;
+    let (recipe, lora) = planned.unwrap_or_else(|| {
+        let (lora, recipe) = (&arguments.lora, &arguments.recipe);
+        (
+            recipe.recipe(lora.dropout, text.examples.len()),
+            lora.config(),
+        )
+    });
+    let settings = AuditSettings {
+        seed: arguments.recipe.seed,
+        candidates: arguments.candidates,
+        coins: arguments.coins,
+        ..AuditSettings::new(recipe, lora)
+    };
+    let mut progress = Progress::begin(
+        "training with canaries".to_owned(),
+        settings.recipe.total_steps,
+    );
+    let mut observe = |report: &StepReport| {
+        progress.show(report.step + 1, settings.recipe.total_steps, "steps");
+        ControlFlow::Continue(())
+    };
+    let findings = audit::audit(&base, (*text).clone(), &settings, &mut observe)
+        .map_err(anyhow::Error::from)?;
+    progress.end();
+    std::fs::create_dir_all(&arguments.out)
+        .with_context(|| format!("cannot make {}", arguments.out.display()))?;
+    write(
+        &arguments.out.join("audit.html"),
+        &audit::to_html(&findings),
+    )?;
+    let json = serde_json::to_string_pretty(&findings)
+        .context("the findings cannot be written as JSON")?;
+    write(&arguments.out.join("audit.json"), &json)?;
+    let leaks = findings.leaks();
+    for leak in &leaks {
+        println!("{leak}");
+    }
+    println!(
+        "{} leak(s) found; {} shows them",
+        leaks.len(),
+        arguments.out.join("audit.html").display()
+    );
+    Ok(())
+}
+
+/// The training that a plan asks for, over all of its rounds.
+fn of_plan(path: &Path, config: &Config) -> Result<(Recipe, LoraConfig), Failure> {
+    let text = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let file =
+        PlanFile::from_pem(&text).with_context(|| format!("{} is no plan file", path.display()))?;
+    let tls = config.tls.load().map_err(ClientError::from)?;
+    let (plan, _) = file
+        .open(&tls, SystemTime::now())
+        .with_context(|| path.display().to_string())?;
+    if plan.privacy.is_some() {
+        return Err(Failure::usage(
+            "the plan asks for differential privacy, under which this version cannot audit",
+        ));
+    }
+    let lora = lora_of(&plan).map_err(ClientError::from)?;
+    Ok((recipe_of(&plan), lora))
+}
+
+fn write(path: &Path, text: &str) -> Result<(), Failure> {
+    Ok(std::fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))?)
+}
