@@ -26,6 +26,7 @@ use finetune::{
     data::{DataError, Dataset},
     lora::{LoraConfig, LoraFactors},
     model::ModelError,
+    privacy::{DpSgd, NoiseSource, Units},
     recipe::Recipe,
     train::{StepReport, TrainError, Trainer},
 };
@@ -57,6 +58,17 @@ pub struct AuditSettings {
     pub coins: usize,
     /// The delta of the bound on epsilon.
     pub delta: f64,
+    /// Private training, if that is audited.
+    pub privacy: Option<AuditNoise>,
+}
+
+/// DP-SGD by record, as a plan asks for it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct AuditNoise {
+    /// Largest norm of a record's gradient.
+    pub clip_norm: f64,
+    /// Standard deviation of the noise over it.
+    pub noise_multiplier: f64,
 }
 
 impl AuditSettings {
@@ -70,6 +82,7 @@ impl AuditSettings {
             candidates: 1000,
             coins: 128,
             delta: 1e-5,
+            privacy: None,
         }
     }
 }
@@ -81,6 +94,8 @@ pub struct Findings {
     pub base: String,
     /// Optimizer steps taken.
     pub steps: u64,
+    /// The noise of private training, over the clipping norm; absent without it.
+    pub noise_multiplier: Option<f64>,
     /// Records of the site that were trained on.
     pub members: usize,
     /// Records of the site that were held out to compare with.
@@ -159,6 +174,7 @@ pub fn audit(
     Ok(Findings {
         base: base.name.clone(),
         steps: settings.recipe.total_steps,
+        noise_multiplier: settings.privacy.map(|noise| noise.noise_multiplier),
         members: members.examples.len(),
         outsiders: outsiders.examples.len(),
         planted,
@@ -217,7 +233,11 @@ impl Course {
         );
         let steps = recipe.total_steps;
         let llama = Arc::clone(&base.llama);
+        let expected = recipe.step_examples() as f64;
         let mut trainer = Trainer::new(llama, Arc::clone(&dataset), recipe, settings.seed, None)?;
+        if let Some(noise) = settings.privacy {
+            trainer = trainer.with_privacy(noise.steps(&dataset, expected, settings.seed))?;
+        }
         let mut first_batch = Vec::new();
         let first = trainer.run(&start, 0, 1, &mut |report| {
             first_batch = report.lines.iter().map(|line| line - 1).collect();
@@ -235,6 +255,22 @@ impl Course {
             first: first.adapter,
             last: last.adapter,
         })
+    }
+}
+
+impl AuditNoise {
+    /// Private steps over the records of a data set. Their noise follows from the audit's seed, so that an audit can be repeated:
+    /// nothing that is trained here leaves, so there is nobody to hide from.
+    fn steps(self, dataset: &Dataset, expected: f64, seed: u64) -> DpSgd {
+        let mut key = [0; 32];
+        key[..8].copy_from_slice(&seed.to_le_bytes());
+        DpSgd {
+            clip_norm: self.clip_norm,
+            noise_multiplier: self.noise_multiplier,
+            expected_units: expected.min(dataset.examples.len() as f64),
+            units: Units::records(dataset),
+            random: NoiseSource::from_key(key),
+        }
     }
 }
 

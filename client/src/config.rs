@@ -279,7 +279,33 @@ impl Config {
                 ),
             });
         }
+        self.check_budget(&policy, path)?;
         Ok(Some(policy))
+    }
+
+    /// Checks that the site's own privacy budget, which counts over all runs, is within the policy's bounds on its lifetime.
+    fn check_budget(&self, policy: &SitePolicy, path: &Path) -> Result<(), ConfigError> {
+        let Some([epsilon, delta]) = policy.lifetime() else {
+            return Ok(());
+        };
+        let budget = self.privacy.budget;
+        for (key, found, (limit, line)) in [
+            ("privacy.epsilon_max", budget.epsilon(), epsilon),
+            ("privacy.delta", budget.delta(), delta),
+        ] {
+            if limit < found {
+                return Err(ConfigError::Value {
+                    path: path.to_owned(),
+                    key,
+                    found: found.to_string(),
+                    rule: format!(
+                        "{}:{line} allows {limit} over the lifetime of the data",
+                        policy.path().display()
+                    ),
+                });
+            }
+        }
+        Ok(())
     }
 
     fn check(raw: RawConfig, path: &Path) -> Result<Self, ConfigError> {

@@ -119,6 +119,13 @@ impl SitePolicy {
         Some((epsilon.value, delta.value))
     }
 
+    /// The bounds on what everything together may cost the records: epsilon and delta, each with its line.
+    pub fn lifetime(&self) -> Option<[(f64, usize); 2]> {
+        let rules = self.privacy.as_ref()?;
+        let bounds = [&rules.epsilon_lifetime_max, &rules.delta_lifetime_max];
+        Some(bounds.map(|rule| (rule.value, rule.line)))
+    }
+
     /// The file.
     pub fn path(&self) -> &Path {
         &self.path

@@ -75,8 +75,14 @@ pub fn to_html(findings: &Findings) -> String {
         .iter()
         .map(|leak| format!("<li>{}</li>", escaped(leak)))
         .collect();
+    let noise = match findings.noise_multiplier {
+        None => "Trained without differential privacy.".to_owned(),
+        Some(noise) => {
+            format!("Trained privately, record by record, with noise multiplier {noise}.")
+        }
+    };
     let facts = format!(
-        "Base model {}. {} optimizer steps on {} records of this site and {} planted canary records; {} records held out to compare with.",
+        "Base model {}. {} optimizer steps on {} records of this site and {} planted canary records; {} records held out to compare with. {noise}",
         escaped(&findings.base),
         findings.steps,
         findings.members,

@@ -6,7 +6,7 @@
 //! different tokens than the rank; what an optimizer makes of the gradient, and many steps, blur it. So it is tried on the
 //! bare gradient of the first step, to show what the attack can do, and on what a server really sees.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 
 use aggregation::{Adapter, row_space::RowSpace};
 use finetune::{base::BaseModel, lora::LoraFactors, model::PassOptions};
@@ -93,6 +93,10 @@ fn tokens(course: &Course, examples: &[usize]) -> BTreeSet<u32> {
 
 /// The gradient that the first step was taken with, without dropout.
 fn gradient(base: &BaseModel, course: &Course) -> Result<Adapter, AuditError> {
+    if course.first_batch.is_empty() {
+        // A private step may have drawn nobody.
+        return Ok(Adapter::zeros(Arc::clone(course.start.layout())));
+    }
     let factors = LoraFactors::upload(&course.start, base.llama.device())?;
     let batch = course.dataset.batch(&course.first_batch);
     let (_, gradient) = base
@@ -109,6 +113,9 @@ fn best(
     change: &Adapter,
     tokens: &BTreeSet<u32>,
 ) -> Result<Option<Span>, AuditError> {
+    if tokens.is_empty() {
+        return Ok(None);
+    }
     let layout = change.layout();
     let mut found: Option<Span> = None;
     for (module, shape) in layout.modules().iter().enumerate() {

@@ -88,6 +88,36 @@ fn audit_finds_the_leak_of_a_training_without_protection() {
 }
 
 #[test]
+fn audit_does_not_find_the_leak_of_a_private_training() {
+    let base = base();
+    let noise = AuditNoise {
+        clip_norm: 1.0,
+        noise_multiplier: 10.0,
+    };
+    let settings = AuditSettings {
+        privacy: Some(noise),
+        ..settings(400, 1e-2)
+    };
+    let mut go_on = |_: &StepReport| ControlFlow::Continue(());
+    let findings = audit(&base, text(&base), &settings, &mut go_on).unwrap();
+    println!("{findings:#?}");
+    let bits = |insertions| {
+        let mut groups = findings.exposure.iter();
+        let group = groups.find(|group| group.insertions == insertions);
+        group.unwrap().mean_bits
+    };
+    // The same training finds all of it without noise: the test above.
+    assert!(
+        bits(1) < bits(0) + 3.0,
+        "exposure {} and {}",
+        bits(1),
+        bits(0)
+    );
+    assert!(findings.membership.best().auc < 0.75);
+    assert!(findings.one_run.epsilon_lower < 1.0);
+}
+
+#[test]
 fn audit_finds_nothing_where_nothing_was_learned() {
     let findings = audited(2, 1e-9);
     assert_eq!(findings.one_run.epsilon_lower, 0.0);

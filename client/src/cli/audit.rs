@@ -9,7 +9,7 @@ use protocol::quic::PlanFile;
 use super::{arguments::AuditArguments, failure::Failure, open, progress::Progress};
 use crate::{
     Config,
-    audit::{self, AuditSettings},
+    audit::{self, AuditNoise, AuditSettings},
     error::ClientError,
     recipe_of,
     terms::lora_of,
@@ -25,20 +25,24 @@ pub(super) fn audit(arguments: &AuditArguments) -> Result<(), Failure> {
         .transpose()?;
     let max_tokens = planned
         .as_ref()
-        .map_or(arguments.recipe.max_tokens, |(recipe, _)| recipe.max_tokens);
+        .map_or(arguments.recipe.max_tokens, |(recipe, ..)| {
+            recipe.max_tokens
+        });
     let base = open::base_on(&config.model, config.device, config.base_precision)?;
     let text = open::dataset(&config.data, &base.tokenizer, max_tokens)?;
-    let (recipe, lora) = planned.unwrap_or_else(|| {
+    let (recipe, lora, privacy) = planned.unwrap_or_else(|| {
         let (lora, recipe) = (&arguments.lora, &arguments.recipe);
         (
             recipe.recipe(lora.dropout, text.examples.len()),
             lora.config(),
+            None,
         )
     });
     let settings = AuditSettings {
         seed: arguments.recipe.seed,
         candidates: arguments.candidates,
         coins: arguments.coins,
+        privacy,
         ..AuditSettings::new(recipe, lora)
     };
     let mut progress = Progress::begin(
@@ -73,8 +77,11 @@ pub(super) fn audit(arguments: &AuditArguments) -> Result<(), Failure> {
     Ok(())
 }
 
+/// A training as a plan asks for it.
+type Planned = (Recipe, LoraConfig, Option<AuditNoise>);
+
 /// The training that a plan asks for, over all of its rounds.
-fn of_plan(path: &Path, config: &Config) -> Result<(Recipe, LoraConfig), Failure> {
+fn of_plan(path: &Path, config: &Config) -> Result<Planned, Failure> {
     let text = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
     let file =
         PlanFile::from_pem(&text).with_context(|| format!("{} is no plan file", path.display()))?;
@@ -82,13 +89,12 @@ fn of_plan(path: &Path, config: &Config) -> Result<(Recipe, LoraConfig), Failure
     let (plan, _) = file
         .open(&tls, SystemTime::now())
         .with_context(|| path.display().to_string())?;
-    if plan.privacy.is_some() {
-        return Err(Failure::usage(
-            "the plan asks for differential privacy, under which this version cannot audit",
-        ));
-    }
     let lora = lora_of(&plan).map_err(ClientError::from)?;
-    Ok((recipe_of(&plan), lora))
+    let privacy = plan.privacy.as_ref().map(|asked| AuditNoise {
+        clip_norm: asked.clip_norm,
+        noise_multiplier: asked.noise_multiplier,
+    });
+    Ok((recipe_of(&plan), lora, privacy))
 }
 
 fn write(path: &Path, text: &str) -> Result<(), Failure> {

@@ -59,7 +59,7 @@ fn summary(plan: &CheckedPlan, signer: &PartyCertificate) -> String {
     let (lora, training) = (&plan.lora, &plan.training);
     format!(
         "run {}, plan {}\n    signed by {}, certificate {}\n    base {} ({})\n    rank {} on {}\n    \
-         {} rounds of {} steps, at least {} updates merged a round\n    {} an update, unmasked, {}",
+         {} rounds of {} steps, at least {} updates merged a round\n    {} an update, {}, {}",
         plan.run,
         plan.digest(),
         signer.identity,
@@ -71,7 +71,14 @@ fn summary(plan: &CheckedPlan, signer: &PartyCertificate) -> String {
         plan.rounds,
         training.local_steps,
         plan.cohort.quorum,
-        Bytes(plan.encoded_bytes()),
+        Bytes(plan.update_bytes()),
+        plan.secure_aggregation.map_or_else(
+            || "unmasked".to_owned(),
+            |masks| format!(
+                "masked, no sum of fewer than {} is opened",
+                masks.cohort_min
+            ),
+        ),
         plan.privacy.as_ref().map_or_else(
             || "without differential privacy".to_owned(),
             |privacy| format!(

@@ -190,3 +190,34 @@ fn privacy_budget_is_checked_and_its_ledger_stands_beside_the_data() {
         assert!(refused.to_string().contains(key), "{refused}");
     }
 }
+
+#[test]
+fn budget_beyond_the_policys_lifetime_is_refused_with_its_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let policy = include_str!("../../../deploy/policy.example.toml");
+    std::fs::write(folder.path().join("policy.toml"), policy).unwrap();
+    let path = folder.path().join("client.toml");
+    let within = Config::parse(REQUIRED, &path).unwrap();
+    assert!(within.site_policy(&path).unwrap().is_some());
+    for (budget, key, rule) in [
+        (
+            "epsilon_max = 17.0",
+            "privacy.epsilon_max",
+            "epsilon_lifetime_max",
+        ),
+        ("delta = 1e-3", "privacy.delta", "delta_lifetime_max"),
+    ] {
+        let text = format!("{REQUIRED}\n[privacy]\n{budget}\n");
+        let config = Config::parse(&text, &path).unwrap();
+        let refused = config.site_policy(&path).unwrap_err().to_string();
+        let line = policy
+            .lines()
+            .position(|line| line.starts_with(rule))
+            .unwrap()
+            + 1;
+        assert!(
+            refused.contains(key) && refused.contains(&format!("policy.toml:{line} allows")),
+            "{refused}"
+        );
+    }
+}
