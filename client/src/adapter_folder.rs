@@ -143,6 +143,13 @@ pub fn write(
         attempt("move away", folder, fs::rename(folder, &old))?;
     }
     attempt("rename to", folder, fs::rename(&fresh, folder))?;
+    // The name itself must outlive a power cut; it may be a relative one.
+    let parent = folder
+        .parent()
+        .filter(|parent| !parent.as_os_str().is_empty());
+    let parent = parent.unwrap_or(Path::new("."));
+    let synced = fs::File::open(parent).and_then(|parent| parent.sync_all());
+    attempt("make durable", folder, synced)?;
     if old.exists() {
         attempt("remove", &old, fs::remove_dir_all(&old))?;
     }

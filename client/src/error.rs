@@ -14,7 +14,8 @@ use protocol::{
 };
 
 use crate::{
-    ledger::LedgerError, policy::Refusal, privacy::BudgetError, state::StateError, terms::Objection,
+    adapter_folder::FolderError, ledger::LedgerError, policy::Refusal, privacy::BudgetError,
+    state::StateError, terms::Objection,
 };
 
 /// A federated run that ended without an adapter, and whose turn it is.
@@ -95,6 +96,9 @@ pub enum ClientError {
     /// The site's state cannot be read or written.
     #[error(transparent)]
     State(#[from] StateError),
+    /// The final adapter cannot be written. It is sent again to a client that comes back while the server is there.
+    #[error("the final adapter cannot be kept: {0}; the server still has it")]
+    Folder(#[from] FolderError),
     /// What the server sent as an adapter is none.
     #[error("the server's adapter for {when} cannot be used: {source}")]
     Adapter {
@@ -140,6 +144,7 @@ impl ClientError {
             | Self::NoRandomness(_)
             | Self::Checkpoint(_)
             | Self::State(_)
+            | Self::Folder(_)
             | Self::Adapter { .. }
             | Self::Anchor(_)
             | Self::Ledger(_)

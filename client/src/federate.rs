@@ -69,6 +69,7 @@ pub async fn federate(
         text,
         checkpointing: settings.checkpointing,
         share_train_loss: settings.share_train_loss,
+        out: settings.out.clone(),
     };
     participate(settings, Arc::new(site), turn, observer, shutdown).await
 }

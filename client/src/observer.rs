@@ -71,6 +71,18 @@ pub enum Event {
         /// Why.
         reason: RefusalReason,
     },
+    /// The round went on without our update, which may still count in a later one.
+    Postponed {
+        /// The round that it is for.
+        round: Round,
+        /// The last round in which it may count.
+        until: Round,
+    },
+    /// The run went on to another round before we heard what became of our update.
+    Unanswered {
+        /// The round that it was for.
+        round: Round,
+    },
     /// The run is over and the final adapter here.
     Finished {
         /// Rounds done.

@@ -37,6 +37,8 @@ pub struct Settings {
     pub state: Option<PathBuf>,
     /// What private training may cost this site, and where it is counted; without it private plans are declined.
     pub privacy: Option<PrivacySettings>,
+    /// The folder that the final adapter is written to before the server hears that it arrived; none leaves it to the caller.
+    pub out: Option<PathBuf>,
     /// Program and version, as the server's log will name it.
     pub software: String,
 }
@@ -56,6 +58,7 @@ impl Settings {
             ledger: None,
             state: None,
             privacy: None,
+            out: None,
             software: concat!("foedus-client ", env!("CARGO_PKG_VERSION")).to_owned(),
         }
     }

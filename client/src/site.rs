@@ -37,6 +37,14 @@ pub trait Agreement: Send + Sync {
         anchor: Option<&[u8]>,
         earlier: Option<&[u8]>,
     ) -> Result<Box<dyn Learner>, ClientError>;
+
+    /// Makes the final adapter durable, if the site keeps it. The server hears only afterwards that it arrived.
+    ///
+    /// # Errors
+    /// Whatever keeps it from the disk; the server is not told that it arrived.
+    fn keep(&self, _adapter: &Adapter) -> Result<(), ClientError> {
+        Ok(())
+    }
 }
 
 /// What learns, over all rounds of a run. It rests between rounds and is on a thread of its own meanwhile.

@@ -97,6 +97,8 @@ table! {
     Revoked         = 0x12 "revoked"          Never "the certificate is revoked";
     Internal        = 0x13 "internal"         Later "an internal error";
     Deceived        = 0x14 "deceived"         Never "a rule of secure aggregation was broken";
+    Flooding        = 0x15 "flooding"         Never "the participant sends more messages than it may";
+    TooOften        = 0x16 "too-often"        Later "the participant connects more often than it may";
 }
 
 table! {
@@ -116,6 +118,8 @@ table! {
     OverNorm        = 0x10b "over-norm"       Never "the norm is above the plan's limit";
     WrongLayout     = 0x10c "wrong-layout"    Never "the update does not have the plan's layout";
     Internal        = 0x10d "internal"        Later "the server could not take the update in";
+    OverAllowance   = 0x10e "over-allowance"  Never "the participant sent more bytes than it may in one round";
+    BrokenOff       = 0x10f "broken-off"      Never "the participant broke off or stalled too often in this round";
 }
 
 table! {

@@ -12,6 +12,7 @@
 //! failure leads from any of them to over. The rules are in `docs/protocol.md`.
 
 mod action;
+mod allowance;
 mod asking;
 mod closing;
 mod deadline;
@@ -19,17 +20,21 @@ mod delivery;
 mod ending;
 mod history;
 mod joining;
+mod lateness;
+mod offer;
 mod resuming;
 mod roster;
 mod round;
 mod secure;
+mod selection;
 mod sending;
 
 use std::collections::{BTreeSet, VecDeque};
 use std::time::Instant;
 
 pub use action::{AcceptedUpdate, Action, Admission, Outcome, Report, RoundSummary};
-pub use history::{Entry, History, OpenHistory};
+pub use allowance::Allowance;
+pub use history::{Entry, History, Late, OpenHistory};
 
 use crate::close::CloseCode;
 use crate::ids::{ConnectionId, Digest, ParticipantName, Round};
@@ -38,6 +43,7 @@ use crate::plan::{CheckedPlan, EwcPlace, Participants, SignedPlan};
 use crate::secagg::Verify;
 use crate::text::Text;
 use crate::violation::{Breach, Misuse, Party, Violation};
+use allowance::Accounts;
 use resuming::Returning;
 use roster::{Roster, Stage};
 use round::OpenRound;
@@ -55,6 +61,8 @@ pub struct Setup {
     pub anchor: Option<Content>,
     /// Program and version, for the participants' logs.
     pub software: Text,
+    /// What one participant may ask of the server.
+    pub allowance: Allowance,
 }
 
 /// One run, from the server's side.
@@ -67,6 +75,7 @@ pub struct Coordinator {
     /// The adapter that the open or the next round starts from, as it travels; after the last round the final one.
     adapter: Content,
     roster: Roster,
+    accounts: Accounts,
     /// Those of whom was written down that they joined and still need something.
     joined: BTreeSet<ParticipantName>,
     returning: Returning,
@@ -83,8 +92,8 @@ enum Phase {
     Joining { since: Instant },
     /// A round is open.
     Open(OpenRound),
-    /// The owner forms the next adapter.
-    Aggregating { closed: OpenRound },
+    /// The owner forms the next adapter. What is late for the closed round may come for the next meanwhile.
+    Aggregating { closed: OpenRound, next: OpenRound },
     /// The final adapter is on its way to the participants.
     Finishing {
         adapter: TransferHeader,
@@ -106,6 +115,7 @@ impl Coordinator {
             adapter,
             anchor,
             software,
+            allowance,
         } = setup;
         if signed.plan != plan.bytes() {
             return Err(SetupError::OtherPlanSigned);
@@ -125,6 +135,7 @@ impl Coordinator {
             anchor,
             adapter,
             roster: Roster::default(),
+            accounts: Accounts::new(allowance),
             joined: BTreeSet::new(),
             returning: Returning::nobody(now),
             verify: |_, _, _| false,
@@ -167,11 +178,11 @@ impl Coordinator {
         name: ParticipantName,
         now: Instant,
     ) {
-        if let Some(code) = self.refusal_to_connect(&name) {
+        if let Some((code, violation)) = self.refusal_to_connect(&name, now) {
             self.actions.push_back(Action::Close {
                 connection,
                 code,
-                violation: None,
+                violation,
             });
             return;
         }
@@ -200,7 +211,9 @@ impl Coordinator {
     /// A message arrived. One of a connection that is already forgotten is ignored.
     pub fn handle_message(&mut self, connection: ConnectionId, message: ToServer, now: Instant) {
         if let Some(name) = self.roster.name(connection).cloned() {
-            if let Err(breach) = self.take(connection, &name, message, now) {
+            let charged = self.accounts.message(&name, now);
+            let taken = charged.and_then(|()| self.take(connection, &name, message, now));
+            if let Err(breach) = taken {
                 self.punish(connection, breach);
             }
             self.settle(now);
@@ -211,6 +224,17 @@ impl Coordinator {
     pub fn handle_malformed(&mut self, connection: ConnectionId, now: Instant) {
         if self.roster.name(connection).is_some() {
             self.close(connection, CloseCode::Malformed, None);
+            self.settle(now);
+        }
+    }
+
+    /// The participant opened a bulk stream and let go of it, or sent one that was not asked for. It costs as much as a
+    /// message that moves nothing on.
+    pub fn handle_stray_stream(&mut self, connection: ConnectionId, now: Instant) {
+        if let Some(name) = self.roster.name(connection).cloned()
+            && let Err(breach) = self.accounts.message(&name, now)
+        {
+            self.punish(connection, breach);
             self.settle(now);
         }
     }
@@ -238,19 +262,24 @@ impl Coordinator {
     /// [`Misuse`] if no round waits for it. After the end of the run it is ignored.
     pub fn round_aggregated(&mut self, adapter: Content, now: Instant) -> Result<(), Misuse> {
         self.acknowledge_summed();
-        let round = match &self.phase {
-            Phase::Aggregating { closed } => closed.round,
-            Phase::Over { .. } => return Ok(()),
+        let placeholder = Phase::Joining { since: now };
+        let next = match std::mem::replace(&mut self.phase, placeholder) {
+            Phase::Aggregating { next, .. } => next,
             phase => {
-                return Err(Misuse {
-                    verb: "round_aggregated",
-                    state: phase.label(),
-                });
+                let state = phase.label();
+                let is_over = matches!(phase, Phase::Over { .. });
+                self.phase = phase;
+                let verb = "round_aggregated";
+                return if is_over {
+                    Ok(())
+                } else {
+                    Err(Misuse { verb, state })
+                };
             }
         };
         self.adapter = adapter;
-        if round.0 < self.plan.rounds {
-            self.open(round.next(), now);
+        if next.round.0 <= self.plan.rounds {
+            self.open(next, now);
         } else {
             self.finish(now);
         }
@@ -342,10 +371,26 @@ impl Coordinator {
             }
             Phase::Open(open) => {
                 let soft_passed = open.note_time(&self.plan.cohort, now);
+                self.fill(now);
                 self.settle_round(soft_passed, now);
             }
             Phase::Finishing { .. } => self.settle_finishing(),
             Phase::Aggregating { .. } | Phase::Over { .. } => {}
+        }
+    }
+
+    /// The round that updates come for: the open one, or while one is aggregated the next.
+    fn taking(&self) -> Option<&OpenRound> {
+        match &self.phase {
+            Phase::Open(open) | Phase::Aggregating { next: open, .. } => Some(open),
+            Phase::Joining { .. } | Phase::Finishing { .. } | Phase::Over { .. } => None,
+        }
+    }
+
+    fn taking_mut(&mut self) -> Option<&mut OpenRound> {
+        match &mut self.phase {
+            Phase::Open(open) | Phase::Aggregating { next: open, .. } => Some(open),
+            Phase::Joining { .. } | Phase::Finishing { .. } | Phase::Over { .. } => None,
         }
     }
 
@@ -406,8 +451,8 @@ impl Coordinator {
 
     fn interrupt_delivery(&mut self, name: &ParticipantName) {
         let may_return = !self.roster.is_withdrawn(name);
-        if let Phase::Open(open) = &mut self.phase {
-            open.interrupt(name, may_return);
+        if let Some(taking) = self.taking_mut() {
+            taking.interrupt(name, may_return);
         }
     }
 
@@ -425,16 +470,16 @@ impl Coordinator {
     }
 
     fn punish(&mut self, connection: ConnectionId, breach: Breach) {
-        let code = breach.close_code();
-        self.close(
-            connection,
-            code,
-            Some(Violation {
-                guilty: Party::Participant,
-                breach,
-            }),
-        );
+        let (code, violation) = punishment(breach);
+        self.close(connection, code, Some(violation));
     }
+}
+
+/// The code and the words for a participant that broke a rule.
+fn punishment(breach: Breach) -> (CloseCode, Violation) {
+    let code = breach.close_code();
+    let guilty = Party::Participant;
+    (code, Violation { guilty, breach })
 }
 
 impl Phase {

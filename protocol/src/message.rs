@@ -171,6 +171,13 @@ pub enum ToClient {
         /// What.
         message: ForMember,
     },
+    /// The round was closed without this participant's update, which may still count in a later one: go on with it.
+    Postponed {
+        /// The round.
+        round: Round,
+        /// The last round in which the update may count.
+        until: Round,
+    },
 }
 
 impl ToClient {
@@ -185,6 +192,7 @@ impl ToClient {
             Self::Finished { .. } => "Finished",
             Self::Failed { .. } => "Failed",
             Self::Secure { message, .. } => message.name(),
+            Self::Postponed { .. } => "Postponed",
         }
     }
 }

@@ -96,6 +96,8 @@ pub struct Participant {
     earlier: Option<Earlier>,
     /// The last round that is settled for this participant, counted or refused.
     settled: Round,
+    /// Whether the finished update was offered on the present connection.
+    is_offered: bool,
     actions: VecDeque<Action>,
 }
 
@@ -133,6 +135,7 @@ impl Participant {
             member: None,
             last_attempt: 0,
             settled: Round(0),
+            is_offered: false,
             actions: VecDeque::from([Action::Connect]),
         }
     }
@@ -272,6 +275,7 @@ impl Participant {
             }
             (Link::Up, ToClient::Accepted { round }) => self.take_accepted(round),
             (Link::Up, ToClient::Refused { round, reason }) => self.take_refused(round, reason),
+            (Link::Up, ToClient::Postponed { round, until }) => self.take_postponed(round, until),
             (Link::Up, ToClient::Finished { rounds, adapter }) => {
                 self.take_finished(rounds, adapter, now)
             }
@@ -322,6 +326,7 @@ impl Participant {
             Link::Up,
         ) = (&self.work, &self.link)
         {
+            self.is_offered = true;
             let Offer {
                 transfer,
                 weight,

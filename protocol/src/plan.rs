@@ -23,7 +23,7 @@ pub use secagg::{
 pub use signed::PlanSigner;
 pub use signed::{SignedPlan, SignedPlanError};
 
-use crate::ids::{Digest, ParticipantName, RunId};
+use crate::ids::{Digest, ParticipantName, Round, RunId};
 
 /// A run plan as typed: its fields may hold anything until [`RunPlan::check`].
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
@@ -182,6 +182,35 @@ pub struct CohortPlan {
     pub stall_limit: Duration,
     /// After this long the run starts with a quorum instead of the whole cohort.
     pub join_deadline: Duration,
+    /// Participants asked in a round, drawn from those who are ready; without a number all of them.
+    pub select: Option<u32>,
+    /// Updates at which a round closes without waiting for more; without a number it waits for all that were asked.
+    pub enough: Option<u32>,
+    /// What becomes of an update that is not there when its round closes.
+    pub late: LatePolicy,
+}
+
+/// What becomes of an update that is not there when its round closes.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+pub enum LatePolicy {
+    /// It is refused.
+    #[default]
+    Refuse,
+    /// It counts in a later round, with its full weight.
+    LaterRound {
+        /// Rounds by which it may be late.
+        rounds_max: u32,
+    },
+}
+
+impl LatePolicy {
+    /// The last round in which an update trained for `round` may count.
+    pub fn last_round(self, round: Round) -> Round {
+        match self {
+            Self::Refuse => round,
+            Self::LaterRound { rounds_max } => Round(round.0.saturating_add(rounds_max)),
+        }
+    }
 }
 
 /// Who may take part.

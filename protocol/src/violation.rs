@@ -109,6 +109,18 @@ pub enum Breach {
         /// What was wrong.
         what: &'static str,
     },
+    /// More messages that move nothing on than a participant may send.
+    #[error("more than {limit} messages a minute that move nothing on")]
+    Flooding {
+        /// Messages allowed a minute.
+        limit: u32,
+    },
+    /// More connections than a participant may open.
+    #[error("more than {limit} connections a minute")]
+    TooOften {
+        /// Connections allowed a minute.
+        limit: u32,
+    },
 }
 
 impl Breach {
@@ -123,6 +135,8 @@ impl Breach {
             Self::BadPlan(_) => CloseCode::BadPlan,
             Self::Deceit(_) | Self::BadMember { .. } => CloseCode::Deceived,
             Self::BadTransfer { .. } | Self::Equivocation { .. } => CloseCode::BadTransfer,
+            Self::Flooding { .. } => CloseCode::Flooding,
+            Self::TooOften { .. } => CloseCode::TooOften,
         }
     }
 }

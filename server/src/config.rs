@@ -12,9 +12,10 @@ mod size;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
+use protocol::coordinator::Allowance;
 use protocol::plan::{
-    CohortPlan, EwcPlace, LimitsPlan, Participants, PrivacyPlan, PrivacyUnit, RingBits, RingPlan,
-    Schedule, SecureAggregationPlan, ServerTrust, TrainingPlan, ValueEncoding,
+    CohortPlan, EwcPlace, LatePolicy, LimitsPlan, Participants, PrivacyPlan, PrivacyUnit, RingBits,
+    RingPlan, Schedule, SecureAggregationPlan, ServerTrust, TrainingPlan, ValueEncoding,
 };
 use protocol::quic::{Limits, TlsFiles, TlsMaterial};
 use protocol::{Digest, RunId};
@@ -22,9 +23,9 @@ use protocol::{Digest, RunId};
 pub use error::{ConfigError, Place, ValueError};
 pub use load::{Setting, Source, load, parse};
 pub use raw::{
-    AnyWord, DEFAULT_PORT, LogFormat, RawCohort, RawConfig, RawEwc, RawIdentity, RawLimits, RawLog,
-    RawParticipants, RawPlace, RawPrivacy, RawRing, RawRun, RawSchedule, RawSecureAggregation,
-    RawTraining, RawTransfer, RawTrust, RawUnit,
+    AnyWord, DEFAULT_PORT, LogFormat, RawCohort, RawConfig, RawEwc, RawIdentity, RawLate,
+    RawLimits, RawLog, RawParticipants, RawPlace, RawPrivacy, RawRing, RawRun, RawSchedule,
+    RawSecureAggregation, RawTraining, RawTransfer, RawTrust, RawUnit,
 };
 pub use size::{ByteSize, SizeError};
 
@@ -59,6 +60,10 @@ pub struct Config {
     pub uploads_at_once: u32,
     /// Bounds of the transport; how many may connect follows from the participants.
     pub transport: Limits,
+    /// What one participant may ask of the server.
+    pub allowance: Allowance,
+    /// Slowest delivery that still counts as progress, in bytes a second.
+    pub upload_per_second_min: u64,
     /// What the program logs; the library does not look at it.
     pub log: RawLog,
 }
@@ -135,6 +140,8 @@ impl Config {
             adapter_bytes_max: RawLimits::default().adapter_max.bytes(),
             uploads_at_once: RawLimits::default().uploads_at_once,
             transport: Limits::default(),
+            allowance: Allowance::default(),
+            upload_per_second_min: RawLimits::default().upload_per_second_min.bytes(),
             log: RawLog::default(),
         }
     }
@@ -144,12 +151,7 @@ impl Config {
     /// # Errors
     /// [`ValueError`] names the first key that is wrong and what to do.
     pub fn from_raw(raw: RawConfig, folder: &Path) -> Result<Self, ValueError> {
-        if raw.limits.uploads_at_once == 0 {
-            return Err(ValueError::new(
-                "limits.uploads_at_once",
-                "is 0; it must be at least 1",
-            ));
-        }
+        let allowance = allowance(&raw.limits)?;
         let (ring, secure_aggregation) = (ring(&raw)?, secure_aggregation(&raw.secure_aggregation));
         let identity = TlsFiles {
             certificate: folder.join(raw.identity.certificate),
@@ -171,6 +173,8 @@ impl Config {
             adapter_bytes_max: raw.limits.adapter_max.bytes(),
             uploads_at_once: raw.limits.uploads_at_once,
             transport: Limits::default(),
+            allowance,
+            upload_per_second_min: raw.limits.upload_per_second_min.bytes(),
             log: raw.log,
         })
     }
@@ -263,6 +267,14 @@ fn open_cohort(raw: &RawCohort) -> CohortPlan {
         hard_deadline: raw.hard_deadline,
         stall_limit: raw.stall_limit,
         join_deadline: raw.join_deadline,
+        select: raw.select,
+        enough: raw.enough,
+        late: match raw.late {
+            RawLate::Refuse => LatePolicy::Refuse,
+            RawLate::LaterRound => LatePolicy::LaterRound {
+                rounds_max: raw.late_rounds_max,
+            },
+        },
     }
 }
 
@@ -326,6 +338,32 @@ fn secure_aggregation(raw: &RawSecureAggregation) -> Option<SecureAggregationPla
     })
 }
 
+/// What one participant may ask of us. A participant that may do nothing at all could never take part.
+fn allowance(raw: &RawLimits) -> Result<Allowance, ValueError> {
+    let counts = [
+        ("limits.uploads_at_once", raw.uploads_at_once),
+        ("limits.connections_per_minute", raw.connections_per_minute),
+        ("limits.uploads_per_round", raw.uploads_per_round),
+    ];
+    if let Some((key, _)) = counts.into_iter().find(|&(_, count)| count == 0) {
+        return Err(ValueError::new(key, "is 0; it must be at least 1"));
+    }
+    // Hello, Ready, Received, Offer, and some to spare.
+    if raw.messages_per_minute < MESSAGES_MIN {
+        let what = format!(
+            "is {}; a round alone takes some, so it must be at least {MESSAGES_MIN}",
+            raw.messages_per_minute
+        );
+        return Err(ValueError::new("limits.messages_per_minute", what));
+    }
+    Ok(Allowance {
+        connections_per_minute: raw.connections_per_minute,
+        messages_per_minute: raw.messages_per_minute,
+        uploads_per_round: raw.uploads_per_round,
+        interruptions_per_round: raw.interruptions_per_round,
+    })
+}
+
 fn limits(raw: &RawLimits) -> LimitsPlan {
     LimitsPlan {
         update_norm_max: raw.update_norm_max,
@@ -333,6 +371,9 @@ fn limits(raw: &RawLimits) -> LimitsPlan {
         participants_max: raw.participants_max,
     }
 }
+
+/// Fewer messages a minute than these would end honest participants' connections.
+const MESSAGES_MIN: u32 = 16;
 
 #[cfg(test)]
 mod tests;

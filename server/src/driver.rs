@@ -32,6 +32,7 @@ use crate::record::RoundRecord;
 use crate::round::Traffic;
 use crate::session::{self, Outbox, Outgoing, Shared};
 use crate::spool::Upload;
+use crate::tally::Tally;
 
 /// Events that are handled before anything is said in answer.
 const EVENTS_AT_ONCE: usize = 64;
@@ -82,6 +83,14 @@ pub(crate) enum Event {
         connection: ConnectionId,
         header: TransferHeader,
     },
+    /// The sender of an update broke it off; its connection lives.
+    Cut {
+        connection: ConnectionId,
+        transfer: TransferId,
+        what: String,
+    },
+    /// A stream was opened and let go of, and we had asked for nothing.
+    Stray { connection: ConnectionId },
     /// An update arrived whole.
     Received {
         connection: ConnectionId,
@@ -160,6 +169,8 @@ pub(crate) struct Driver {
     /// Since the last round's record.
     round_traffic: Traffic,
     traffic: Traffic,
+    /// Whom we turned away since the last round's record.
+    tally: Tally,
     /// What was found in updates that the coordinator is about to report as refused.
     findings: BTreeMap<ParticipantName, String>,
     records: Vec<RoundRecord>,
@@ -201,6 +212,7 @@ pub(crate) async fn drive(parts: Parts, shutdown: impl Future<Output = ()>) -> E
         anchor,
         round_traffic,
         traffic,
+        tally: Tally::default(),
         findings: BTreeMap::new(),
         records,
         broken: None,
@@ -280,6 +292,12 @@ impl Driver {
                 self.traffic.up += received;
                 self.coordinator.update_kept(&participant, transfer, bytes);
             }
+            Event::Cut {
+                connection,
+                transfer,
+                what,
+            } => self.cut(connection, transfer, what, now),
+            Event::Stray { connection } => self.coordinator.handle_stray_stream(connection, now),
             Event::Unusable { connection, header } => self.unusable(connection, &header, now),
             Event::Received {
                 connection,
@@ -340,7 +358,8 @@ impl Driver {
             .handle_identified(connection, certificates, public_key);
     }
 
-    fn reject(&self, error: &HandshakeError) {
+    fn reject(&mut self, error: &HandshakeError) {
+        self.tally.count(None, error.label());
         let peer = error.refused().map_or_else(
             || "unknown".to_owned(),
             |peer| match &peer.claimed {

@@ -24,7 +24,7 @@ use tokio::sync::mpsc;
 use crate::adapter_bytes::adapter_bytes;
 use crate::driver::Event;
 use crate::error::ServerError;
-use crate::record::RoundRecord;
+use crate::record::{RoundRecord, TurnedAway};
 use crate::round::{Measured, Merger, Traffic};
 use crate::settling::{Disk, Settling, Unsettled};
 use crate::spool::Upload;
@@ -50,6 +50,8 @@ pub(crate) enum Job {
         summary: RoundSummary,
         /// Bytes moved for it.
         traffic: Traffic,
+        /// Whom we turned away meanwhile.
+        turned_away: Vec<TurnedAway>,
     },
 }
 
@@ -82,6 +84,8 @@ pub(crate) struct Folder {
     pub(crate) rounds: u32,
     /// The round that was done last, until its folder is being written.
     pub(crate) unsettled: Option<Unsettled>,
+    /// Whether beginnings of updates are kept when their round is over: they may count in a later one.
+    pub(crate) keeps_beginnings: bool,
 }
 
 /// A round's sum and what was refused.
@@ -145,7 +149,11 @@ impl Folder {
                     sum.open(opening);
                     continue;
                 }
-                Job::Merge { summary, traffic } => {
+                Job::Merge {
+                    summary,
+                    traffic,
+                    turned_away,
+                } => {
                     let full = std::mem::replace(&mut sum, self.empty_sum());
                     // A crash needs the folder of the round before, or its updates.
                     let before = settling.take().map_or(Ok(()), Settling::finish);
@@ -153,7 +161,7 @@ impl Folder {
                         (Err(error), _) => Event::Failed(error),
                         (Ok(()), Some(detail)) => Event::Unopened { detail },
                         (Ok(()), None) => self
-                            .merge(full, &summary, traffic)
+                            .merge(full, &summary, traffic, turned_away)
                             .map_or_else(Event::Failed, |merged| Event::Merged(Box::new(merged))),
                     }
                 }
@@ -228,6 +236,7 @@ impl Folder {
         sum: Sum,
         summary: &RoundSummary,
         traffic: Traffic,
+        turned_away: Vec<TurnedAway>,
     ) -> Result<Merged, ServerError> {
         let Sum {
             total,
@@ -236,7 +245,9 @@ impl Folder {
             opening,
             ..
         } = sum;
-        self.disk.spool.drop_parts()?;
+        if !self.keeps_beginnings {
+            self.disk.spool.drop_parts()?;
+        }
         let formed = self.merger.form(&self.global, total, summary.round)?;
         let is_last = summary.round.0 == self.rounds;
         let encoding = if is_last {
@@ -251,7 +262,8 @@ impl Folder {
             rounding: encoding.relative_error(formed.adapter.values()),
             seconds: summary.opened_at.elapsed().as_secs_f64(),
         };
-        let record = formed.record(summary, (&refused, opening.as_deref()), measured, sha256);
+        let mut record = formed.record(summary, (&refused, opening.as_deref()), measured, sha256);
+        record.turned_away = turned_away;
         if self.is_masked {
             // No update was kept from which it could be formed again.
             self.disk.files.write_round(record.round, &formed.adapter)?;

@@ -4,6 +4,7 @@
 //! updates' bytes are the `spool`'s, adapters the run folder's. What the entries mean is
 //! `protocol::coordinator`'s affair; values are JSON, so that an operator can look at them with any redb browser.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
 use protocol::coordinator::{Admission, Entry, History};
@@ -24,7 +25,7 @@ const ENTRIES: TableDefinition<'static, u64, &'static [u8]> = TableDefinition::n
 const IDENTITY: &str = "identity";
 const FINISHED: &str = "finished";
 /// Raised when old journals can no longer be read.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 
 /// Which run a journal belongs to.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
@@ -71,6 +72,17 @@ impl Journal {
     /// # Errors
     /// [`JournalError`], also if it is another run's or another server has it open.
     pub(crate) fn open(path: &Path, identity: &Identity) -> Result<(Self, Found), JournalError> {
+        // Of some damage the database says nothing and panics; nothing of it is used afterwards.
+        let open = AssertUnwindSafe(|| Self::open_whole(path, identity));
+        catch_unwind(open).unwrap_or_else(|_| {
+            Err(JournalError::Damaged {
+                path: path.to_owned(),
+                what: "the database makes no sense of it".to_owned(),
+            })
+        })
+    }
+
+    fn open_whole(path: &Path, identity: &Identity) -> Result<(Self, Found), JournalError> {
         let database = Database::create(path).map_err(|error| match error {
             DatabaseError::DatabaseAlreadyOpen => JournalError::Busy {
                 path: path.to_owned(),
@@ -264,9 +276,13 @@ fn is_implied(entry: &Entry) -> bool {
 /// The round that an entry serves; none if it holds beyond.
 fn of_round(entry: &Entry) -> Option<Round> {
     match entry {
-        Entry::Joined { .. } | Entry::Parted { .. } => None,
+        Entry::Joined { .. }
+        | Entry::Parted { .. }
+        | Entry::Postponed { .. }
+        | Entry::LateSettled { .. } => None,
         Entry::Accepted(admission) => Some(admission.round),
         Entry::Opened { round }
+        | Entry::Asked { round, .. }
         | Entry::Refused { round, .. }
         | Entry::Attempted { round, .. }
         | Entry::Closed { round } => Some(*round),

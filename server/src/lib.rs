@@ -12,6 +12,7 @@
 //! - `fold`, `total`, `round`: updates checked and folded as they arrive, the next global adapter formed and anchored; `opening`: the
 //!   masks taken off a sum.
 //! - [`record`], `settling`: what a run leaves on disk. `journal`, `spool`, `recovery`: what it must not forget if its process is killed.
+//! - `tally`: whom it turned away, counted.
 //! - [`observer`]: what a run tells; `narrate` is the same as log lines.
 //! - [`cli`], [`telemetry`]: the program `foedus-server`. Only these install a log or choose an exit code.
 
@@ -32,6 +33,7 @@ mod round;
 mod session;
 mod settling;
 mod spool;
+mod tally;
 mod total;
 
 mod narrate;
@@ -45,6 +47,6 @@ pub use cli::main;
 pub use config::{Config, EwcSettings, IdentitySource, RunSettings};
 pub use error::ServerError;
 pub use observer::{Observer, RunEvent, RunOutcome};
-pub use record::RoundRecord;
+pub use record::{RoundRecord, TurnedAway};
 pub use run::{Server, run};
 pub use start::Prepared;

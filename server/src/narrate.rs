@@ -69,6 +69,7 @@ fn log(run: &RunId, event: &RunEvent) {
         RunEvent::Progress { .. }
         | RunEvent::Receiving { .. }
         | RunEvent::Accepted { .. }
+        | RunEvent::Postponed { .. }
         | RunEvent::Refused { .. } => log_update(run, event),
     }
 }
@@ -210,6 +211,14 @@ fn log_update(run: &RunId, event: &RunEvent) {
             total,
         } => {
             tracing::trace!(%run, %participant, received, total, "receiving");
+        }
+        RunEvent::Postponed {
+            participant,
+            round,
+            until,
+        } => {
+            let says = "late for its round; the update may count in a later one";
+            tracing::info!(%run, %participant, %round, %until, "{says}");
         }
         RunEvent::Accepted { participant, round } => {
             tracing::info!(%run, %participant, %round, "update accepted");

@@ -166,6 +166,15 @@ pub enum RunEvent {
         /// What exactly was found, if the update was looked into.
         detail: Option<String>,
     },
+    /// A round was closed without an update that may still count in a later one.
+    Postponed {
+        /// Whose.
+        participant: ParticipantName,
+        /// The round that it is trained for.
+        round: Round,
+        /// The last round in which it may count.
+        until: Round,
+    },
     /// The soft deadline passed without a quorum: the round waits on.
     QuorumMissing {
         /// The round.

@@ -53,6 +53,22 @@ pub struct RoundRecord {
     /// What secure aggregation did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secure: Option<SecureRecord>,
+    /// Offers, updates, connections and handshakes refused since the round before, by whom and why. Counted by the process:
+    /// after a restart they begin anew.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub turned_away: Vec<TurnedAway>,
+}
+
+/// What was refused, how often.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub struct TurnedAway {
+    /// Whose; none for strangers, who were not let in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// The label of the reason.
+    pub reason: String,
+    /// How often.
+    pub count: u64,
 }
 
 /// One update that was counted.
@@ -67,6 +83,13 @@ pub struct CountedUpdate {
     /// Mean training loss in nats per response token, if the site reports it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub train_loss: Option<f32>,
+    /// Rounds by which the update was late.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub rounds_late: u32,
+}
+
+fn is_zero(count: &u32) -> bool {
+    *count == 0
 }
 
 /// One update that was refused.

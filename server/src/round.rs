@@ -161,6 +161,7 @@ impl Formed {
             weight: if opening.is_some() { 0 } else { update.weight },
             bytes: update.bytes,
             train_loss: update.metrics.train_loss,
+            rounds_late: update.rounds_late,
         });
         let refused = summary
             .refused
@@ -180,6 +181,7 @@ impl Formed {
             adapter_sha256: sha256.to_string(),
             ewc: self.ewc.clone(),
             secure: opening.map(|opening| self.secure(opening)),
+            turned_away: Vec::new(),
         }
     }
 }

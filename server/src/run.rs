@@ -11,7 +11,7 @@ use std::time::{Instant, SystemTime};
 use bytes::Bytes;
 use protocol::coordinator::{Coordinator, History, Outcome, Setup};
 use protocol::message::Content;
-use protocol::plan::CheckedPlan;
+use protocol::plan::{CheckedPlan, LatePolicy};
 use protocol::quic::{self, Limits, Listener};
 use protocol::{Digest, Text};
 use tokio::sync::{Semaphore, mpsc};
@@ -26,6 +26,7 @@ use crate::narrate::{Narrator, warn_of_expiry};
 use crate::observer::{Observer, RunEvent, RunOutcome};
 use crate::recovery::Recovered;
 use crate::session::Shared;
+use crate::spool::Spool;
 use crate::start::Prepared;
 
 /// Events that may wait for the driver; beyond them, sessions wait and the network with them.
@@ -140,14 +141,7 @@ impl Server {
         let work = Work::start(&prepared, recovered, events.clone())?;
         // Ends with this function.
         let _watching = watch_identity(&prepared, events.clone());
-        let shared = Shared {
-            events,
-            slots: Arc::new(Semaphore::new(
-                prepared.config.uploads_at_once.max(1) as usize
-            )),
-            spool,
-            update_bytes: prepared.plan.update_bytes(),
-        };
+        let shared = shared(&prepared, spool, events);
         let parts = Parts {
             coordinator,
             listener,
@@ -191,6 +185,7 @@ impl Work {
             disk: recovered.disk,
             rounds: prepared.plan.rounds,
             unsettled: None,
+            keeps_beginnings: prepared.plan.cohort.late != LatePolicy::Refuse,
         };
         let (jobs, queue) = mpsc::unbounded_channel();
         let thread = tokio::task::spawn_blocking(move || folder.work(sum, queue, &events));
@@ -203,6 +198,18 @@ impl Work {
         self.thread.await.map_err(|error| ServerError::Internal {
             what: format!("the folding thread ended: {error}"),
         })
+    }
+}
+
+/// What the sessions of this run share.
+fn shared(prepared: &Prepared, spool: Arc<Spool>, events: mpsc::Sender<Event>) -> Shared {
+    let config = &prepared.config;
+    Shared {
+        events,
+        slots: Arc::new(Semaphore::new(config.uploads_at_once.max(1) as usize)),
+        spool,
+        update_bytes: prepared.plan.update_bytes(),
+        bytes_per_second_min: config.upload_per_second_min,
     }
 }
 
@@ -246,6 +253,7 @@ fn coordinator(
         adapter: Content::of(global),
         anchor: prepared.anchor.is_some().then(|| Content::of(anchor)),
         software: Text::new(concat!("foedus-server ", env!("CARGO_PKG_VERSION"))),
+        allowance: prepared.config.allowance,
     };
     let history = recovered.history.clone();
     let resumed = Coordinator::resume(setup, history, Instant::now());

@@ -5,11 +5,14 @@
 //! messages in wait to be written, pieces in wait for the disk, updates received at a time over all participants, and the
 //! time a peer may refuse to read.
 
+mod ending;
+mod pace;
+
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use protocol::close::{CloseCode, RefusalReason};
+use protocol::close::CloseCode;
 use protocol::message::{ToClient, ToServer, TransferHeader, TransferKind};
 use protocol::quic::{
     Closed, Connection, ControlFault, ControlReceiver, ControlSender, IncomingTransfer, Link,
@@ -20,6 +23,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::timeout;
 
+use self::ending::{Ending, ending};
+use self::pace::{MOVED_INTERVAL, Pace};
 use crate::driver::Event;
 use crate::spool::{Arrival, Piece, Spool};
 
@@ -31,8 +36,6 @@ const PIECES_MAX: usize = 4;
 const SEND_LIMIT: Duration = Duration::from_secs(20);
 /// How long a peer has to read why the run failed before its connection is closed.
 const LAST_WORDS: Duration = Duration::from_secs(2);
-/// How often bytes moved are reported: often enough for any sensible stall limit.
-const MOVED_INTERVAL: Duration = Duration::from_millis(100);
 /// How often a participant that waits for room on our side is reported as moving.
 const WAITING_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -55,6 +58,8 @@ pub(crate) struct Shared {
     pub(crate) slots: Arc<Semaphore>,
     pub(crate) spool: Arc<Spool>,
     pub(crate) update_bytes: u64,
+    /// A delivery slower than this is not reported as moving.
+    pub(crate) bytes_per_second_min: u64,
 }
 
 /// The driver's end of a session.
@@ -172,6 +177,7 @@ impl Session {
                 Ok(incoming) => self.receive_update(incoming).await,
                 Err(error) => match error.fault {
                     TransferFault::Closed(_) => return,
+                    TransferFault::Abandoned => self.abandoned(error.fault).await,
                     fault => {
                         let what = fault.to_string();
                         return self.tell(Event::Malformed { connection, what }).await;
@@ -179,6 +185,24 @@ impl Session {
                 },
             }
         }
+    }
+
+    /// The peer let go of a stream before its header was whole: of what we asked for, if we asked for anything.
+    async fn abandoned(&self, fault: TransferFault) {
+        let (connection, what) = (self.id, fault.to_string());
+        let asked = {
+            let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+            asked.take()
+        };
+        let event = match asked {
+            Some((transfer, _)) => Event::Cut {
+                connection,
+                transfer,
+                what,
+            },
+            None => Event::Stray { connection },
+        };
+        self.tell(event).await;
     }
 
     /// Receives one update, if it was asked for; its bytes are not read otherwise.
@@ -196,9 +220,10 @@ impl Session {
             Ok(()) => self.pass_on(&mut incoming, &pieces).await,
             Err(error) => Some(error.fault),
         };
-        let last = match &fault {
+        let last = match fault.as_ref().map(ending) {
             None => Some(Piece::End),
-            Some(fault) => spoiled(fault).map(|_| Piece::Spoiled),
+            Some(Ending::Spoiled(_)) => Some(Piece::Spoiled),
+            Some(Ending::Lost | Ending::Cut) => None,
         };
         if let Some(last) = last {
             // Without its writer there is nothing to end.
@@ -211,17 +236,27 @@ impl Session {
                 .tell(Event::Broken("the writer of an update panicked"))
                 .await;
         }
-        if let Some(fault) = fault
-            && let Some(reason) = spoiled(&fault)
-        {
-            let what = fault.to_string();
-            self.tell(Event::Spoiled {
-                connection,
-                header,
-                reason,
-                what,
-            })
-            .await;
+        let Some(fault) = fault else { return };
+        let what = fault.to_string();
+        match ending(&fault) {
+            Ending::Lost => {}
+            Ending::Cut => {
+                self.tell(Event::Cut {
+                    connection,
+                    transfer: header.id,
+                    what,
+                })
+                .await;
+            }
+            Ending::Spoiled(reason) => {
+                self.tell(Event::Spoiled {
+                    connection,
+                    header,
+                    reason,
+                    what,
+                })
+                .await;
+            }
         }
     }
 
@@ -262,20 +297,21 @@ impl Session {
         pieces: &mpsc::Sender<Piece>,
     ) -> Option<TransferFault> {
         let (connection, header) = (self.id, *incoming.header());
-        let (mut received, mut told_at) = (header.offset, None::<Instant>);
+        let mut received = header.offset;
+        let mut pace = Pace::new(self.shared.bytes_per_second_min);
         loop {
             let bytes = match incoming.next().await {
                 Ok(Some(bytes)) => bytes,
                 Ok(None) => return None,
                 Err(error) => return Some(error.fault),
             };
-            received += bytes.iter().map(|piece| piece.len() as u64).sum::<u64>();
+            let count: u64 = bytes.iter().map(|piece| piece.len() as u64).sum();
+            received += count;
             if pieces.send(Piece::Bytes(bytes)).await.is_err() {
                 // The writer has told the driver why it stopped.
                 return None;
             }
-            if told_at.is_none_or(|told| told.elapsed() >= MOVED_INTERVAL) {
-                told_at = Some(Instant::now());
+            if pace.is_to_be_told(count) {
                 // If the driver is behind, one report less does no harm: the next one follows.
                 let _ = self.shared.events.try_send(Event::Moved {
                     connection,
@@ -365,21 +401,5 @@ impl Session {
             let _ = timeout(LAST_WORDS, self.connection.closed()).await;
         }
         self.connection.close(code);
-    }
-}
-
-/// The refusal for a transfer that did not come whole; none if the connection is gone and may come back.
-fn spoiled(fault: &TransferFault) -> Option<RefusalReason> {
-    match fault {
-        TransferFault::Closed(_) => None,
-        TransferFault::WrongDigest => Some(RefusalReason::WrongDigest),
-        TransferFault::TooLarge { .. }
-        | TransferFault::TooLong { .. }
-        | TransferFault::TooShort { .. } => Some(RefusalReason::WrongSize),
-        TransferFault::Announcement { .. }
-        | TransferFault::Header { .. }
-        | TransferFault::Offset { .. }
-        | TransferFault::Refused(_)
-        | TransferFault::Abandoned => Some(RefusalReason::WrongTransfer),
     }
 }

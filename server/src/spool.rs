@@ -23,6 +23,7 @@ pub(crate) use incoming::{Arrival, Piece};
 pub(crate) use kept::UpdateFile;
 
 const PART: &str = "part";
+const UPDATE: &str = "update";
 
 /// The folder of updates.
 #[derive(Debug)]
@@ -161,7 +162,7 @@ impl Spool {
     }
 
     fn update_path(&self, header: &TransferHeader) -> PathBuf {
-        self.folder.join(format!("{}.update", header.id))
+        self.folder.join(format!("{}.{UPDATE}", header.id))
     }
 
     fn part_path(&self, name: &ParticipantName, transfer: TransferId) -> PathBuf {

@@ -191,6 +191,7 @@ impl Federation {
             hard_deadline: PATIENCE,
             stall_limit: PATIENCE,
             join_deadline: PATIENCE,
+            ..config.cohort
         };
         config.limits = LimitsPlan {
             participants_max: self.names.len() as u32,

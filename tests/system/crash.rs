@@ -8,8 +8,8 @@ use tests::{Federation, Program, assert_success};
 
 use crate::PROGRAMS;
 
-const NAMES: [&str; 2] = ["hospital-a", "bank-b"];
-const SETTINGS: [&str; 3] = [
+pub(crate) const NAMES: [&str; 2] = ["hospital-a", "bank-b"];
+pub(crate) const SETTINGS: [&str; 3] = [
     "cohort.participants=[\"hospital-a\", \"bank-b\"]",
     "run.rounds=3",
     "training.local_steps=6",
@@ -26,7 +26,7 @@ fn next(state: &mut u64) -> u64 {
 }
 
 /// One run that nobody is killed in.
-fn whole() -> Vec<u8> {
+pub(crate) fn whole() -> Vec<u8> {
     let federation = Federation::create(PROGRAMS, &NAMES);
     let (server, address) = federation.start_server(2, &SETTINGS);
     let clients = NAMES.map(|name| federation.start_client(name, &address));
@@ -104,7 +104,7 @@ fn restarted(federation: &Federation, settings: &[&str]) -> Option<Program> {
     Some(server)
 }
 
-fn adapter(federation: &Federation) -> Vec<u8> {
+pub(crate) fn adapter(federation: &Federation) -> Vec<u8> {
     let rounds = federation.json_lines("runs/trial/rounds.jsonl");
     assert_eq!(rounds.len(), 3);
     for round in &rounds {

@@ -1,8 +1,10 @@
 //! System tests: the real programs as processes, real certificates, real TLS over loopback, a tiny base model.
 
 mod crash;
+mod disk;
 mod documents;
 mod files;
+mod hostile;
 mod identity;
 mod interrupted;
 mod masked;

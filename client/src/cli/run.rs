@@ -1,12 +1,10 @@
 //! `foedus-client run`: the configuration file, signals and the display around `federate`.
 
 use std::{
-    path::Path,
     sync::Arc,
     time::{Duration, SystemTime},
 };
 
-use aggregation::peft::Sidecar;
 use anyhow::Context as _;
 use finetune::base::BaseModel;
 use protocol::{identity::Role, quic::TlsMaterial};
@@ -19,7 +17,7 @@ use super::{
 };
 use crate::{
     Config, DeviceTurn, Event, Outcome, Settings, Shutdown, ShutdownSwitch, SitePolicy,
-    TrainingText, adapter_folder, config::Bytes, error::ClientError, federate, telemetry,
+    TrainingText, config::Bytes, error::ClientError, federate, telemetry,
 };
 
 /// Certificates are to be renewed from this long before they expire.
@@ -54,10 +52,9 @@ pub(super) fn run(arguments: &RunArguments, log: &LogArguments) -> Result<(), Fa
     }
     let base = open::base_on(&config.model, config.device, config.base_precision)?;
     let runtime = tokio::runtime::Runtime::new().context("cannot start the async runtime")?;
-    let outcome = runtime.block_on(take_part(&config, policy, tls, base.clone(), bar.clone()));
+    let outcome = runtime.block_on(take_part(&config, policy, tls, base, bar.clone()));
     bar.end();
     let outcome = outcome?;
-    save(&config.out, &outcome, &base)?;
     println!(
         "run {} is over after {} rounds: {} sent, {} received, adapter written to {}",
         outcome.plan.run,
@@ -85,6 +82,7 @@ async fn take_part(
     settings.ledger = Some(config.ledger.clone());
     settings.state = Some(config.state.clone());
     settings.privacy = Some(config.privacy.clone());
+    settings.out = Some(config.out.clone());
     let text = TrainingText::File(config.data.clone());
     let observer = Arc::new(move |event: &Event| show(event, &bar));
     let (switch, shutdown) = Shutdown::channel();
@@ -166,17 +164,15 @@ fn show(event: &Event, bar: &RunBar) {
         Event::Refused { round, reason } => {
             tracing::warn!(%round, reason = reason.label(), "update refused: {reason}");
         }
+        Event::Postponed { round, until } => {
+            tracing::info!(%round, %until, "late for the round; the update may count until then");
+        }
+        Event::Unanswered { round } => {
+            let says = "another round began before it was heard whether this update counts";
+            tracing::warn!(%round, "{says}");
+        }
         Event::Finished { rounds } => tracing::info!(rounds, "the run is over"),
     }
-}
-
-fn save(out: &Path, outcome: &Outcome, base: &BaseModel) -> Result<(), Failure> {
-    let sidecar = Sidecar {
-        base_fingerprint: base.fingerprint,
-        base_name: base.name.clone(),
-    };
-    let written = adapter_folder::write(out, &outcome.adapter, outcome.plan.lora.dropout, &sidecar);
-    Ok(written.map_err(anyhow::Error::from)?)
 }
 
 fn warn_of_expiry(tls: &TlsMaterial) {

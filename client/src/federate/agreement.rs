@@ -1,8 +1,8 @@
 //! The site that trains: from the server's plan to a trainer, or to a reason why not.
 
-use std::sync::Arc;
+use std::{path::PathBuf, sync::Arc};
 
-use aggregation::{AdapterLayout, ewc::Anchor, privacy::Budget};
+use aggregation::{Adapter, AdapterLayout, ewc::Anchor, peft::Sidecar, privacy::Budget};
 use finetune::{
     base::BaseModel,
     data::Dataset,
@@ -16,6 +16,7 @@ use protocol::{
 };
 
 use crate::{
+    adapter_folder,
     error::ClientError,
     privacy::{BudgetError, Noise, PrivacySettings, PrivateLearner, PrivateTerms, RunBudget},
     settings::TrainingText,
@@ -33,6 +34,8 @@ pub(super) struct TrainingSite {
     pub(super) privacy: Option<PrivacySettings>,
     /// Whether the training loss leaves.
     pub(super) share_train_loss: bool,
+    /// Where the final adapter goes.
+    pub(super) out: Option<PathBuf>,
 }
 
 impl Site for TrainingSite {
@@ -55,6 +58,7 @@ impl Site for TrainingSite {
             layout: terms.layout,
             base: Arc::clone(&self.base),
             dataset,
+            out: self.out.clone(),
         }))
     }
 }
@@ -67,6 +71,7 @@ struct TrainingAgreement {
     base: Arc<BaseModel>,
     dataset: Arc<Dataset>,
     private: Option<PrivateTerms>,
+    out: Option<PathBuf>,
 }
 
 impl Agreement for TrainingAgreement {
@@ -92,6 +97,18 @@ impl Agreement for TrainingAgreement {
             Some(private) => Box::new(PrivateLearner::new(trainer, private.account.clone())),
             None => Box::new(trainer),
         })
+    }
+
+    fn keep(&self, adapter: &Adapter) -> Result<(), ClientError> {
+        let Some(out) = &self.out else {
+            return Ok(());
+        };
+        let sidecar = Sidecar {
+            base_fingerprint: self.base.fingerprint,
+            base_name: self.base.name.clone(),
+        };
+        let dropout = self.plan.plan().lora.dropout;
+        Ok(adapter_folder::write(out, adapter, dropout, &sidecar)?)
     }
 }
 

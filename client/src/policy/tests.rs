@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use protocol::plan::{
-    BasePlan, CohortPlan, LimitsPlan, LoraPlan, Participants, PrivacyPlan, PrivacyUnit, Schedule,
-    StrategyPlan, TrainingPlan, ValueEncoding,
+    BasePlan, CohortPlan, LatePolicy, LimitsPlan, LoraPlan, Participants, PrivacyPlan, PrivacyUnit,
+    Schedule, StrategyPlan, TrainingPlan, ValueEncoding,
 };
 
 use super::*;
@@ -81,6 +81,9 @@ fn plan() -> RunPlan {
             hard_deadline: minute,
             stall_limit: minute,
             join_deadline: minute,
+            select: None,
+            enough: None,
+            late: LatePolicy::Refuse,
         },
         limits: LimitsPlan {
             update_norm_max: 1.0,

@@ -106,6 +106,8 @@ pub struct AcceptedUpdate {
     pub bytes: u64,
     /// What was reported beside it.
     pub metrics: Metrics,
+    /// Rounds between the one it was trained for and the one it counts in.
+    pub rounds_late: u32,
 }
 
 /// Something worth a line in the log.
@@ -189,6 +191,15 @@ pub enum Report {
         attempt: AttemptId,
         /// Why.
         reason: Text,
+    },
+    /// A round was closed without an update that may still count in a later one.
+    Postponed {
+        /// Whose.
+        participant: ParticipantName,
+        /// The round that it is trained for.
+        round: Round,
+        /// The last round in which it may count.
+        until: Round,
     },
     /// The soft deadline passed while the quorum was not met: the round waits on.
     QuorumMissing {

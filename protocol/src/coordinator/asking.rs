@@ -3,37 +3,34 @@
 use std::time::Instant;
 
 use super::roster::Stage;
-use super::round::{Lateness, OpenRound, Work};
+use super::round::{OpenRound, Work};
 use super::{Coordinator, Entry, Phase, Report};
 use crate::close::RefusalReason;
 use crate::ids::{ParticipantName, Round};
 use crate::message::ToClient;
 
 impl Coordinator {
-    /// Opens a round and asks everyone who is ready.
-    pub(super) fn open(&mut self, round: Round, now: Instant) {
-        self.phase = Phase::Open(OpenRound::new(round, now));
+    /// Opens a round and asks those who are ready, or as many of them as the plan says.
+    pub(super) fn open(&mut self, mut open: OpenRound, now: Instant) {
+        let round = open.round;
+        open.opened_at = now;
+        self.phase = Phase::Open(open);
+        self.accounts.refill_messages(now);
         self.record(Entry::Opened { round });
-        let asked: Vec<_> = self.ready().cloned().collect();
-        self.report(Report::RoundOpened {
-            round,
-            asked: asked.clone(),
-        });
-        for name in &asked {
-            self.bring_up_to_date(name, now);
-        }
+        let asked = self.fill(now);
+        self.report(Report::RoundOpened { round, asked });
     }
 
     /// Tells a participant that is ready where the run stands: it just joined, came back, or a round was opened.
     pub(super) fn bring_up_to_date(&mut self, name: &ParticipantName, now: Instant) {
+        if self.remind(name) {
+            return;
+        }
         match &self.phase {
             Phase::Open(open) => {
                 let (round, work) = (open.round, open.works.get(name).cloned());
                 match work {
-                    None if self.may_still_enter() => {
-                        self.set_work(name, Work::Training { step: 0 });
-                        self.ask(name, round, now);
-                    }
+                    None if self.has_room() => self.engage(name, now),
                     None | Some(Work::Folding(_) | Work::Summed(_)) => {}
                     Some(Work::Training { .. } | Work::Delivering(_)) => self.ask(name, round, now),
                     Some(Work::Trained(_)) => {
@@ -46,7 +43,7 @@ impl Coordinator {
                     }
                 }
             }
-            Phase::Aggregating { closed } => {
+            Phase::Aggregating { closed, .. } => {
                 let round = closed.round;
                 match closed.works.get(name) {
                     Some(Work::Accepted(_)) => self.tell(name, ToClient::Accepted { round }),
@@ -69,19 +66,8 @@ impl Coordinator {
         }
     }
 
-    /// Whether a participant that was not asked yet may enter the open round: there is room in the sum, and the
-    /// round is not merely waiting for its last deliveries.
-    fn may_still_enter(&self) -> bool {
-        let Phase::Open(open) = &self.phase else {
-            return false;
-        };
-        let room = (open.works.len() as u64) < u64::from(self.plan.limits.participants_max);
-        let ending = open.lateness > Lateness::InTime && self.plan.cohort.quorum <= open.accepted();
-        room && !ending
-    }
-
     /// Sends Train, and the global adapter unless the participant has it.
-    fn ask(&mut self, name: &ParticipantName, round: Round, now: Instant) {
+    pub(super) fn ask(&mut self, name: &ParticipantName, round: Round, now: Instant) {
         let global = self.global(round);
         let Some(connection) = self.roster.ready(name).map(|link| link.connection) else {
             return;

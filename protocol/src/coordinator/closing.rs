@@ -4,9 +4,8 @@ use std::time::Instant;
 
 use super::round::{Lateness, OpenRound, Work};
 use super::{Action, Coordinator, Entry, Phase, Report};
-use crate::close::{RefusalReason, RunFailure};
+use crate::close::RunFailure;
 use crate::ids::ParticipantName;
-use crate::message::ToClient;
 use crate::text::Text;
 
 impl Coordinator {
@@ -25,14 +24,16 @@ impl Coordinator {
             return;
         }
         if quorum <= accepted {
-            let enough = match lateness {
-                Lateness::InTime => {
-                    let owes = |name: &ParticipantName| open.owes(name);
-                    !open.is_awaiting(&self.roster) && !self.returning.expects_any(owes)
-                }
-                Lateness::Soft => !open.is_receiving(&self.roster),
-                Lateness::Hard => true,
-            };
+            let enough = self.plan.cohort.enough;
+            let enough = enough.is_some_and(|enough| enough <= accepted)
+                || match lateness {
+                    Lateness::InTime => {
+                        let owes = |name: &ParticipantName| open.owes(name);
+                        !open.is_awaiting(&self.roster) && !self.returning.expects_any(owes)
+                    }
+                    Lateness::Soft => !open.is_receiving(&self.roster),
+                    Lateness::Hard => true,
+                };
             if enough {
                 self.close_round(now);
             }
@@ -56,31 +57,18 @@ impl Coordinator {
         }
     }
 
-    /// Closes the round: those still at work are told that they are late.
+    /// Closes the round: those still at work are told what becomes of it.
     fn close_round(&mut self, now: Instant) {
         let placeholder = Phase::Joining { since: now };
-        let Phase::Open(closed) = std::mem::replace(&mut self.phase, placeholder) else {
+        let Phase::Open(mut closed) = std::mem::replace(&mut self.phase, placeholder) else {
             return;
         };
         let summary = closed.summary(self.named(), now);
-        let late: Vec<_> = closed
-            .works
-            .iter()
-            .filter(|(_, work)| work.is_outstanding())
-            .map(|(name, _)| name.clone())
-            .collect();
         let round = closed.round;
-        self.phase = Phase::Aggregating { closed };
+        let (next, unfinished) = self.carry_over(&mut closed, now);
+        self.phase = Phase::Aggregating { closed, next };
         self.record(Entry::Closed { round });
-        for name in &late {
-            self.tell(
-                name,
-                ToClient::Refused {
-                    round,
-                    reason: RefusalReason::Late,
-                },
-            );
-        }
+        self.tell_unfinished(unfinished);
         self.actions.push_back(Action::Aggregate { summary });
     }
 

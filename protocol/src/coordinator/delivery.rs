@@ -1,5 +1,6 @@
-//! Offers and updates: what counts, once, and what is refused by which name.
+//! What becomes of updates: what counts, once, and what is refused.
 
+use std::cmp::Ordering;
 use std::time::Instant;
 
 use super::round::{Offered, Work};
@@ -28,8 +29,8 @@ impl Coordinator {
         let answer = match admission {
             Ok(admission) => admission,
             Err(reason) => {
-                self.spoil(&name, header.round, reason);
-                self.refuse(&name, header.round, reason);
+                self.turn_down(&name, header.round, reason);
+                self.handle_stray_stream(connection, now);
                 None
             }
         };
@@ -56,6 +57,7 @@ impl Coordinator {
             self.settle(now);
             return Ok(());
         }
+        self.settle_late(name);
         self.record(Entry::Accepted(offered.admission(name, round)));
         self.set_work(name, Work::Accepted(offered));
         self.report(Report::Accepted {
@@ -80,8 +82,9 @@ impl Coordinator {
         if self.is_over() {
             return Ok(());
         }
-        let (round, _) = self.take_folding(name, "handle_update_refused")?;
-        self.exclude(name, round, reason);
+        let (_, offered) = self.take_folding(name, "handle_update_refused")?;
+        let round = offered.transfer.round;
+        self.exclude(name, reason);
         self.refuse(name, round, reason);
         self.settle(now);
         Ok(())
@@ -89,8 +92,8 @@ impl Coordinator {
 
     /// The owner keeps this many bytes of an interrupted delivery: the next attempt starts after them.
     pub fn update_kept(&mut self, name: &ParticipantName, transfer: TransferId, bytes: u64) {
-        if let Phase::Open(open) = &mut self.phase {
-            open.kept.insert(name.clone(), (transfer, bytes));
+        if let Some(taking) = self.taking_mut() {
+            taking.sent_by(name).keep(transfer, bytes);
         }
     }
 
@@ -104,21 +107,65 @@ impl Coordinator {
         let Some(name) = self.roster.name(connection).cloned() else {
             return;
         };
-        let Phase::Open(open) = &mut self.phase else {
+        if let Some(taking) = self.taking_mut() {
+            taking.sent_by(&name).forget_kept();
+        }
+        self.ask_again(connection, &name, transfer, now);
+        self.settle(now);
+    }
+
+    /// The sender broke a delivery off and its connection lives: it is asked for what is missing, but not for ever.
+    ///
+    /// Returns whether the participant is out of the round now.
+    pub fn delivery_cut(
+        &mut self,
+        connection: ConnectionId,
+        transfer: TransferId,
+        now: Instant,
+    ) -> bool {
+        let Some(name) = self.roster.name(connection).cloned() else {
+            return false;
+        };
+        let limit = self.accounts.allowance().interruptions_per_round;
+        let Some(taking) = self.taking_mut() else {
+            return false;
+        };
+        let round = taking.task(&name);
+        let is_out = taking.delivers(&name, transfer) && !taking.sent_by(&name).interrupt(limit);
+        if is_out {
+            self.exclude(&name, RefusalReason::BrokenOff);
+            self.refuse(&name, round, RefusalReason::BrokenOff);
+        } else {
+            self.ask_again(connection, &name, transfer, now);
+        }
+        self.settle(now);
+        is_out
+    }
+
+    /// Asks once more for a delivery that was asked for and did not come.
+    fn ask_again(
+        &mut self,
+        connection: ConnectionId,
+        name: &ParticipantName,
+        transfer: TransferId,
+        now: Instant,
+    ) {
+        let works = self.taking().map(|taking| &taking.works);
+        let Some(Work::Delivering(offered)) = works.and_then(|works| works.get(name)) else {
             return;
         };
-        open.kept.remove(&name);
-        if let Some(Work::Delivering(offered)) = open.works.get(&name)
-            && offered.transfer.id == transfer
-        {
-            self.send(
-                connection,
-                ToClient::Deliver {
-                    transfer,
-                    offset: 0,
-                },
-            );
-            self.handle_transfer_progress(connection, now);
+        if offered.transfer.id == transfer {
+            let (header, round) = (offered.transfer, offered.transfer.round);
+            match self.grant(name, &header) {
+                Ok(offset) => {
+                    self.handle_transfer_progress(connection, now);
+                    self.send(connection, ToClient::Deliver { transfer, offset });
+                }
+                Err(reason) => {
+                    self.exclude(name, reason);
+                    self.refuse(name, round, reason);
+                }
+            }
         }
     }
 
@@ -133,12 +180,13 @@ impl Coordinator {
     ) -> Result<(), Breach> {
         self.check_round("Progress", round)?;
         let steps_max = self.plan.training.local_steps;
-        let Phase::Open(open) = &mut self.phase else {
+        let Some(taking) = self.taking_mut() else {
             return Ok(());
         };
-        match open.works.get_mut(name) {
+        let task = taking.task(name);
+        match taking.works.get_mut(name) {
             Some(Work::Training { step: last })
-                if round == open.round && *last < step && step <= steps_max =>
+                if round == task && *last < step && step <= steps_max =>
             {
                 *last = step
             }
@@ -146,6 +194,7 @@ impl Coordinator {
             _ => return Ok(()),
         }
         self.handle_transfer_progress(connection, now);
+        self.accounts.give_back_message(name, now);
         self.report(Report::Progress {
             participant: name.clone(),
             round,
@@ -155,134 +204,28 @@ impl Coordinator {
         Ok(())
     }
 
-    pub(super) fn take_offer(
-        &mut self,
-        connection: ConnectionId,
-        name: &ParticipantName,
-        offered: Offered,
-        now: Instant,
-    ) -> Result<(), Breach> {
-        let Offered { transfer, .. } = offered;
-        let expected =
-            TransferHeader::update(name, transfer.round, transfer.plan, transfer.content());
-        if transfer != expected {
-            let (found, expected) = (transfer.id.to_string(), expected.id.to_string());
-            return Err(Breach::BadTransfer {
-                what: "id, kind or offset",
-                found,
-                expected,
-            });
-        }
-        match self.judge_offer(name, &offered) {
-            Judgement::Deliver { offset } => {
-                self.set_work(name, Work::Delivering(offered));
-                self.handle_transfer_progress(connection, now);
-                self.send(
-                    connection,
-                    ToClient::Deliver {
-                        transfer: transfer.id,
-                        offset,
-                    },
-                );
-            }
-            Judgement::Accepted => self.send(
-                connection,
-                ToClient::Accepted {
-                    round: transfer.round,
-                },
-            ),
-            Judgement::Pending => {}
-            Judgement::Refuse(reason) => {
-                self.spoil(name, transfer.round, reason);
-                self.refuse(name, transfer.round, reason);
-            }
-        }
-        Ok(())
-    }
-
-    /// What to answer to an offer. The order is from the general to the particular, so that the reason given is
-    /// the first that anyone would name.
-    fn judge_offer(&self, name: &ParticipantName, offered: &Offered) -> Judgement {
-        let transfer = &offered.transfer;
-        if transfer.plan != self.plan.digest() {
-            return Judgement::Refuse(RefusalReason::WrongPlan);
-        }
-        let (round, works) = match &self.phase {
-            Phase::Open(open) | Phase::Aggregating { closed: open } => (open.round, &open.works),
-            Phase::Joining { .. } => return Judgement::Refuse(RefusalReason::WrongRound),
-            Phase::Finishing { .. } | Phase::Over { .. } => {
-                return Judgement::Refuse(RefusalReason::Late);
-            }
-        };
-        if round < transfer.round || transfer.round < Round::FIRST {
-            return Judgement::Refuse(RefusalReason::WrongRound);
-        }
-        if transfer.round < round {
-            return Judgement::Refuse(RefusalReason::Late);
-        }
-        match works.get(name) {
-            None => Judgement::Refuse(RefusalReason::NotInRound),
-            Some(Work::Refused(reason)) => Judgement::Refuse(*reason),
-            Some(Work::Accepted(counted)) if counted.transfer.id == transfer.id => {
-                Judgement::Accepted
-            }
-            Some(Work::Folding(_)) => Judgement::Pending,
-            Some(Work::Accepted(_)) => Judgement::Refuse(RefusalReason::Duplicate),
-            Some(Work::Trained(_) | Work::Summed(_)) if !self.awaits_vector(name) => {
-                // Masked for an attempt that has ended meanwhile.
-                Judgement::Pending
-            }
-            Some(Work::Training { .. }) if self.plan.secure_aggregation.is_some() => {
-                Judgement::Refuse(RefusalReason::WrongTransfer)
-            }
-            Some(
-                Work::Training { .. } | Work::Delivering(_) | Work::Trained(_) | Work::Summed(_),
-            ) => self.judge_content(name, offered),
-        }
-    }
-
-    /// The last questions to an offer that is in time.
-    fn judge_content(&self, name: &ParticipantName, offered: &Offered) -> Judgement {
-        let Phase::Open(open) = &self.phase else {
-            return Judgement::Refuse(RefusalReason::Late);
-        };
-        if offered.transfer.bytes != self.plan.update_bytes() {
-            return Judgement::Refuse(RefusalReason::WrongSize);
-        }
-        if offered.weight == 0 {
-            return Judgement::Refuse(RefusalReason::ZeroWeight);
-        }
-        if self.plan.limits.weight_max < offered.weight {
-            return Judgement::Refuse(RefusalReason::OverWeight);
-        }
-        let kept = open.kept_bytes(name, offered.transfer.id);
-        Judgement::Deliver {
-            offset: kept.min(offered.transfer.bytes),
-        }
-    }
-
     /// Decides whether bytes that arrived count, and hands them to the owner if so.
     fn admit(
         &mut self,
         name: &ParticipantName,
         header: &TransferHeader,
     ) -> Result<Option<Admission>, RefusalReason> {
-        let Phase::Open(open) = &mut self.phase else {
+        let Some(taking) = self.taking_mut() else {
             return Err(RefusalReason::Late);
         };
-        if header.round != open.round {
-            return Err(if header.round < open.round {
-                RefusalReason::Late
-            } else {
-                RefusalReason::WrongRound
+        if header.round != taking.task(name) {
+            return Err(match header.round.cmp(&taking.round) {
+                Ordering::Less => RefusalReason::Late,
+                Ordering::Equal => RefusalReason::NotInRound,
+                Ordering::Greater => RefusalReason::WrongRound,
             });
         }
-        match open.works.get(name) {
+        match taking.works.get(name) {
             Some(Work::Delivering(offered)) if offered.transfer == header.at(0) => {
                 let offered = offered.clone();
-                let admission = offered.admission(name, open.round);
-                open.works.insert(name.clone(), Work::Folding(offered));
-                open.kept.remove(name);
+                let admission = offered.admission(name, taking.round);
+                taking.works.insert(name.clone(), Work::Folding(offered));
+                taking.sent_by(name).forget_kept();
                 Ok(Some(admission))
             }
             None => Err(RefusalReason::NotInRound),
@@ -303,7 +246,7 @@ impl Coordinator {
         let last = Round(self.plan.rounds);
         let current = match &self.phase {
             Phase::Joining { .. } => Round(0),
-            Phase::Open(open) | Phase::Aggregating { closed: open } => open.round,
+            Phase::Open(open) | Phase::Aggregating { closed: open, .. } => open.round,
             Phase::Finishing { .. } | Phase::Over { .. } => last,
         };
         if Round::FIRST <= found && found <= current {
@@ -323,47 +266,72 @@ impl Coordinator {
         name: &ParticipantName,
         verb: &'static str,
     ) -> Result<(Round, Offered), Misuse> {
-        match &self.phase {
-            Phase::Open(open) => match open.works.get(name) {
-                Some(Work::Folding(offered)) => Ok((open.round, offered.clone())),
-                _ => Err(Misuse {
-                    verb,
-                    state: "no update of this participant is with the owner",
-                }),
-            },
-            phase => Err(Misuse {
+        let Some(taking) = self.taking() else {
+            let state = self.phase.label();
+            return Err(Misuse { verb, state });
+        };
+        match taking.works.get(name) {
+            Some(Work::Folding(offered)) => Ok((taking.round, offered.clone())),
+            _ => Err(Misuse {
                 verb,
-                state: phase.label(),
+                state: "no update of this participant is with the owner",
             }),
         }
     }
 
     pub(super) fn set_work(&mut self, name: &ParticipantName, work: Work) {
-        if let Phase::Open(open) = &mut self.phase {
-            open.works.insert(name.clone(), work);
+        if let Some(taking) = self.taking_mut() {
+            taking.works.insert(name.clone(), work);
         }
+    }
+
+    /// Refuses an offer or bytes.
+    pub(super) fn turn_down(
+        &mut self,
+        name: &ParticipantName,
+        round: Round,
+        reason: RefusalReason,
+    ) {
+        self.spoil(name, round, reason);
+        self.refuse(name, round, reason);
     }
 
     /// An update that is refused for what it is ends the participant's part in the round; one for another round or
     /// plan, or beside an update that counts, changes nothing.
     fn spoil(&mut self, name: &ParticipantName, round: Round, reason: RefusalReason) {
-        let Phase::Open(open) = &self.phase else {
+        let Some(taking) = self.taking() else {
             return;
         };
+        // While a round is aggregated only those that are late for it owe anything.
+        if !matches!(self.phase, Phase::Open(_)) && !taking.late.contains_key(name) {
+            return;
+        }
         // One that was not asked is told so, and out as well: it must not be asked afterwards.
-        let owed = open.owes(name);
+        let owed = taking.owes(name);
         let elsewhere = matches!(
             reason,
             RefusalReason::WrongPlan | RefusalReason::WrongRound | RefusalReason::Late
         );
-        if owed && !elsewhere && round == open.round {
-            self.exclude(name, round, reason);
+        if owed && !elsewhere && round == taking.task(name) {
+            self.exclude(name, reason);
         }
     }
 
-    /// Ends a participant's part in the open round.
-    fn exclude(&mut self, name: &ParticipantName, round: Round, reason: RefusalReason) {
-        self.set_work(name, Work::Refused(reason));
+    /// Ends a participant's part in the open round; while one is aggregated, only its late update, and it is free for the next.
+    pub(super) fn exclude(&mut self, name: &ParticipantName, reason: RefusalReason) {
+        self.settle_late(name);
+        let round = match &mut self.phase {
+            Phase::Open(open) => {
+                open.works.insert(name.clone(), Work::Refused(reason));
+                open.round
+            }
+            Phase::Aggregating { next, .. } => {
+                next.works.remove(name);
+                next.sent.remove(name);
+                return;
+            }
+            Phase::Joining { .. } | Phase::Finishing { .. } | Phase::Over { .. } => return,
+        };
         self.leave_attempt(name);
         self.record(Entry::Refused {
             participant: name.clone(),
@@ -372,7 +340,7 @@ impl Coordinator {
         });
     }
 
-    fn refuse(&mut self, name: &ParticipantName, round: Round, reason: RefusalReason) {
+    pub(super) fn refuse(&mut self, name: &ParticipantName, round: Round, reason: RefusalReason) {
         self.report(Report::Refused {
             participant: name.clone(),
             round,
@@ -387,16 +355,4 @@ impl Coordinator {
             self.send(connection, message);
         }
     }
-}
-
-/// The answers to an offer.
-enum Judgement {
-    /// Ask for its bytes from here on.
-    Deliver { offset: u64 },
-    /// This very update is already counted.
-    Accepted,
-    /// An update of this participant is with the owner; its answer will follow, and holds for this one too.
-    Pending,
-    /// No.
-    Refuse(RefusalReason),
 }

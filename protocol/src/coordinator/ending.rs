@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use super::{Action, Coordinator, Outcome, Phase, Report, Stage};
-use crate::close::{CloseCode, RunFailure};
+use crate::close::{CloseCode, RefusalReason, RunFailure};
 use crate::ids::{ConnectionId, ParticipantName, Round, TransferId};
 use crate::message::{ToClient, TransferHeader, TransferKind};
 use crate::text::Text;
@@ -147,7 +147,10 @@ impl Coordinator {
             Some(Stage::Ready { .. })
         );
         if at_work {
-            self.report(Report::Stalled { participant: name });
+            self.report(Report::Stalled {
+                participant: name.clone(),
+            });
+            self.count_stall(&name);
         }
         self.close(
             connection,
@@ -158,6 +161,23 @@ impl Coordinator {
             },
             None,
         );
+    }
+
+    /// One that stalls again and again is out for the round: it would keep others from delivering.
+    fn count_stall(&mut self, name: &ParticipantName) {
+        let limit = self.accounts.allowance().interruptions_per_round;
+        let Phase::Open(open) = &mut self.phase else {
+            return;
+        };
+        let round = open.task(name);
+        if open.owes(name) && !open.sent_by(name).interrupt(limit) {
+            self.exclude(name, RefusalReason::BrokenOff);
+            self.report(Report::Refused {
+                participant: name.clone(),
+                round,
+                reason: RefusalReason::BrokenOff,
+            });
+        }
     }
 
     fn end(&mut self, code: CloseCode, outcome: Outcome) {

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Admission;
 use crate::close::RefusalReason;
-use crate::ids::{ParticipantName, Round};
+use crate::ids::{Digest, ParticipantName, Round};
 
 /// One thing that must not be forgotten.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
@@ -29,6 +29,25 @@ pub enum Entry {
     Opened {
         /// Which.
         round: Round,
+    },
+    /// A participant was asked for an update of the open round, by a plan that does not ask everybody.
+    Asked {
+        /// Who.
+        participant: ParticipantName,
+        /// In which round.
+        round: Round,
+    },
+    /// A round was closed without the update that a participant works on; it may count in a later one.
+    Postponed {
+        /// Who.
+        participant: ParticipantName,
+        /// What it works on.
+        late: Late,
+    },
+    /// A postponed update was counted, refused or given up.
+    LateSettled {
+        /// Whose.
+        participant: ParticipantName,
     },
     /// An update counts. Its bytes are the owner's to keep.
     Accepted(Admission),
@@ -55,6 +74,15 @@ pub enum Entry {
     },
 }
 
+/// An update that was not there when its round closed.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Late {
+    /// The round it is trained for.
+    pub round: Round,
+    /// SHA-256 of the global adapter that it starts from.
+    pub global: Digest,
+}
+
 /// The sum of a run's entries.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct History {
@@ -62,6 +90,8 @@ pub struct History {
     pub rounds_done: u32,
     /// Participants that agreed to the plan and still need something.
     pub joined: BTreeSet<ParticipantName>,
+    /// Participants that work on an update of an earlier round.
+    pub late: BTreeMap<ParticipantName, Late>,
     /// The round after those, if it was opened.
     pub open: Option<OpenHistory>,
 }
@@ -69,6 +99,8 @@ pub struct History {
 /// What is known of a round that was opened and not aggregated.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct OpenHistory {
+    /// Participants that were asked, if not everybody is.
+    pub asked: BTreeSet<ParticipantName>,
     /// Updates that count.
     pub accepted: BTreeMap<ParticipantName, Admission>,
     /// Participants that are out.
@@ -88,6 +120,18 @@ impl History {
             }
             Entry::Parted { participant } => {
                 self.joined.remove(&participant);
+                self.late.remove(&participant);
+            }
+            Entry::Asked { participant, round } => {
+                if let Some(open) = self.present(round) {
+                    open.asked.insert(participant);
+                }
+            }
+            Entry::Postponed { participant, late } => {
+                self.late.insert(participant, late);
+            }
+            Entry::LateSettled { participant } => {
+                self.late.remove(&participant);
             }
             Entry::Opened { round } => {
                 if round == self.round() {

@@ -4,22 +4,31 @@ use std::time::Instant;
 
 use super::deadline::has_quorum_joined;
 use super::roster::Stage;
+use super::round::OpenRound;
 use super::{Coordinator, Entry, Phase, Report};
 use crate::close::{CloseCode, RunFailure};
 use crate::ids::{ConnectionId, Digest, ParticipantName, Round};
 use crate::message::{Beginning, HOLDS_MAX, PROTOCOL_VERSION, ToClient};
 use crate::plan::Participants;
 use crate::text::Text;
-use crate::violation::Breach;
+use crate::violation::{Breach, Violation};
 
 impl Coordinator {
-    /// Why this participant may not connect, if so.
-    pub(super) fn refusal_to_connect(&self, name: &ParticipantName) -> Option<CloseCode> {
+    /// Why this participant may not connect, if so, and the rule that it broke.
+    pub(super) fn refusal_to_connect(
+        &mut self,
+        name: &ParticipantName,
+        now: Instant,
+    ) -> Option<(CloseCode, Option<Violation>)> {
         if let Phase::Over { code } = self.phase {
-            return Some(code);
+            return Some((code, None));
+        }
+        if let Err(breach) = self.accounts.connect(name, now) {
+            let (code, violation) = super::punishment(breach);
+            return Some((code, Some(violation)));
         }
         if !self.plan.cohort.participants.admits(name) {
-            return Some(CloseCode::NotInCohort);
+            return Some((CloseCode::NotInCohort, None));
         }
         let others = self
             .roster
@@ -28,7 +37,7 @@ impl Coordinator {
             .count();
         let room =
             u32::try_from(others).is_ok_and(|others| others < self.plan.limits.participants_max);
-        (!room).then_some(CloseCode::Full)
+        (!room).then_some((CloseCode::Full, None))
     }
 
     pub(super) fn take_hello(
@@ -156,7 +165,7 @@ impl Coordinator {
         let quorum = cohort.quorum;
         let in_time = now < since + cohort.join_deadline;
         if has_quorum_joined(cohort, &self.roster) && (!in_time || self.is_cohort_complete()) {
-            self.open(Round::FIRST, now);
+            self.open(OpenRound::new(Round::FIRST, now), now);
         } else if self.most_possible(|name| self.roster.is_withdrawn(name)) < u64::from(quorum) {
             let detail =
                 format!("the quorum is {quorum} and fewer of the named participants are left");

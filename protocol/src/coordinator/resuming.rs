@@ -4,10 +4,11 @@
 //! back; so whoever had joined and still needs something is waited for, until the plan's join deadline at the latest.
 //! All other deadlines of the round begin anew: time in which the server was away is nobody's delay.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
-use super::history::{History, OpenHistory};
+use super::allowance::Sent;
+use super::history::{History, Late, OpenHistory};
 use super::round::{Offered, OpenRound, Work};
 use super::{Action, Coordinator, Phase, Setup, SetupError};
 use crate::ids::{ParticipantName, Round};
@@ -81,6 +82,7 @@ impl Coordinator {
         let History {
             rounds_done,
             joined,
+            late,
             open,
         } = history;
         self.returning = Returning {
@@ -92,18 +94,42 @@ impl Coordinator {
             return self.finish(now);
         }
         match open {
-            Some(open) => self.reopen(round, open, now),
+            Some(open) => self.reopen(round, open, &late, now),
             // The adapter of the round before is safe, its successor was not opened yet.
-            None if 0 < rounds_done => self.open(round, now),
+            None if 0 < rounds_done => {
+                let mut open = OpenRound::new(round, now);
+                self.restore_late(&mut open, &late);
+                self.open(open, now);
+            }
             None => {}
         }
     }
 
-    fn reopen(&mut self, round: Round, history: OpenHistory, now: Instant) {
+    /// Puts back into a round those who work on an update that may count in it.
+    fn restore_late(&self, open: &mut OpenRound, late: &BTreeMap<ParticipantName, Late>) {
+        for (name, late) in late {
+            let may_count = late.round < open.round && self.may_count_in(late.round, open.round);
+            if may_count && !open.works.contains_key(name) {
+                open.carry(name, Work::Training { step: 0 }, *late, Sent::default());
+            }
+        }
+    }
+
+    fn reopen(
+        &mut self,
+        round: Round,
+        history: OpenHistory,
+        late: &BTreeMap<ParticipantName, Late>,
+        now: Instant,
+    ) {
         let mut open = OpenRound::new(round, now);
         open.attempts = history.attempts;
-        for name in &self.joined {
-            open.works.insert(name.clone(), Work::Training { step: 0 });
+        let asked = match self.plan.cohort.select {
+            Some(_) => history.asked,
+            None => self.joined.clone(),
+        };
+        for name in asked {
+            open.works.insert(name, Work::Training { step: 0 });
         }
         for (name, reason) in history.refused {
             open.works.insert(name, Work::Refused(reason));
@@ -116,9 +142,12 @@ impl Coordinator {
             };
             open.works.insert(name, Work::Accepted(offered));
         }
+        self.restore_late(&mut open, late);
         if history.is_closed {
             let summary = open.summary(self.named(), now);
-            self.phase = Phase::Aggregating { closed: open };
+            let mut next = OpenRound::new(round.next(), now);
+            self.restore_late(&mut next, late);
+            self.phase = Phase::Aggregating { closed: open, next };
             self.actions.push_back(Action::Aggregate { summary });
         } else {
             self.phase = Phase::Open(open);

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::time::Instant;
 
 use super::action::{AcceptedUpdate, Admission, RoundSummary};
+use super::allowance::Sent;
+use super::history::Late;
 use super::roster::Roster;
 use crate::close::RefusalReason;
 use crate::ids::{ParticipantName, Round, TransferId};
@@ -21,8 +23,10 @@ pub(super) struct OpenRound {
     /// What became of each participant that was asked. Nobody is ever removed: that is what makes "once" hold
     /// over reconnections.
     pub(super) works: BTreeMap<ParticipantName, Work>,
-    /// Bytes that the owner holds of an interrupted delivery.
-    pub(super) kept: BTreeMap<ParticipantName, (TransferId, u64)>,
+    /// Those of them that work on an update of an earlier round.
+    pub(super) late: BTreeMap<ParticipantName, Late>,
+    /// What each has sent.
+    pub(super) sent: BTreeMap<ParticipantName, Sent>,
     /// Which of its deadlines have passed.
     pub(super) lateness: Lateness,
     /// The number of the last attempt at secure aggregation.
@@ -82,11 +86,34 @@ impl OpenRound {
             round,
             opened_at: now,
             works: BTreeMap::new(),
-            kept: BTreeMap::new(),
+            late: BTreeMap::new(),
+            sent: BTreeMap::new(),
             lateness: Lateness::InTime,
             attempts: 0,
             gathering: None,
         }
+    }
+
+    /// The round whose update is wanted of this participant.
+    pub(super) fn task(&self, name: &ParticipantName) -> Round {
+        self.late.get(name).map_or(self.round, |late| late.round)
+    }
+
+    /// Takes over from an earlier round what a participant has not finished there.
+    pub(super) fn carry(&mut self, name: &ParticipantName, work: Work, late: Late, sent: Sent) {
+        self.works.insert(name.clone(), work);
+        self.late.insert(name.clone(), late);
+        self.sent.insert(name.clone(), sent);
+    }
+
+    /// Participants that were asked and from which an update came or may come soon.
+    pub(super) fn engaged(&self, roster: &Roster) -> usize {
+        let is_engaged = |(name, work): &(&ParticipantName, &Work)| match work {
+            Work::Accepted(_) | Work::Folding(_) | Work::Trained(_) | Work::Summed(_) => true,
+            Work::Training { .. } | Work::Delivering(_) => roster.ready(name).is_some(),
+            Work::Refused(_) => false,
+        };
+        self.works.iter().filter(is_engaged).count()
     }
 
     /// Updates counted so far.
@@ -153,12 +180,14 @@ impl OpenRound {
         }
     }
 
-    /// The first byte that is still needed of this transfer.
-    pub(super) fn kept_bytes(&self, name: &ParticipantName, transfer: TransferId) -> u64 {
-        match self.kept.get(name) {
-            Some(&(kept, bytes)) if kept == transfer => bytes,
-            _ => 0,
-        }
+    /// Whether this participant is delivering this transfer.
+    pub(super) fn delivers(&self, name: &ParticipantName, transfer: TransferId) -> bool {
+        matches!(self.works.get(name), Some(Work::Delivering(offered)) if offered.transfer.id == transfer)
+    }
+
+    /// What this participant has sent.
+    pub(super) fn sent_by(&mut self, name: &ParticipantName) -> &mut Sent {
+        self.sent.entry(name.clone()).or_default()
     }
 
     /// What the round came to. `named` are the participants that the plan names.
@@ -177,9 +206,9 @@ impl OpenRound {
         };
         for (name, work) in &self.works {
             match work {
-                Work::Accepted(offered) | Work::Summed(offered) => {
-                    summary.accepted.push(offered.accepted_from(name))
-                }
+                Work::Accepted(offered) | Work::Summed(offered) => summary
+                    .accepted
+                    .push(offered.accepted_from(name, self.round)),
                 Work::Refused(reason) => summary.refused.push((name.clone(), *reason)),
                 Work::Training { .. }
                 | Work::Delivering(_)
@@ -218,12 +247,13 @@ impl Offered {
         }
     }
 
-    fn accepted_from(&self, name: &ParticipantName) -> AcceptedUpdate {
+    fn accepted_from(&self, name: &ParticipantName, round: Round) -> AcceptedUpdate {
         AcceptedUpdate {
             participant: name.clone(),
             weight: self.weight,
             bytes: self.transfer.bytes,
             metrics: self.metrics,
+            rounds_late: round.0.saturating_sub(self.transfer.round.0),
         }
     }
 }

@@ -273,7 +273,7 @@ impl Coordinator {
         });
         if let Phase::Open(open) = &mut self.phase {
             open.attempts = attempt.number;
-            open.kept.clear();
+            open.sent.clear();
             open.gathering = Some(gathering);
         }
     }
@@ -327,7 +327,8 @@ impl Coordinator {
         };
         let late = closed.works.iter().filter(|(_, work)| is_late(work));
         let late: Vec<_> = late.map(|(name, _)| name.clone()).collect();
-        self.phase = Phase::Aggregating { closed };
+        let next = OpenRound::new(round.next(), now);
+        self.phase = Phase::Aggregating { closed, next };
         for name in &late {
             let reason = RefusalReason::Late;
             self.tell(name, ToClient::Refused { round, reason });
@@ -338,7 +339,7 @@ impl Coordinator {
 
     /// The adapter made of the sum is safe: those in it may forget their updates.
     pub(super) fn acknowledge_summed(&mut self) {
-        let Phase::Aggregating { closed } = &self.phase else {
+        let Phase::Aggregating { closed, .. } = &self.phase else {
             return;
         };
         let round = closed.round;

@@ -47,6 +47,11 @@ pub enum Action {
         /// What to do.
         action: secagg::Action,
     },
+    /// Make the final adapter durable: the server hears next that it arrived, and forgets about us.
+    Keep {
+        /// The transfer whose bytes it is; the owner kept them.
+        adapter: TransferHeader,
+    },
     /// Forget the bytes of this transfer: a superseded adapter, or an update that was counted or refused.
     Forget {
         /// The transfer.
@@ -110,6 +115,18 @@ pub enum Report {
         round: Round,
         /// Why.
         reason: RefusalReason,
+    },
+    /// The round went on without this participant's update, which may still count in a later one.
+    Postponed {
+        /// The round that it is for.
+        round: Round,
+        /// The last round in which it may count.
+        until: Round,
+    },
+    /// The run went on to another round before it was heard what became of this participant's update.
+    Unanswered {
+        /// The round that it was for.
+        round: Round,
     },
     /// The connection is gone, or could not be opened; another attempt follows.
     Reconnecting {

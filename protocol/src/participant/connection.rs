@@ -212,6 +212,7 @@ impl Participant {
             begun: std::mem::take(&mut self.begun),
         }));
         self.link = Link::Up;
+        self.is_offered = false;
     }
 
     /// Tries again unless the server's code says that this is pointless.

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use super::work::{Offer, Work};
-use super::{Action, AnchorCopy, Outcome, Participant, Report};
+use super::{Action, AnchorCopy, Outcome, Participant, Report, Spooled};
 use crate::close::RefusalReason;
 use crate::ids::{Round, TransferId};
 use crate::message::{ToServer, TransferHeader, TransferKind};
@@ -19,12 +19,18 @@ impl Participant {
         self.check_round("Train", round, first)?;
         if let Some(arrived) = self
             .arrived
+            .filter(|arrived| arrived.kind == TransferKind::GlobalAdapter)
             .filter(|arrived| arrived.round == round && arrived.id != global.id)
         {
             debug_assert_ne!(arrived.sha256, global.sha256, "the id covers the digest");
             return Err(Breach::Equivocation { round });
         }
         if current != Some(round) {
+            // The server wants no more of it, and whether it counts was not said or not heard.
+            if let Some(left) = current {
+                let report = Report::Unanswered { round: left };
+                self.actions.push_back(Action::Report(report));
+            }
             self.drop_work();
             self.start(global);
             return Ok(());
@@ -163,6 +169,31 @@ impl Participant {
         Ok(())
     }
 
+    /// The round was closed without this participant's update, which may still count in a later one.
+    pub(super) fn take_postponed(&mut self, round: Round, until: Round) -> Result<(), Breach> {
+        self.check_round("Postponed", round, Round::FIRST)?;
+        if round <= self.settled {
+            return Ok(());
+        }
+        let of_round = |spooled: &mut Spooled| spooled.round == round;
+        if self.work == Work::Idle
+            && let Some(spooled) = self.spooled.take_if(of_round)
+        {
+            // A process before this one had finished it.
+            self.work = Work::Delivering {
+                global: spooled.global,
+                offer: spooled.offer(&self.name),
+            };
+        }
+        let is_at_it = self.round() == Some(round);
+        if is_at_it && !self.is_offered {
+            self.offer();
+        }
+        self.actions
+            .push_back(Action::Report(Report::Postponed { round, until }));
+        Ok(())
+    }
+
     pub(super) fn take_finished(
         &mut self,
         rounds: u32,
@@ -194,6 +225,7 @@ impl Participant {
         match self.arrived {
             Some(arrived) if arrived.id == adapter.id => {
                 self.arrived = None;
+                self.actions.push_back(Action::Keep { adapter });
                 self.actions.push_back(Action::Send(ToServer::Received {
                     transfer: adapter.id,
                 }));

@@ -122,8 +122,16 @@ impl Participant {
                 .work
                 .task()
                 .is_some_and(|(round, _)| header.round <= round);
+            // The final one has overtaken it.
+            let is_over = self
+                .arrived
+                .is_some_and(|arrived| arrived.kind == TransferKind::FinalAdapter);
             // Sent before the server knew that it is not needed any more.
-            if in_use || header.round <= self.settled || matches!(self.work, Work::Parting { .. }) {
+            if is_over
+                || in_use
+                || header.round <= self.settled
+                || matches!(self.work, Work::Parting { .. })
+            {
                 return Ok(Disposition::Drop);
             }
             if let Work::Receiving { global } = &self.work

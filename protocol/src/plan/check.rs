@@ -5,7 +5,7 @@ use std::fmt;
 use std::ops::Deref;
 use std::time::Duration;
 
-use super::{Participants, RunPlan};
+use super::{LatePolicy, Participants, RunPlan};
 use crate::codec;
 use crate::ids::Digest;
 
@@ -196,6 +196,7 @@ impl RunPlan {
                 room,
             )?;
         }
+        self.check_selection()?;
         duration("cohort.soft_deadline", cohort.soft_deadline)?;
         duration("cohort.hard_deadline", cohort.hard_deadline)?;
         duration("cohort.stall_limit", cohort.stall_limit)?;
@@ -213,6 +214,24 @@ impl RunPlan {
             "must not be shorter than cohort.join_deadline",
             cohort.join_deadline <= cohort.hard_deadline,
         )
+    }
+
+    /// Who is asked, how many are enough, and how late an update may be.
+    fn check_selection(&self) -> Result<(), PlanError> {
+        let (cohort, most) = (&self.cohort, self.limits.participants_max);
+        if let Some(select) = cohort.select {
+            within("cohort.select", select, cohort.quorum, most)?;
+        }
+        if let Some(enough) = cohort.enough {
+            let asked = cohort.select.unwrap_or(most);
+            within("cohort.enough", enough, cohort.quorum, asked)?;
+        }
+        match cohort.late {
+            LatePolicy::Refuse => Ok(()),
+            LatePolicy::LaterRound { rounds_max } => {
+                within("cohort.late_rounds_max", rounds_max, 1, LATE_ROUNDS_MAX)
+            }
+        }
     }
 
     fn check_limits(&self) -> Result<(), PlanError> {
@@ -298,6 +317,8 @@ pub const PLAN_BYTES_MAX: usize = 60_000;
 
 const ADAPTER_BYTES_MAX: u64 = 64 << 30;
 const ROUNDS_MAX: u32 = 100_000;
+/// An update that is older than this is about another adapter.
+const LATE_ROUNDS_MAX: u32 = 16;
 const WEIGHT_MAX: u64 = 1 << 40;
 const PARTICIPANTS_MAX: u32 = 100_000;
 const DURATION_MIN: Duration = Duration::from_millis(1);

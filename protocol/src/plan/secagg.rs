@@ -2,8 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::RunPlan;
 use super::check::{PlanError, ensure, positive, within};
+use super::{LatePolicy, RunPlan};
 
 /// Updates travel as fixed point in a ring of integers instead of as values, with their weight inside.
 ///
@@ -130,6 +130,30 @@ impl RunPlan {
             self.cohort.quorum,
             "must be at least secure_aggregation.cohort_min: participants open no smaller sum (E_SECAGG_MIN)",
             plan.cohort_min <= self.cohort.quorum,
+        )?;
+        self.check_no_stragglers()
+    }
+
+    /// A masked update is of one attempt of one round, and of no use in another sum.
+    fn check_no_stragglers(&self) -> Result<(), PlanError> {
+        let cohort = &self.cohort;
+        ensure(
+            "cohort.late",
+            "later-round with secure aggregation",
+            "must be \"refuse\": a masked update is of no use in the sum of another round",
+            cohort.late == LatePolicy::Refuse,
+        )?;
+        ensure(
+            "cohort.select",
+            "set with secure aggregation",
+            "must be left out: an attempt is made among all who have trained",
+            cohort.select.is_none(),
+        )?;
+        ensure(
+            "cohort.enough",
+            "set with secure aggregation",
+            "must be left out: a sum is opened only with everybody's masks accounted for",
+            cohort.enough.is_none(),
         )
     }
 }

@@ -59,6 +59,18 @@ pub enum HandshakeError {
         /// Where the server is.
         remote: SocketAddr,
     },
+    /// We are at a limit, and turned peers away unseen. At most one of these a second; the last peer stands for all.
+    #[error(
+        "turned {count} away unseen, the last at {remote}: as many {limit} as are allowed are open"
+    )]
+    TurnedAway {
+        /// Where the last of them is.
+        remote: SocketAddr,
+        /// How many since the last time.
+        count: u64,
+        /// What there are too many of.
+        limit: &'static str,
+    },
     /// The peer ended the connection before it was admitted.
     #[error("the peer at {remote} ended the handshake: {closed}")]
     Closed {
@@ -137,7 +149,10 @@ impl HandshakeError {
     /// Says whether the same attempt can succeed later without anybody changing anything.
     pub fn is_temporary(&self) -> bool {
         match self {
-            Self::Busy { .. } | Self::TimedOut { .. } | Self::Local { .. } => true,
+            Self::Busy { .. }
+            | Self::TurnedAway { .. }
+            | Self::TimedOut { .. }
+            | Self::Local { .. } => true,
             Self::Closed { closed, .. } => closed.is_temporary(),
             Self::Refused(_)
             | Self::RefusedByPeer { .. }
@@ -152,6 +167,7 @@ impl HandshakeError {
             Self::Refused(peer) => peer.reason.label(),
             Self::RefusedByPeer { reason, .. } => reason.label(),
             Self::Busy { .. } => "busy",
+            Self::TurnedAway { .. } => "turned_away",
             Self::Closed { .. } => "closed",
             Self::TimedOut { .. } => "timed_out",
             Self::Foreign { .. } => "foreign",

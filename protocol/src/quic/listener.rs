@@ -4,13 +4,16 @@
 //! limit, so that a slow or hostile peer delays nobody else. Before a certificate has been
 //! checked, a peer costs at most one of [`Limits::handshakes`]; when half of them are taken, an
 //! address must first prove by a retry that it can receive, so that forged addresses cost nothing.
+//! Who is turned away at a limit is counted, and told to the owner once a second at most.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
 
 use quinn::{Endpoint, Incoming, TokioRuntime, VarInt};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::Instant;
 
 use super::admission;
 use super::connection::{Connection, Link};
@@ -29,6 +32,9 @@ const OUTCOMES_MAX: usize = 16;
 
 /// Bidirectional streams a client may open: the control stream.
 const CONTROL_STREAMS: u32 = 1;
+
+/// How often the owner hears of those turned away.
+const CROWD_INTERVAL: Duration = Duration::from_secs(1);
 
 /// A listening endpoint. Dropping it ends its connections.
 #[derive(Debug)]
@@ -77,6 +83,7 @@ pub fn listen(
         handshakes: Arc::new(Semaphore::new(limits.handshakes)),
         connections: Arc::new(Semaphore::new(limits.connections)),
         outcomes: sender,
+        crowd: Crowd::default(),
     };
     Ok(Listener {
         endpoint,
@@ -159,10 +166,18 @@ struct Acceptor {
     handshakes: Arc<Semaphore>,
     connections: Arc<Semaphore>,
     outcomes: mpsc::Sender<Result<Link, HandshakeError>>,
+    crowd: Crowd,
+}
+
+/// Those turned away of whom the owner has not heard.
+#[derive(Debug, Default)]
+struct Crowd {
+    count: u64,
+    told_at: Option<Instant>,
 }
 
 impl Acceptor {
-    async fn run(self) {
+    async fn run(mut self) {
         let mut tasks = JoinSet::new();
         while let Some(incoming) = self.endpoint.accept().await {
             while tasks.try_join_next().is_some() {}
@@ -170,7 +185,7 @@ impl Acceptor {
                 continue;
             };
             let Ok(connection) = Arc::clone(&self.connections).try_acquire_owned() else {
-                incoming.refuse();
+                self.turn_away(incoming, "connections");
                 continue;
             };
             let handshake = Handshake {
@@ -192,7 +207,7 @@ impl Acceptor {
     }
 
     /// Turns away what cannot be taken on now, and makes unproven addresses prove themselves.
-    fn sift(&self, incoming: Incoming) -> Option<(OwnedSemaphorePermit, Incoming)> {
+    fn sift(&mut self, incoming: Incoming) -> Option<(OwnedSemaphorePermit, Incoming)> {
         let crowded = self.handshakes.available_permits() <= self.limits.handshakes / 2;
         if crowded && incoming.may_retry() {
             // It fails only for an address that has proven itself, which `may_retry` excludes.
@@ -202,8 +217,31 @@ impl Acceptor {
         match Arc::clone(&self.handshakes).try_acquire_owned() {
             Ok(permit) => Some((permit, incoming)),
             Err(_) => {
-                incoming.refuse();
+                self.turn_away(incoming, "handshakes");
                 None
+            }
+        }
+    }
+
+    /// Refuses a peer at no cost, and tells the owner of it if it has not just been told.
+    fn turn_away(&mut self, incoming: Incoming, limit: &'static str) {
+        let remote = incoming.remote_address();
+        incoming.refuse();
+        self.crowd.count += 1;
+        let (count, now) = (self.crowd.count, Instant::now());
+        let is_due = |told: Instant| CROWD_INTERVAL <= now - told;
+        if self.crowd.told_at.is_none_or(is_due) {
+            let told = HandshakeError::TurnedAway {
+                remote,
+                count,
+                limit,
+            };
+            // An owner that is behind hears of them with the next one.
+            if self.outcomes.try_send(Err(told)).is_ok() {
+                self.crowd = Crowd {
+                    count: 0,
+                    told_at: Some(now),
+                };
             }
         }
     }

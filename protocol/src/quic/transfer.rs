@@ -5,7 +5,7 @@
 //! one that takes it piece by piece, to continue an interrupted transfer, checks the whole itself.
 
 use bytes::Bytes;
-use quinn::{ConnectionError, ReadError, RecvStream, StoppedError, VarInt, WriteError};
+use quinn::{ConnectionError, ReadError, RecvStream, SendStream, StoppedError, VarInt, WriteError};
 use ring::digest::{Context, SHA256};
 use thiserror::Error;
 
@@ -39,7 +39,7 @@ impl Connection {
     ///
     /// `progress` is told the bytes handed to the transport so far, which runs ahead of the peer
     /// by at most the stream window. Acknowledged is not accepted: that the peer says on the
-    /// control stream. Dropping the future breaks the transfer off, and the peer sees it short.
+    /// control stream. Dropping the future breaks the transfer off, and the peer sees that it was abandoned.
     ///
     /// # Errors
     /// [`TransferError`] names the peer and says whose fault it is.
@@ -57,21 +57,26 @@ impl Connection {
         }
         let frame = header_frame(header).map_err(|fault| self.fault(fault))?;
         let opened = self.quic().open_uni().await;
-        let mut stream = opened.map_err(|error| self.fault(TransferFault::from(&error)))?;
+        let stream = opened.map_err(|error| self.fault(TransferFault::from(&error)))?;
+        let mut stream = Outgoing {
+            stream,
+            is_finished: false,
+        };
         // An error here means a closed stream, which the first write will report.
-        let _ = stream.set_priority(BULK_PRIORITY);
-        self.written(stream.write_all(&frame).await)?;
+        let _ = stream.stream.set_priority(BULK_PRIORITY);
+        self.written(stream.stream.write_all(&frame).await)?;
         // Not beyond the payload's length, which is a usize.
         let mut sent = header.offset as usize;
         while sent < payload.len() {
             let end = payload.len().min(sent + CHUNK_BYTES);
-            self.written(stream.write_chunk(payload.slice(sent..end)).await)?;
+            self.written(stream.stream.write_chunk(payload.slice(sent..end)).await)?;
             sent = end;
             progress(sent as u64);
         }
-        // Likewise: a stream closed by the peer is reported by `stopped`.
-        let _ = stream.finish();
-        match stream.stopped().await {
+        // Likewise: a stream closed by the peer is reported by `stopped`. From here on dropping it takes nothing back.
+        let _ = stream.stream.finish();
+        stream.is_finished = true;
+        match stream.stream.stopped().await {
             Ok(None) => Ok(()),
             Ok(Some(code)) => Err(self.fault(TransferFault::stopped(code))),
             Err(StoppedError::ConnectionLost(error)) => {
@@ -137,6 +142,23 @@ impl Connection {
         TransferError {
             peer: Box::new(self.peer().clone()),
             fault,
+        }
+    }
+}
+
+/// A stream that is reset if it is dropped before its end: quinn would end it as if it were whole.
+struct Outgoing {
+    stream: SendStream,
+    is_finished: bool,
+}
+
+impl Drop for Outgoing {
+    fn drop(&mut self) {
+        if !self.is_finished {
+            // The only error is that the stream is closed already, which is what is wanted.
+            let _ = self
+                .stream
+                .reset(VarInt::from_u32(CloseCode::BadTransfer.wire()));
         }
     }
 }

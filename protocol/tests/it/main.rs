@@ -4,14 +4,17 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod allowance;
 mod bytes;
 mod crash;
 mod hostile;
 mod join;
+mod lateness;
 mod pair;
 mod resume;
 mod round;
 mod rules;
 mod secagg;
 mod seeded;
+mod sequences;
 mod suspicion;

@@ -17,8 +17,8 @@ use protocol::message::{
 };
 use protocol::participant::{self, AnchorCopy, Disposition, Participant, Spooled};
 use protocol::plan::{
-    BasePlan, CheckedPlan, CohortPlan, LimitsPlan, LoraPlan, Participants, RunPlan, Schedule,
-    SignedPlan, StrategyPlan, TrainingPlan, ValueEncoding,
+    BasePlan, CheckedPlan, CohortPlan, LatePolicy, LimitsPlan, LoraPlan, Participants, RunPlan,
+    Schedule, SignedPlan, StrategyPlan, TrainingPlan, ValueEncoding,
 };
 use protocol::{ConnectionId, Digest, ParticipantName, Round, Text, TransferId};
 
@@ -76,6 +76,12 @@ pub(crate) struct Weather {
     pub(crate) spool: bool,
     /// Per beginning of a transfer that a site keeps: its disk damages it.
     pub(crate) damage: u64,
+    /// Per bulk transfer to the server: other bytes arrive than announced.
+    pub(crate) corrupt: u64,
+    /// Per entry to be written down: the server's disk is full, it stops and is started again.
+    pub(crate) disk_full: u64,
+    /// Per step: all clocks jump ahead, by up to an hour.
+    pub(crate) clock_jump: u64,
 }
 
 impl Weather {
@@ -97,6 +103,9 @@ impl Weather {
             crash: 0,
             spool: false,
             damage: 0,
+            corrupt: 0,
+            disk_full: 0,
+            clock_jump: 0,
         }
     }
 }
@@ -106,6 +115,7 @@ impl Weather {
 enum Event {
     ServerGets(ConnectionId, ToServer),
     ServerGetsTransfer(ConnectionId, TransferHeader),
+    ServerGetsOtherBytes(ConnectionId, TransferHeader),
     ServerConnected(ConnectionId, usize),
     ServerLost(ConnectionId),
     SiteConnected(ConnectionId),
@@ -145,6 +155,9 @@ pub(crate) struct Site {
     /// What is here of transfers from the server, by content.
     pub(crate) begun: BTreeMap<Digest, Begun>,
     pub(crate) acknowledged: BTreeSet<Round>,
+    /// Those that the present process heard of: one after it is told again.
+    heard: BTreeSet<Round>,
+    pub(crate) reports: Vec<participant::Report>,
     pub(crate) trainings: Vec<Round>,
     pub(crate) outcome: Option<participant::Outcome>,
     pub(crate) declines: bool,
@@ -156,6 +169,8 @@ pub(crate) struct Site {
     pub(crate) puppet: bool,
     generation: u64,
     global: Option<Digest>,
+    /// The final adapter, once it is on disk.
+    durable: Option<TransferId>,
 }
 
 /// The first bytes of a content at a site.
@@ -184,6 +199,8 @@ pub(crate) struct Server {
     pub(crate) crashes: u64,
     with_owner: BTreeSet<ParticipantName>,
     asked: BTreeSet<(Round, ParticipantName)>,
+    /// Transfers of the final adapter.
+    finals: BTreeSet<TransferId>,
 }
 
 pub(crate) struct Pair {
@@ -203,6 +220,7 @@ pub(crate) struct Pair {
     pub(crate) hold_folds: bool,
     /// The server's process is killed before it performs the action of this number.
     pub(crate) crash_before: Option<u64>,
+    is_aggregating: bool,
 }
 
 /// A plan that is easy to reason about: soft deadline 30 s, hard 120 s, stall 20 s, join 10 s, four steps.
@@ -250,6 +268,9 @@ pub(crate) fn plan(participants: &[&str], quorum: u32, rounds: u32) -> RunPlan {
             hard_deadline: Duration::from_secs(120),
             stall_limit: Duration::from_secs(20),
             join_deadline: Duration::from_secs(10),
+            select: None,
+            enough: None,
+            late: LatePolicy::Refuse,
         },
         limits: LimitsPlan {
             update_norm_max: 10.0,
@@ -306,6 +327,7 @@ fn setup(plan: &CheckedPlan, adapter: Content, anchor: Option<Content>) -> coord
         adapter,
         anchor,
         software: Text::new("test server"),
+        allowance: coordinator::Allowance::default(),
     }
 }
 
@@ -340,6 +362,7 @@ impl Pair {
             next_connection: 1,
             hold_folds: false,
             crash_before: None,
+            is_aggregating: false,
         };
         for name in names {
             pair.add_site(name);
@@ -359,6 +382,8 @@ impl Pair {
             spool: None,
             begun: BTreeMap::new(),
             acknowledged: BTreeSet::new(),
+            heard: BTreeSet::new(),
+            reports: Vec::new(),
             trainings: Vec::new(),
             outcome: None,
             declines,
@@ -367,6 +392,7 @@ impl Pair {
             puppet: false,
             generation: 0,
             global: None,
+            durable: None,
         });
         self.sites.len() - 1
     }
@@ -396,6 +422,9 @@ impl Pair {
             return false;
         };
         self.now = self.now.max(next);
+        if self.weather.clock_jump > 0 && self.rng.chance(self.weather.clock_jump) {
+            self.now += Duration::from_secs(self.rng.below(3600));
+        }
         while let Some(entry) = self.queue.first_entry() {
             if self.now < entry.key().0 {
                 break;
@@ -478,6 +507,11 @@ impl Pair {
 
     // Faults, by hand or by the weather.
 
+    /// All clocks jump ahead.
+    pub(crate) fn jump(&mut self, time: Duration) {
+        self.now += time;
+    }
+
     /// Breaks a site's connection; the server notices a second later.
     pub(crate) fn cut(&mut self, site: usize) {
         if let Some(connection) = self.sites[site].connection {
@@ -515,6 +549,7 @@ impl Pair {
         site.generation += 1;
         site.machine = machine;
         site.kept.clear();
+        site.heard.clear();
         site.outcome = None;
         site.global = None;
     }
@@ -529,6 +564,7 @@ impl Pair {
         let server = &mut self.server;
         server.crashes += 1;
         server.with_owner.clear();
+        self.is_aggregating = false;
         server
             .summaries
             .truncate(server.history.rounds_done as usize);
@@ -541,6 +577,21 @@ impl Pair {
         server.folded.insert(server.history.round(), accepted);
         let history = self.server.history.clone();
         self.coordinator = Coordinator::resume(self.setup(), history, self.now).unwrap();
+    }
+
+    /// The server cannot write an entry down: nothing that follows from it is said; it stops, and is started again.
+    pub(crate) fn disk_full(&mut self) {
+        if self.server.outcome.is_some() {
+            return;
+        }
+        while self.coordinator.poll_action().is_some() {}
+        self.coordinator.stop();
+        while let Some(action) = self.coordinator.poll_action() {
+            if matches!(action, coordinator::Action::Close { .. }) {
+                self.act_for_server(action);
+            }
+        }
+        self.crash();
     }
 
     /// What the server starts from, given what was written down.
@@ -615,6 +666,13 @@ impl Pair {
         self.send_to_server(connection, Event::ServerGets(connection, message));
     }
 
+    /// Makes a line that a test connects by itself.
+    pub(crate) fn lend_line(&mut self, connection: ConnectionId, site: &str) {
+        let site = self.site(site);
+        self.lines.insert(connection, Line::new(site, self.now));
+        self.sites[site].connection = Some(connection);
+    }
+
     /// Delivers bulk bytes for a site, whatever its machine thinks.
     pub(crate) fn pour(&mut self, site: usize, header: TransferHeader) {
         let connection = self.sites[site].connection.unwrap();
@@ -632,6 +690,9 @@ impl Pair {
             Event::ServerGetsTransfer(connection, header) => {
                 self.server_gets_transfer(connection, header)
             }
+            Event::ServerGetsOtherBytes(connection, header) => {
+                self.server_gets_other_bytes(connection, &header)
+            }
             Event::ServerConnected(connection, site) => {
                 let name = self.sites[site].name.clone();
                 self.coordinator
@@ -647,8 +708,14 @@ impl Pair {
             Event::BulkCut(connection, kept) => self.bulk_cut(connection, kept),
             Event::Folded(process, _) | Event::Aggregated(process, _)
                 if process != self.server.crashes => {}
+            // The owner forms the adapter of a closed round before it folds for the next.
+            Event::Folded(process, name) if self.is_aggregating => {
+                let when = self.now + Duration::from_millis(5);
+                self.at(when, Event::Folded(process, name));
+            }
             Event::Folded(_, name) => self.folded(name),
             Event::Aggregated(_, round) => {
+                self.is_aggregating = false;
                 self.server.history.round_done();
                 let adapter = content(&format!("global after {round}"));
                 self.coordinator
@@ -754,15 +821,16 @@ impl Pair {
         if !self.lines[&connection].reaches_server() {
             return;
         }
-        let open = self.coordinator.open_round();
+        // While a round is aggregated, what is late for it comes for the next.
+        let done = self.server.history.rounds_done;
+        let open = self.coordinator.open_round().unwrap_or(Round(done + 2));
         let admission = self
             .coordinator
             .handle_update_received(connection, &header, self.now);
         if let Some(admission) = admission {
             let name = admission.participant;
             assert_eq!(
-                Some(admission.round),
-                open,
+                admission.round, open,
                 "an update was admitted into a round that is not open"
             );
             assert!((1..=self.plan.limits.weight_max).contains(&admission.weight));
@@ -779,6 +847,25 @@ impl Pair {
                 let when = self.now + self.rng.between(self.weather.fold_ms);
                 self.at(when, Event::Folded(self.server.crashes, name));
             }
+        }
+    }
+
+    /// As the server's driver does: other bytes are the sender's fault, unless we kept their beginning.
+    fn server_gets_other_bytes(&mut self, connection: ConnectionId, header: &TransferHeader) {
+        if !self.lines[&connection].reaches_server() {
+            return;
+        }
+        if 0 < header.offset {
+            self.coordinator
+                .restart_delivery(connection, header.id, self.now);
+        } else if let Some(admission) = self
+            .coordinator
+            .handle_update_received(connection, header, self.now)
+        {
+            let (name, reason) = (admission.participant, RefusalReason::WrongDigest);
+            self.coordinator
+                .handle_update_refused(&name, reason, self.now)
+                .unwrap();
         }
     }
 
@@ -851,9 +938,28 @@ impl Pair {
             self.server.summaries.len() + 1,
             "rounds come in order"
         );
+        self.is_aggregating = true;
         self.server.summaries.push(summary);
+        self.each_update_counts_once();
         let when = self.now + self.rng.between(self.weather.fold_ms);
         self.at(when, Event::Aggregated(self.server.crashes, round));
+    }
+
+    /// Over all rounds: no update of a participant for one round counts twice, nor later than the plan allows.
+    fn each_update_counts_once(&self) {
+        let mut counted = BTreeSet::new();
+        for summary in &self.server.summaries {
+            for update in &summary.accepted {
+                let trained = Round(summary.round.0 - update.rounds_late);
+                let latest = self.plan.cohort.late.last_round(trained);
+                assert!(summary.round <= latest, "{update:?} counts too late");
+                assert!(
+                    counted.insert((&update.participant, trained)),
+                    "{update:?} counts again in {}",
+                    summary.round
+                );
+            }
+        }
     }
 
     /// Does what the machines ask for, until they ask for nothing.
@@ -868,6 +974,12 @@ impl Pair {
                     && (self.crash_before == Some(number) || self.rng.chance(self.weather.crash))
                 {
                     self.crash();
+                    continue;
+                }
+                let is_record = matches!(action, coordinator::Action::Record(_));
+                let full = self.weather.disk_full;
+                if is_record && full > 0 && self.rng.chance(full) {
+                    self.disk_full();
                     continue;
                 }
                 self.act_for_server(action);
@@ -920,6 +1032,9 @@ impl Pair {
             coordinator::Action::SendTransfer { connection, header } => {
                 let name = self.sites[self.lines[&connection].site].name.clone();
                 self.server.transfers.push((name, header));
+                if header.kind == TransferKind::FinalAdapter {
+                    self.server.finals.insert(header.id);
+                }
                 let when = self.now + self.bulk_time();
                 let cut = self.rng.chance(self.weather.cut_bulk);
                 let event = if cut {
@@ -962,6 +1077,14 @@ impl Pair {
         match action {
             participant::Action::Connect => self.dial(index),
             participant::Action::Send(message) => {
+                if let ToServer::Received { transfer } = message {
+                    let is_final = self.server.finals.contains(&transfer);
+                    let durable = self.sites[index].durable;
+                    assert!(
+                        !is_final || durable == Some(transfer),
+                        "said before it was safe"
+                    );
+                }
                 if let Some(connection) = self.sites[index].connection {
                     if self.rng.chance(self.weather.cut) {
                         self.break_line(connection);
@@ -992,6 +1115,10 @@ impl Pair {
             }
             participant::Action::StopTraining { .. } => self.sites[index].generation += 1,
             participant::Action::SendTransfer { header } => self.upload(index, header),
+            participant::Action::Keep { adapter } => {
+                assert!(self.sites[index].kept.contains(&adapter.id));
+                self.sites[index].durable = Some(adapter.id);
+            }
             participant::Action::Forget { transfer } => {
                 self.sites[index].kept.remove(&transfer);
             }
@@ -1002,27 +1129,27 @@ impl Pair {
                 }
             }
             participant::Action::Report(participant::Report::Accepted { round }) => {
-                assert!(
-                    self.sites[index].acknowledged.insert(round),
-                    "acknowledged twice"
-                );
+                self.sites[index].acknowledged.insert(round);
+                assert!(self.sites[index].heard.insert(round), "acknowledged twice");
             }
             participant::Action::Secure { .. } => {
                 unreachable!("no plan here has secure aggregation")
             }
-            participant::Action::Report(_) => {}
-            participant::Action::End(outcome) => {
-                if let participant::Outcome::Finished { adapter, .. } = &outcome {
-                    assert!(
-                        self.sites[index].kept.contains(&adapter.id),
-                        "the final adapter was not kept"
-                    );
-                }
-                self.sites[index].outcome = Some(outcome);
-                if let Some(connection) = self.sites[index].connection.take() {
-                    self.send_to_server(connection, Event::ServerLost(connection));
-                }
-            }
+            participant::Action::Report(report) => self.sites[index].reports.push(report),
+            participant::Action::End(outcome) => self.site_ends(index, outcome),
+        }
+    }
+
+    fn site_ends(&mut self, index: usize, outcome: participant::Outcome) {
+        if let participant::Outcome::Finished { adapter, .. } = &outcome {
+            assert!(
+                self.sites[index].kept.contains(&adapter.id),
+                "the final adapter was not kept"
+            );
+        }
+        self.sites[index].outcome = Some(outcome);
+        if let Some(connection) = self.sites[index].connection.take() {
+            self.send_to_server(connection, Event::ServerLost(connection));
         }
     }
 
@@ -1035,15 +1162,7 @@ impl Pair {
         }
         let connection = ConnectionId(self.next_connection);
         self.next_connection += 1;
-        let line = Line {
-            site: index,
-            server_open: true,
-            site_open: true,
-            cut: false,
-            to_server_until: self.now,
-            to_site_until: self.now,
-        };
-        self.lines.insert(connection, line);
+        self.lines.insert(connection, Line::new(index, self.now));
         self.sites[index].connection = Some(connection);
         self.send_to_server(connection, Event::ServerConnected(connection, index));
         self.at(self.now + latency * 2, Event::SiteConnected(connection));
@@ -1109,6 +1228,21 @@ impl Pair {
         }
     }
 
+    /// A site finished an update and its process died before anybody heard of it.
+    pub(crate) fn trained_unheard(&mut self, index: usize, round: Round) {
+        let plan = self.plan.digest();
+        let site = &mut self.sites[index];
+        let update = content(&format!("{} unheard in {round}", site.name));
+        site.spool = site.global.map(|global| Spooled {
+            plan,
+            round,
+            global,
+            update,
+            weight: 10,
+            metrics: Metrics::default(),
+        });
+    }
+
     fn upload(&mut self, index: usize, header: TransferHeader) {
         self.sites[index].delivered.push(header);
         if self.sites[index].manual {
@@ -1121,6 +1255,10 @@ impl Pair {
         if self.rng.chance(self.weather.cut_bulk) {
             let kept = header.offset + header.remaining() / 2;
             self.at(when, Event::BulkCut(connection, Some((header, kept))));
+            return;
+        }
+        if self.weather.corrupt > 0 && self.rng.chance(self.weather.corrupt) {
+            self.at(when, Event::ServerGetsOtherBytes(connection, header));
             return;
         }
         self.at(when, Event::ServerGetsTransfer(connection, header));
@@ -1172,6 +1310,17 @@ impl Pair {
 }
 
 impl Line {
+    fn new(site: usize, now: Instant) -> Self {
+        Self {
+            site,
+            server_open: true,
+            site_open: true,
+            cut: false,
+            to_server_until: now,
+            to_site_until: now,
+        }
+    }
+
     fn reaches_server(&self) -> bool {
         self.server_open && !self.cut
     }

@@ -3,11 +3,13 @@
 use std::collections::BTreeSet;
 
 const DOCUMENT: &str = include_str!("../../../docs/protocol.md");
-const TESTS: [&str; 8] = [
+const TESTS: [&str; 10] = [
+    include_str!("allowance.rs"),
     include_str!("bytes.rs"),
     include_str!("crash.rs"),
     include_str!("hostile.rs"),
     include_str!("join.rs"),
+    include_str!("lateness.rs"),
     include_str!("resume.rs"),
     include_str!("round.rs"),
     include_str!("secagg.rs"),
@@ -16,7 +18,7 @@ const TESTS: [&str; 8] = [
 
 /// `J1`, `C10`: a letter and a number.
 fn rule(word: &str) -> Option<&str> {
-    let number = word.strip_prefix(['C', 'D', 'F', 'J', 'R', 'S', 'V', 'W'])?;
+    let number = word.strip_prefix(['A', 'C', 'D', 'E', 'F', 'J', 'L', 'R', 'S', 'V', 'W'])?;
     (!number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit())).then_some(word)
 }
 

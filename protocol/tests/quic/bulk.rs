@@ -271,3 +271,20 @@ async fn a_header_that_does_not_fit_the_payload_is_our_own_fault() {
         }
     );
 }
+
+#[tokio::test]
+async fn a_sending_that_is_dropped_is_abandoned_and_not_taken_for_a_short_one() {
+    let (_listener, client, server) = linked(&federation()).await;
+    let payload = bytes(20_000_000);
+    let header = header(&payload);
+    let sender = client.connection.clone();
+    let sending =
+        tokio::spawn(async move { sender.send_transfer(&header, payload.into(), |_| ()).await });
+    let transfer = server.connection.accept_transfer().await.unwrap();
+    // More than a window is left to send, so it waits for the reader and is dropped there.
+    sending.abort();
+    assert!(sending.await.unwrap_err().is_cancelled());
+    let error = transfer.receive(LIMIT, |_| ()).await.unwrap_err();
+    assert_eq!(error.fault, TransferFault::Abandoned);
+    assert_eq!(client.connection.close_reason(), None);
+}

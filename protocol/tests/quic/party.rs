@@ -6,8 +6,8 @@ use std::time::Duration;
 use certs::throwaway::{Federation, Material};
 use protocol::message::{Content, TransferHeader, TransferKind};
 use protocol::plan::{
-    BasePlan, CohortPlan, LimitsPlan, LoraPlan, Participants, RunPlan, Schedule, StrategyPlan,
-    TrainingPlan, ValueEncoding,
+    BasePlan, CohortPlan, LatePolicy, LimitsPlan, LoraPlan, Participants, RunPlan, Schedule,
+    StrategyPlan, TrainingPlan, ValueEncoding,
 };
 use protocol::quic::{HandshakeError, Limits, Link, Listener, TlsMaterial, connect, listen};
 use protocol::{Digest, Round};
@@ -132,6 +132,9 @@ pub(crate) fn plan() -> RunPlan {
             hard_deadline: Duration::from_secs(600),
             stall_limit: Duration::from_secs(30),
             join_deadline: Duration::from_secs(60),
+            select: None,
+            enough: None,
+            late: LatePolicy::Refuse,
         },
         limits: LimitsPlan {
             update_norm_max: 10.0,

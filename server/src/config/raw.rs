@@ -224,6 +224,27 @@ pub struct RawCohort {
     /// How long the run waits for the whole cohort to join; then a quorum starts it.
     #[serde(with = "duration")]
     pub join_deadline: Duration,
+    /// Participants asked in a round, by lot; all if not given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub select: Option<u32>,
+    /// Updates at which a round closes without waiting for more; all that were asked if not given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub enough: Option<u32>,
+    /// What becomes of an update that is not there when its round closes.
+    pub late: RawLate,
+    /// Rounds by which an update may be late, if late ones count at all.
+    pub late_rounds_max: u32,
+}
+
+/// What becomes of an update that is not there when its round closes.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RawLate {
+    /// It is refused.
+    #[default]
+    Refuse,
+    /// It counts in a later round.
+    LaterRound,
 }
 
 impl Default for RawCohort {
@@ -235,6 +256,10 @@ impl Default for RawCohort {
             hard_deadline: Duration::from_secs(2 * 3600),
             stall_limit: Duration::from_secs(5 * 60),
             join_deadline: Duration::from_secs(10 * 60),
+            select: None,
+            enough: None,
+            late: RawLate::default(),
+            late_rounds_max: 1,
         }
     }
 }
@@ -384,6 +409,16 @@ pub struct RawLimits {
     pub adapter_max: ByteSize,
     /// Updates received at a time, over all participants; the others wait. It bounds the server's memory.
     pub uploads_at_once: u32,
+    /// Connections a minute that one participant may open.
+    pub connections_per_minute: u32,
+    /// Messages a minute that one participant may send without moving the round on.
+    pub messages_per_minute: u32,
+    /// Bytes that one participant may send in a round, as a multiple of one update.
+    pub uploads_per_round: u32,
+    /// Times in a round that one participant may stall, or break off a delivery on a connection that lives.
+    pub interruptions_per_round: u32,
+    /// Slowest delivery that still counts as progress, in bytes a second.
+    pub upload_per_second_min: ByteSize,
 }
 
 impl Default for RawLimits {
@@ -394,6 +429,11 @@ impl Default for RawLimits {
             participants_max: 64,
             adapter_max: ByteSize::mebibytes(1024),
             uploads_at_once: 8,
+            connections_per_minute: 30,
+            messages_per_minute: 240,
+            uploads_per_round: 4,
+            interruptions_per_round: 3,
+            upload_per_second_min: ByteSize::kibibytes(4),
         }
     }
 }

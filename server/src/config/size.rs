@@ -26,6 +26,11 @@ impl ByteSize {
         Self((count as u64) << 20)
     }
 
+    /// Makes a size of so many KiB.
+    pub const fn kibibytes(count: u32) -> Self {
+        Self((count as u64) << 10)
+    }
+
     /// Returns the number of bytes.
     pub const fn bytes(self) -> u64 {
         self.0

@@ -31,9 +31,15 @@ fn the_example_shows_every_key() {
         .lines()
         .map(|line| {
             let shown = line.strip_prefix("# ").filter(|rest| {
-                ["revocations =", "base =", "anchor ="]
-                    .iter()
-                    .any(|key| rest.starts_with(key))
+                [
+                    "revocations =",
+                    "base =",
+                    "anchor =",
+                    "select =",
+                    "enough =",
+                ]
+                .iter()
+                .any(|key| rest.starts_with(key))
             });
             format!("{}\n", shown.unwrap_or(line))
         })
@@ -140,6 +146,34 @@ fn a_value_that_breaks_a_rule_is_named_with_its_line_and_column() {
     let said = refusal(&format!("{REQUIRED}[cohort]\nparticipants = []\n"), &[]);
     assert!(
         said.starts_with("server.toml:9:16: cohort.participants: the list is empty"),
+        "{said}"
+    );
+    let said = refusal(
+        &format!("{REQUIRED}[limits]\nmessages_per_minute = 3\n"),
+        &[],
+    );
+    assert!(
+        said.starts_with("server.toml:9:23: limits.messages_per_minute: is 3; a round alone takes"),
+        "{said}"
+    );
+    let said = refusal(&format!("{REQUIRED}[limits]\nuploads_per_round = 0\n"), &[]);
+    assert!(
+        said.starts_with("server.toml:9:21: limits.uploads_per_round: is 0"),
+        "{said}"
+    );
+}
+
+#[test]
+fn late_updates_and_selection_become_the_plans() {
+    let given = "[cohort]\nselect = 5\nenough = 3\nlate = \"later-round\"\nlate_rounds_max = 2\n";
+    let cohort = read(&format!("{REQUIRED}{given}"), &[]).unwrap().cohort;
+    assert_eq!((cohort.select, cohort.enough), (Some(5), Some(3)));
+    assert_eq!(cohort.late, LatePolicy::LaterRound { rounds_max: 2 });
+    let said = refusal(&format!("{REQUIRED}[cohort]\nlate = \"never\"\n"), &[]);
+    assert!(
+        said.starts_with(
+            "server.toml:9:8: unknown variant `never`, expected `refuse` or `later-round`"
+        ),
         "{said}"
     );
 }

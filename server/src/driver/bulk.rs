@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use protocol::close::RefusalReason;
 use protocol::message::TransferHeader;
-use protocol::{ConnectionId, ParticipantName, Round};
+use protocol::{ConnectionId, ParticipantName, Round, TransferId};
 
 use super::Driver;
 use crate::error::ServerError;
@@ -46,6 +46,24 @@ impl Driver {
             // The beginning may be what was damaged, and that one was in our keeping.
             self.coordinator
                 .restart_delivery(connection, header.id, now);
+        }
+    }
+
+    /// The sender broke an update off.
+    pub(super) fn cut(
+        &mut self,
+        connection: ConnectionId,
+        transfer: TransferId,
+        what: String,
+        now: Instant,
+    ) {
+        let Some(participant) = self.peers.get(&connection).map(|peer| peer.name.clone()) else {
+            return;
+        };
+        tracing::warn!(%participant, what, "a delivery was broken off");
+        let is_out = self.coordinator.delivery_cut(connection, transfer, now);
+        if is_out {
+            self.findings.insert(participant, what);
         }
     }
 

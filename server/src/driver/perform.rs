@@ -23,6 +23,34 @@ fn entry(action: &Action) -> Option<Entry> {
     }
 }
 
+/// Whether a connection that ends with this code was ended for what its participant did or left undone.
+fn is_held_against(code: CloseCode) -> bool {
+    match code {
+        CloseCode::Finished
+        | CloseCode::Left
+        | CloseCode::Declined
+        | CloseCode::Superseded
+        | CloseCode::ServerStopping
+        | CloseCode::RunFailed
+        | CloseCode::Internal => false,
+        CloseCode::Stalled
+        | CloseCode::VersionMismatch
+        | CloseCode::NotInCohort
+        | CloseCode::Full
+        | CloseCode::Malformed
+        | CloseCode::Unexpected
+        | CloseCode::WrongPlan
+        | CloseCode::WrongRound
+        | CloseCode::BadTransfer
+        | CloseCode::BadSignature
+        | CloseCode::BadPlan
+        | CloseCode::Silent
+        | CloseCode::Revoked
+        | CloseCode::Flooding
+        | CloseCode::TooOften => true,
+    }
+}
+
 /// How long peers have to take notice of the end.
 const GOODBYE: Duration = Duration::from_secs(5);
 
@@ -72,6 +100,9 @@ impl Driver {
             } => {
                 if let Some(peer) = self.peers.get(&connection) {
                     let participant = peer.name.clone();
+                    if is_held_against(code) {
+                        self.tally.count(Some(&participant), code.label());
+                    }
                     let violation = violation.map(|violation| violation.to_string());
                     self.narrator.tell(&RunEvent::Closed {
                         participant,
@@ -83,7 +114,13 @@ impl Driver {
             }
             Action::Aggregate { summary } => {
                 let traffic = std::mem::take(&mut self.round_traffic);
-                if self.jobs.send(Job::Merge { summary, traffic }).is_err() {
+                let turned_away = std::mem::take(&mut self.tally).into_records();
+                let job = Job::Merge {
+                    summary,
+                    traffic,
+                    turned_away,
+                };
+                if self.jobs.send(job).is_err() {
                     self.give_up(ServerError::Internal {
                         what: "the folding thread ended".to_owned(),
                     });
@@ -108,6 +145,9 @@ impl Driver {
 
     fn report(&mut self, report: Report) {
         let event = match report {
+            Report::Accepted { .. } | Report::Postponed { .. } | Report::Refused { .. } => {
+                return self.report_update(report);
+            }
             Report::Joined {
                 participant,
                 software,
@@ -144,20 +184,6 @@ impl Driver {
                 step,
                 steps,
             },
-            Report::Accepted { participant, round } => RunEvent::Accepted { participant, round },
-            Report::Refused {
-                participant,
-                round,
-                reason,
-            } => {
-                let detail = self.findings.remove(&participant);
-                RunEvent::Refused {
-                    participant,
-                    round,
-                    reason,
-                    detail,
-                }
-            }
             Report::AttemptBegan { attempt, members } => {
                 RunEvent::AttemptBegan { attempt, members }
             }
@@ -174,6 +200,39 @@ impl Driver {
                 accepted,
                 quorum,
             },
+        };
+        self.narrator.tell(&event);
+    }
+
+    /// What became of an update.
+    fn report_update(&mut self, report: Report) {
+        let event = match report {
+            Report::Accepted { participant, round } => RunEvent::Accepted { participant, round },
+            Report::Refused {
+                participant,
+                round,
+                reason,
+            } => {
+                self.tally.count(Some(&participant), reason.label());
+                let detail = self.findings.remove(&participant);
+                RunEvent::Refused {
+                    participant,
+                    round,
+                    reason,
+                    detail,
+                }
+            }
+            Report::Postponed {
+                participant,
+                round,
+                until,
+            } => RunEvent::Postponed {
+                participant,
+                round,
+                until,
+            },
+            // Of rounds and connections.
+            _ => return,
         };
         self.narrator.tell(&event);
     }

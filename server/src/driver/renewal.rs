@@ -34,6 +34,7 @@ impl Driver {
                 continue;
             }
             let code = CloseCode::Revoked;
+            self.tally.count(Some(&participant), code.label());
             let violation = Some(rejection.to_string());
             self.narrator.tell(&RunEvent::Closed {
                 participant,

@@ -23,6 +23,7 @@ fn record(round: u32) -> RoundRecord {
         adapter_sha256: Digest([3; 32]).to_string(),
         ewc: None,
         secure: None,
+        turned_away: Vec::new(),
     }
 }
 
@@ -147,4 +148,40 @@ fn a_damaged_journal_is_named_and_left_as_it_is() {
     drop(journal);
     let error = Journal::open(&path, &identity()).unwrap_err().to_string();
     assert!(error.contains("round 1 is missing"), "{error}");
+}
+
+/// Damage is named or harmless, and never a panic: the database has some for damage that its checksums do not see.
+#[test]
+fn a_journal_with_a_flipped_bit_or_a_missing_end_is_named_or_whole() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("journal.redb");
+    let (journal, _) = Journal::open(&path, &identity()).unwrap();
+    for round in 1..=2 {
+        journal.record(&entries(round)).unwrap();
+        journal.round_done(&record(round)).unwrap();
+    }
+    drop(journal);
+    let whole = std::fs::read(&path).unwrap();
+    let (mut named, mut state) = (0, 7_u64);
+    for number in 0..300 {
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
+        let place = (state >> 16) as usize % whole.len();
+        let mut damaged = whole.clone();
+        if number % 3 == 0 {
+            damaged.truncate(place);
+        } else {
+            damaged[place] ^= 1 << (state % 8);
+        }
+        std::fs::write(&path, &damaged).unwrap();
+        match Journal::open(&path, &identity()) {
+            Err(error) => {
+                assert!(error.to_string().contains("journal.redb"), "{error}");
+                named += 1;
+            }
+            Ok((_, found)) => assert!(found.rounds.len() <= 2, "{number}"),
+        }
+    }
+    assert!(30 < named, "only {named} of 300 were noticed");
 }

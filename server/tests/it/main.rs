@@ -7,6 +7,7 @@
 
 mod admission;
 mod ending;
+mod lateness;
 mod outcome;
 mod restart;
 mod resume;

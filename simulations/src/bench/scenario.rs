@@ -176,6 +176,7 @@ impl Scenario {
             hard_deadline: PATIENCE,
             stall_limit: PATIENCE,
             join_deadline: PATIENCE,
+            ..config.cohort
         };
         let count = self.participants.get();
         config.limits = LimitsPlan {

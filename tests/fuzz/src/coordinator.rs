@@ -5,21 +5,21 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use protocol::close::RefusalReason;
-use protocol::coordinator::{Action, Coordinator, History, Setup};
+use protocol::coordinator::{Action, Allowance, Coordinator, History, Setup};
 use protocol::message::{
     Beginning, Capabilities, Content, Metrics, ToServer, TransferHeader, TransferKind,
 };
 use protocol::plan::{
-    BasePlan, CheckedPlan, CohortPlan, LimitsPlan, LoraPlan, Participants, RunPlan, Schedule,
-    SignedPlan, StrategyPlan, TrainingPlan, ValueEncoding,
+    BasePlan, CheckedPlan, CohortPlan, LatePolicy, LimitsPlan, LoraPlan, Participants, RunPlan,
+    Schedule, SignedPlan, StrategyPlan, TrainingPlan, ValueEncoding,
 };
 use protocol::{ConnectionId, Digest, ParticipantName, Round, Text};
 
 /// Plays the bytes as operations and checks after each that updates count once, rounds have their quorum, and no
 /// deadline is named that has passed.
 pub fn coordinator(bytes: &[u8]) {
-    let mut game = Game::new();
     let mut bytes = bytes.iter().copied();
+    let mut game = Game::new(bytes.next().unwrap_or(0));
     while let (Some(op), Some(a), Some(b)) = (bytes.next(), bytes.next(), bytes.next()) {
         game.play(op, a, b);
         game.settle();
@@ -41,8 +41,8 @@ struct Game {
 }
 
 impl Game {
-    fn new() -> Self {
-        let plan = plan().check().expect("a plan of our own");
+    fn new(rules: u8) -> Self {
+        let plan = plan(rules).check().expect("a plan of our own");
         let now = Instant::now();
         let coordinator =
             Coordinator::new(setup(&plan, content(0)), now).expect("its parts belong together");
@@ -227,14 +227,15 @@ impl Game {
 
     fn deliver(&mut self, connection: ConnectionId, b: u8) {
         let header = self.update(connection, b).at(u64::from(b % 2));
-        let open = self.coordinator.open_round();
+        // While a round is aggregated, what is late for it comes for the next.
+        let next = Round(self.history.rounds_done + 2);
+        let open = self.coordinator.open_round().unwrap_or(next);
         if let Some(admission) = self
             .coordinator
             .handle_update_received(connection, &header, self.now)
         {
             assert_eq!(
-                Some(admission.round),
-                open,
+                admission.round, open,
                 "admitted into a round that is not open"
             );
             let counted = (admission.round, admission.participant.clone());
@@ -247,6 +248,10 @@ impl Game {
     }
 
     fn answer(&mut self, b: u8) {
+        // The owner forms the adapter of a closed round before it folds for the next.
+        if self.to_aggregate && !self.with_owner.is_empty() {
+            return;
+        }
         let Some(who) = self.with_owner.pop_first() else {
             let misused = self
                 .coordinator
@@ -333,6 +338,7 @@ fn setup(plan: &CheckedPlan, adapter: Content) -> Setup {
         adapter,
         anchor: None,
         software: Text::default(),
+        allowance: Allowance::default(),
     }
 }
 
@@ -357,7 +363,14 @@ fn name(index: u8) -> ParticipantName {
         .expect("a label")
 }
 
-fn plan() -> RunPlan {
+/// The plan whose cohort has one of the combinations of rules.
+fn plan(rules: u8) -> RunPlan {
+    let late = match rules % 3 {
+        0 => LatePolicy::Refuse,
+        rounds_max => LatePolicy::LaterRound {
+            rounds_max: u32::from(rounds_max),
+        },
+    };
     RunPlan {
         run: "fuzz".parse().expect("a label"),
         base: BasePlan {
@@ -397,6 +410,9 @@ fn plan() -> RunPlan {
             hard_deadline: Duration::from_secs(120),
             stall_limit: Duration::from_secs(20),
             join_deadline: Duration::from_secs(10),
+            select: (rules & 8 != 0).then_some(2),
+            enough: (rules & 16 != 0).then_some(2),
+            late,
         },
         limits: LimitsPlan {
             update_norm_max: 1.0,

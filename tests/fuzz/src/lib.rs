@@ -3,7 +3,9 @@
 //! Kept apart from the fuzzing engine so that a plain `cargo test` runs them too (see `tests/smoke.rs`).
 
 mod coordinator;
+mod update;
 mod wire;
 
 pub use coordinator::coordinator;
-pub use wire::{frame, message, plan};
+pub use update::{folder, update};
+pub use wire::{frame, header, message, plan};

@@ -55,9 +55,24 @@ pub fn message(bytes: &[u8]) {
         let again = encode(&message).expect("it was decoded");
         assert_eq!(decode::<ToClient>(&again).as_ref(), Ok(&message));
     }
-    if let Ok(header) = decode::<TransferHeader>(bytes) {
-        assert!(header.remaining() <= header.bytes);
-    }
+}
+
+/// Any bytes are a transfer's header or an error; a header has one meaning, and its numbers cannot overflow.
+pub fn header(bytes: &[u8]) {
+    let Ok(header) = decode::<TransferHeader>(bytes) else {
+        return;
+    };
+    assert!(header.remaining() <= header.bytes);
+    assert_eq!(header.at(header.bytes).remaining(), 0);
+    let again = encode(&header).expect("it was decoded");
+    assert_eq!(decode::<TransferHeader>(&again).as_ref(), Ok(&header));
+    // Whoever made it up: its id is right only if it is the one of what it carries.
+    let sender = "a".parse().expect("a name");
+    let own = TransferHeader::update(&sender, header.round, header.plan, header.content());
+    assert_eq!(
+        own.id == header.id && own.kind == header.kind && header.offset == 0,
+        own == header
+    );
 }
 
 /// Any bytes are a plan or an error; a plan that passes has one encoding and one digest.

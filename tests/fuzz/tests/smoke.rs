@@ -38,6 +38,21 @@ fn messages_hold_their_promises() {
 }
 
 #[test]
+fn headers_hold_their_promises() {
+    smoke(foedus_fuzz::header, 300_000, 160);
+}
+
+#[test]
+fn updates_hold_their_promises() {
+    smoke(foedus_fuzz::update, 20_000, 80);
+}
+
+#[test]
+fn adapter_folders_hold_their_promises() {
+    smoke(foedus_fuzz::folder, 20_000, 60);
+}
+
+#[test]
 fn plans_hold_their_promises() {
     smoke(foedus_fuzz::plan, 300_000, 400);
 }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use aggregation::Encoding;
 use bytes::Bytes;
 use protocol::{
     Digest, Round,
@@ -49,6 +50,7 @@ impl Driver {
                 Action::Secure { attempt, action } => self.secure(attempt, action)?,
                 Action::StopTraining { .. } => self.stop_training(),
                 Action::SendTransfer { header } => self.deliver(header)?,
+                Action::Keep { adapter } => self.keep_final(&adapter)?,
                 Action::Forget { transfer } => drop(self.kept.remove(&transfer)),
                 Action::Close(code) => self.close(code),
                 Action::Report(report) => self.report(report),
@@ -181,6 +183,13 @@ impl Driver {
         }
     }
 
+    /// On disk before the server hears that it is here.
+    fn keep_final(&self, header: &TransferHeader) -> Result<(), ClientError> {
+        let when = "the end of the run".to_owned();
+        let adapter = self.adapter(header.id, Encoding::F32, when)?;
+        self.agreement()?.1.keep(&adapter)
+    }
+
     fn deliver(&mut self, header: TransferHeader) -> Result<(), ClientError> {
         if let Err(refusal) = self.permit_transfer(header.plan, header.round, header.remaining()) {
             return self.refuse(refusal);
@@ -225,6 +234,8 @@ impl Driver {
         self.observer.observe(&match report {
             Report::Accepted { round } => Event::Accepted { round },
             Report::Refused { round, reason } => Event::Refused { round, reason },
+            Report::Postponed { round, until } => Event::Postponed { round, until },
+            Report::Unanswered { round } => Event::Unanswered { round },
             Report::Reconnecting { attempt } => Event::Reconnecting { attempt },
         });
     }

@@ -51,6 +51,9 @@ fn good() -> RunPlan {
             hard_deadline: Duration::from_secs(600),
             stall_limit: Duration::from_secs(30),
             join_deadline: Duration::from_secs(60),
+            select: None,
+            enough: None,
+            late: LatePolicy::Refuse,
         },
         limits: LimitsPlan {
             update_norm_max: 10.0,
@@ -148,6 +151,18 @@ fn nonsense_about_the_cohort_is_refused_by_field() {
         plan.cohort.quorum = 1;
         plan.limits.participants_max = 1;
     });
+    refused("cohort.select", |plan| plan.cohort.select = Some(1));
+    refused("cohort.select", |plan| plan.cohort.select = Some(9));
+    refused("cohort.enough", |plan| plan.cohort.enough = Some(1));
+    refused("cohort.enough", |plan| {
+        plan.cohort.select = Some(4);
+        plan.cohort.enough = Some(5);
+    });
+    for rounds_max in [0, 17] {
+        refused("cohort.late_rounds_max", |plan| {
+            plan.cohort.late = LatePolicy::LaterRound { rounds_max }
+        });
+    }
     refused("cohort.soft_deadline", |plan| {
         plan.cohort.soft_deadline = Duration::ZERO
     });

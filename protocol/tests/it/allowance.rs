@@ -1,0 +1,189 @@
+//! What one participant may ask of the server, and what happens to one that asks for more (rules A1 to A4).
+
+use std::time::Duration;
+
+use protocol::ConnectionId;
+use protocol::Round;
+use protocol::close::{CloseCode, RefusalReason};
+use protocol::coordinator::Allowance;
+use protocol::message::{Metrics, ToClient, ToServer, TransferHeader};
+
+use super::pair::{Pair, Weather, content, name, plan};
+
+/// A federation in round 1 whose participant `a` is spoken for by the test.
+fn in_round_one() -> Pair {
+    let mut pair = Pair::new(plan(&["a", "b"], 1, 2), Weather::fair(), 1);
+    pair.sites[0].manual = true;
+    pair.sites[1].manual = true;
+    pair.drive_until("training", |pair| {
+        pair.sites.iter().all(|site| !site.trainings.is_empty())
+    });
+    pair.sites[0].puppet = true;
+    pair
+}
+
+fn header(pair: &Pair, of: &str) -> TransferHeader {
+    TransferHeader::update(&name("a"), Round(1), pair.plan.digest(), content(of))
+}
+
+fn offer(pair: &mut Pair, transfer: TransferHeader) {
+    let (weight, metrics) = (1, Metrics::default());
+    pair.say(
+        0,
+        ToServer::Offer {
+            transfer,
+            weight,
+            metrics,
+        },
+    );
+    pair.wait(Duration::from_millis(30));
+}
+
+/// Offsets from which `a` was asked to deliver.
+fn asked_from(pair: &Pair) -> Vec<u64> {
+    let of_a = pair.server.sent.iter().filter(|(to, _)| *to == name("a"));
+    let offsets = of_a.filter_map(|(_, message)| match message {
+        ToClient::Deliver { offset, .. } => Some(*offset),
+        _ => None,
+    });
+    offsets.collect()
+}
+
+/// A1: who connects again and again is turned away for a while, and others are not.
+#[test]
+fn a_participant_that_connects_too_often_is_turned_away_for_a_while() {
+    let mut pair = in_round_one();
+    let limit = u64::from(Allowance::default().connections_per_minute);
+    let dial = |pair: &mut Pair, who: &str, times: u64| {
+        let before = pair.server.closes.len();
+        for number in 0..times {
+            let connection = ConnectionId(1000 + before as u64 * 1000 + number);
+            pair.lend_line(connection, who);
+            pair.coordinator
+                .handle_connected(connection, name(who), pair.now);
+        }
+        pair.act();
+        let of_times = pair.server.closes[before..].iter();
+        of_times
+            .filter(|(_, code)| *code == CloseCode::TooOften)
+            .count() as u64
+    };
+    // One of them is the connection that it has.
+    assert_eq!(dial(&mut pair, "a", limit + 5), 6);
+    assert_eq!(dial(&mut pair, "b", 1), 0);
+    pair.wait(Duration::from_secs(10));
+    assert_eq!(dial(&mut pair, "a", 6), 1);
+}
+
+/// A2: messages that move nothing on are limited; steps of training, however many, and a new round's messages are not.
+#[test]
+fn a_participant_that_floods_is_cut_off_and_one_that_trains_fast_is_not() {
+    let mut plan = plan(&["a", "b"], 1, 2);
+    plan.training.local_steps = 10_000;
+    let mut pair = Pair::new(plan, Weather::fair(), 1);
+    pair.sites[0].manual = true;
+    pair.sites[1].manual = true;
+    pair.drive_until("training", |pair| {
+        pair.sites.iter().all(|site| !site.trainings.is_empty())
+    });
+    pair.sites[0].puppet = true;
+    let (round, steps) = (Round(1), 10_000);
+    for step in 1..=2000 {
+        pair.say(0, ToServer::Progress { round, step, steps });
+    }
+    pair.wait(Duration::from_millis(30));
+    assert!(pair.codes("a").is_empty());
+    for _ in 0..=Allowance::default().messages_per_minute {
+        pair.say(
+            0,
+            ToServer::Progress {
+                round,
+                step: 7,
+                steps,
+            },
+        );
+    }
+    pair.wait(Duration::from_millis(30));
+    assert_eq!(pair.codes("a"), [CloseCode::Flooding]);
+    assert!(pair.codes("b").is_empty());
+}
+
+/// A3: beginnings of other and other updates are charged until the round's allowance is used up.
+#[test]
+fn bytes_beyond_the_rounds_allowance_are_refused_and_named() {
+    let mut pair = in_round_one();
+    for number in 0..Allowance::default().uploads_per_round {
+        let transfer = header(&pair, &format!("beginning {number}"));
+        offer(&mut pair, transfer);
+        assert!(pair.refusals("a").is_empty(), "{number}");
+        pair.coordinator
+            .update_kept(&name("a"), transfer.id, transfer.bytes);
+    }
+    let one_more = header(&pair, "one more");
+    offer(&mut pair, one_more);
+    assert_eq!(pair.refusals("a"), [RefusalReason::OverAllowance]);
+}
+
+/// A3: what a bad link kept from arriving is not charged: an update may come in as many pieces as it takes.
+#[test]
+fn an_update_that_comes_in_a_hundred_pieces_is_charged_once() {
+    let mut pair = in_round_one();
+    let transfer = header(&pair, "slow");
+    for piece in 1..100 {
+        offer(&mut pair, transfer);
+        let kept = transfer.bytes / 100 * piece;
+        pair.coordinator.update_kept(&name("a"), transfer.id, kept);
+    }
+    assert!(pair.refusals("a").is_empty());
+    assert_eq!(asked_from(&pair).len(), 99);
+    pair.pour(0, transfer.at(*asked_from(&pair).last().unwrap()));
+    pair.drive_until("counted", |pair| pair.counted(1) == ["a"]);
+}
+
+/// A4: a delivery that its sender broke off is asked for again from where it stopped, and not for ever.
+#[test]
+fn a_delivery_broken_off_is_asked_for_again_and_then_refused() {
+    let mut pair = in_round_one();
+    let transfer = header(&pair, "hesitant");
+    offer(&mut pair, transfer);
+    let limit = Allowance::default().interruptions_per_round;
+    let connection = pair.sites[0].connection.unwrap();
+    for time in 1..=u64::from(limit) {
+        pair.coordinator
+            .update_kept(&name("a"), transfer.id, 10 * time);
+        let is_out = pair
+            .coordinator
+            .delivery_cut(connection, transfer.id, pair.now);
+        assert!(!is_out);
+        pair.act();
+    }
+    assert_eq!(asked_from(&pair), [0, 10, 20, 30]);
+    assert!(
+        pair.coordinator
+            .delivery_cut(connection, transfer.id, pair.now)
+    );
+    pair.wait(Duration::from_millis(30));
+    assert_eq!(pair.refusals("a"), [RefusalReason::BrokenOff]);
+    assert!(pair.codes("a").is_empty(), "it may take part in the next");
+}
+
+/// A4: one that stalls again and again is out for the round, and told so when it is back.
+#[test]
+fn a_participant_that_stalls_again_and_again_is_out_for_the_round() {
+    let mut plan = plan(&["a", "b"], 1, 2);
+    plan.cohort.stall_limit = Duration::from_secs(3);
+    let mut pair = Pair::new(plan, Weather::fair(), 1);
+    pair.sites[0].manual = true;
+    // The round stays open over an update that is with the server.
+    pair.hold_folds = true;
+    pair.drive_until("out", |pair| {
+        pair.refusals("a") == [RefusalReason::BrokenOff]
+    });
+    let stalls = pair.codes("a");
+    assert_eq!(stalls, [CloseCode::Stalled; 4]);
+    pair.sites[0].manual = false;
+    pair.hold_folds = false;
+    pair.folded(name("b"));
+    pair.drive();
+    assert_eq!(pair.counted(1), ["b"]);
+}

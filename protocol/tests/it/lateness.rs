@@ -1,0 +1,278 @@
+//! Who is asked when not everybody is, and what becomes of updates that are late (rules E1, E2 and L1 to L5).
+
+use std::time::Duration;
+
+use protocol::Round;
+use protocol::close::RefusalReason;
+use protocol::coordinator::{Outcome, Report};
+use protocol::message::{Metrics, ToClient};
+use protocol::participant;
+use protocol::plan::{LatePolicy, RunPlan};
+
+use super::pair::{Pair, Weather, content, name, plan};
+
+const NAMES: [&str; 5] = ["a", "b", "c", "d", "e"];
+
+fn late(mut plan: RunPlan, rounds_max: u32) -> RunPlan {
+    plan.cohort.late = LatePolicy::LaterRound { rounds_max };
+    plan
+}
+
+/// Names asked in a round, in the order in which they were asked.
+fn asked(pair: &Pair, round: u32) -> Vec<String> {
+    let asked = |(to, message): &(protocol::ParticipantName, ToClient)| match message {
+        ToClient::Train { global } if global.round == Round(round) => Some(to.to_string()),
+        _ => None,
+    };
+    pair.server.sent.iter().filter_map(asked).collect()
+}
+
+fn postponed(pair: &Pair, who: &str) -> Vec<(Round, Round)> {
+    let of = |(to, message): &(protocol::ParticipantName, ToClient)| match message {
+        ToClient::Postponed { round, until } if to.as_str() == who => Some((*round, *until)),
+        _ => None,
+    };
+    pair.server.sent.iter().filter_map(of).collect()
+}
+
+/// Two participants of which `a` is slow: the first of `rounds` rounds is over without it, and the next is open.
+fn one_is_late(rounds: u32, rounds_max: u32) -> Pair {
+    let mut plan = late(plan(&["a", "b"], 1, rounds), rounds_max);
+    plan.cohort.enough = Some(1);
+    let mut pair = Pair::new(plan, Weather::fair(), 1);
+    pair.sites[0].manual = true;
+    pair.drive_until("closed without a", |pair| pair.counted(1) == ["b"]);
+    pair.sites[1].manual = true;
+    pair.drive_until("next round", |pair| {
+        pair.coordinator.open_round() == Some(Round(2))
+    });
+    pair
+}
+
+/// The slow one has finished: its machine offers the update, and the bytes follow as soon as they are asked for.
+fn finish(pair: &mut Pair, site: usize, round: u32) {
+    let metrics = Metrics::default();
+    pair.sites[site].manual = false;
+    let update = content(&format!("late update of {site}"));
+    pair.sites[site]
+        .machine
+        .trained(Round(round), update, 3, metrics)
+        .unwrap();
+}
+
+/// E1: a round asks as many as the plan selects, others in other rounds, and the same ones on any machine.
+#[test]
+fn a_round_asks_those_who_are_drawn_and_not_always_the_same() {
+    let draw = |seed: u64| {
+        let mut plan = plan(&NAMES, 2, 6);
+        plan.cohort.select = Some(3);
+        let mut pair = Pair::new(plan, Weather::fair(), seed);
+        pair.drive();
+        let rounds = (1..=6).map(|round| asked(&pair, round));
+        rounds.collect::<Vec<_>>()
+    };
+    let drawn = draw(1);
+    assert!(drawn.iter().all(|names| names.len() == 3), "{drawn:?}");
+    let mut all: Vec<_> = drawn.iter().flatten().collect();
+    all.sort();
+    all.dedup();
+    assert_eq!(all.len(), 5, "everybody is asked some time: {drawn:?}");
+    assert_eq!(drawn, draw(2), "the network has no part in it");
+}
+
+/// E1: in the place of one that is gone another is asked.
+#[test]
+fn the_next_is_asked_in_the_place_of_one_that_is_refused_or_gone() {
+    let mut plan = plan(&NAMES, 2, 1);
+    plan.cohort.select = Some(2);
+    let mut pair = Pair::new(plan, Weather::fair(), 1);
+    for site in &mut pair.sites {
+        site.manual = true;
+    }
+    pair.drive_until("asked", |pair| asked(pair, 1).len() == 2);
+    let first = pair.site(&asked(&pair, 1)[0]);
+    pair.kill(first);
+    pair.drive_until("another is asked", |pair| asked(pair, 1).len() == 3);
+    pair.wait(Duration::from_secs(5));
+    assert_eq!(asked(&pair, 1).len(), 3);
+}
+
+/// E2: a round closes with enough updates, and says so to those who are still at work.
+#[test]
+fn a_round_closes_with_enough_updates() {
+    let mut plan = plan(&NAMES, 2, 1);
+    plan.cohort.enough = Some(3);
+    let mut pair = Pair::new(plan, Weather::fair(), 1);
+    pair.sites[0].manual = true;
+    pair.sites[1].manual = true;
+    pair.drive();
+    assert_eq!(pair.counted(1), ["c", "d", "e"]);
+    for who in ["a", "b"] {
+        assert_eq!(pair.refusals(who), [RefusalReason::Late]);
+    }
+    let time = pair.now - pair.began;
+    assert!(
+        time < Duration::from_secs(10),
+        "no deadline passed: {time:?}"
+    );
+}
+
+/// L1: a late update counts in the round that is open when it arrives, and its participant is not asked meanwhile.
+#[test]
+fn a_late_update_counts_in_the_next_round_once() {
+    let mut pair = one_is_late(3, 2);
+    assert_eq!(postponed(&pair, "a"), [(Round(1), Round(3))]);
+    let told = Report::Postponed {
+        participant: name("a"),
+        round: Round(1),
+        until: Round(3),
+    };
+    assert!(pair.server.reports.contains(&told));
+    assert_eq!(asked(&pair, 2), ["b"]);
+    finish(&mut pair, 0, 1);
+    pair.drive_until("counted", |pair| pair.counted(2) == ["a"]);
+    pair.drive();
+    assert_eq!(pair.server.summaries[1].accepted[0].rounds_late, 1);
+    assert_eq!(pair.sites[0].trainings, [Round(1), Round(3)]);
+    assert!(pair.refusals("a").is_empty());
+    assert!(matches!(
+        pair.server.outcome,
+        Some(Outcome::Finished { rounds: 3, .. })
+    ));
+}
+
+/// L1: an update that is on its way while the round closes, or while its adapter is formed, is not sent again.
+#[test]
+fn an_update_that_arrives_while_the_round_is_aggregated_counts_in_the_next() {
+    let mut plan = late(plan(&["a", "b"], 1, 2), 1);
+    plan.cohort.enough = Some(1);
+    // The bytes of a take longer than those of b, and the adapter takes longest.
+    let weather = Weather {
+        fold_ms: (2000, 2000),
+        ..Weather::fair()
+    };
+    let mut pair = Pair::new(plan, weather, 1);
+    pair.sites[0].manual = true;
+    pair.drive_until("b is with the server", |pair| {
+        pair.server.is_with_owner("b")
+    });
+    finish(&mut pair, 0, 1);
+    pair.sites[0].manual = true;
+    pair.drive_until("asked for", |pair| !pair.sites[0].delivered.is_empty());
+    let header = pair.sites[0].delivered[0];
+    pair.drive_until("aggregating", |pair| {
+        pair.server.summaries.len() == 1 && pair.coordinator.open_round().is_none()
+    });
+    pair.pour(0, header);
+    pair.sites[0].manual = false;
+    pair.drive();
+    assert_eq!(pair.counted(1), ["b"]);
+    assert_eq!(pair.sites[0].delivered.len(), 1);
+    let late = &pair.server.summaries[1].accepted[0];
+    assert_eq!((late.participant.as_str(), late.rounds_late), ("a", 1));
+}
+
+/// L2: an update that is older than the plan allows, or later than the last round, is refused as late.
+#[test]
+fn an_update_that_is_too_late_is_refused_and_named() {
+    let mut pair = one_is_late(4, 1);
+    pair.sites[1].manual = false;
+    finish(&mut pair, 1, 2);
+    pair.drive_until("the round after", |pair| {
+        pair.coordinator.open_round() == Some(Round(3))
+    });
+    pair.drive_until("told", |pair| pair.refusals("a") == [RefusalReason::Late]);
+    assert_eq!(asked(&pair, 3), ["a", "b"], "it is free again");
+
+    let mut pair = one_is_late(2, 5);
+    finish(&mut pair, 1, 2);
+    pair.drive_until("over", |pair| pair.server.outcome.is_some());
+    assert_eq!(pair.refusals("a"), [RefusalReason::Late]);
+}
+
+/// L3: one that lost its connection, or its process, goes on with its late update if it still has it.
+#[test]
+fn a_late_participant_that_comes_back_goes_on_with_what_it_has() {
+    for is_killed in [false, true] {
+        let mut pair = one_is_late(2, 1);
+        pair.weather.spool = true;
+        if is_killed {
+            // It had finished, and nobody heard of it.
+            pair.trained_unheard(0, Round(1));
+            pair.cut(0);
+            pair.restart(0);
+            pair.sites[0].manual = false;
+        } else {
+            pair.cut(0);
+            pair.drive_until("told again", |pair| postponed(pair, "a").len() == 2);
+            finish(&mut pair, 0, 1);
+        }
+        pair.drive_until("counted", |pair| pair.counted(2) == ["a"]);
+        assert_eq!(asked(&pair, 2), ["b"], "killed: {is_killed}");
+    }
+}
+
+/// L3: one that comes back with nothing is asked for the open round.
+#[test]
+fn a_late_participant_that_comes_back_with_nothing_is_asked_anew() {
+    let mut pair = one_is_late(2, 1);
+    pair.cut(0);
+    pair.restart(0);
+    pair.drive_until("asked", |pair| asked(pair, 2) == ["b", "a"]);
+    assert!(pair.server.history.late.is_empty());
+    pair.sites[0].manual = false;
+    pair.drive_until("counted", |pair| pair.counted(2).contains(&"a"));
+    assert_eq!(pair.sites[0].trainings, [Round(1), Round(2)]);
+}
+
+/// L4: before whichever action the server dies, a late update counts once or its participant is told.
+#[test]
+fn a_server_killed_before_any_of_its_actions_keeps_what_it_said_about_late_updates() {
+    let whole = |crash_before: Option<u64>| {
+        let mut plan = late(plan(&["a", "b", "c"], 1, 3), 2);
+        plan.cohort.enough = Some(2);
+        plan.cohort.select = Some(3);
+        let weather = Weather {
+            train_ms: (100, 6000),
+            fold_ms: (0, 500),
+            ..Weather::fair()
+        };
+        let mut pair = Pair::new(plan, weather, 5);
+        pair.crash_before = crash_before;
+        pair.drive();
+        pair
+    };
+    let calm = whole(None);
+    let said = calm.server.sent.iter();
+    let postponed = said.filter(|(_, message)| matches!(message, ToClient::Postponed { .. }));
+    assert!(
+        0 < postponed.count(),
+        "nobody is late: the sample is of no use"
+    );
+    for before in 0..calm.server.actions {
+        let pair = whole(Some(before));
+        assert_eq!(pair.server.crashes, 1, "before action {before}");
+        assert!(
+            matches!(
+                pair.server.outcome,
+                Some(Outcome::Finished { rounds: 3, .. })
+            ),
+            "before action {before}"
+        );
+    }
+}
+
+/// L5: one that is asked for another round before it heard what became of its update says so.
+#[test]
+fn an_update_that_was_never_answered_is_reported_by_its_participant() {
+    let mut pair = Pair::new(plan(&["a", "b"], 1, 2), Weather::fair(), 1);
+    pair.sites[0].manual = true;
+    pair.drive_until("training", |pair| !pair.sites[0].trainings.is_empty());
+    // Without its connection it does not hear that it is late.
+    pair.cut(0);
+    pair.drive_until("the next round", |pair| {
+        pair.sites[0].trainings == [Round(1), Round(2)]
+    });
+    let unanswered = participant::Report::Unanswered { round: Round(1) };
+    assert!(pair.sites[0].reports.contains(&unanswered));
+}
