@@ -270,58 +270,6 @@ impl Driver {
                 }
                 self.coordinator.handle_malformed(connection, now);
             }
-            Event::Moved {
-                connection,
-                received,
-                total,
-            } => self.moved(connection, received, total, now),
-            Event::Waiting { connection } => {
-                self.coordinator.handle_transfer_progress(connection, now)
-            }
-            Event::Unasked { connection, header } => {
-                let what = "the transfer was not asked for".to_owned();
-                self.spoil(connection, &header, RefusalReason::WrongTransfer, what, now);
-            }
-            Event::Kept {
-                participant,
-                transfer,
-                bytes,
-                received,
-            } => {
-                self.round_traffic.up += received;
-                self.traffic.up += received;
-                self.coordinator.update_kept(&participant, transfer, bytes);
-            }
-            Event::Cut {
-                connection,
-                transfer,
-                what,
-            } => self.cut(connection, transfer, what, now),
-            Event::Stray { connection } => self.coordinator.handle_stray_stream(connection, now),
-            Event::Unusable { connection, header } => self.unusable(connection, &header, now),
-            Event::Received {
-                connection,
-                header,
-                upload,
-            } => self.receive(connection, &header, upload, now),
-            Event::Spoiled {
-                connection,
-                header,
-                reason,
-                what,
-            } => {
-                self.spoil(connection, &header, reason, what, now);
-            }
-            Event::Folded {
-                participant,
-                round,
-                verdict,
-            } => self.answer(&participant, round, verdict, now),
-            Event::Unopened { detail } => {
-                tracing::error!(detail, "the round's sum cannot be opened");
-                self.coordinator.sum_not_opened(Text::new(&detail));
-            }
-            Event::Merged(merged) => self.merged(*merged, now),
             Event::Identity(found) => self.renew(listener, found),
             Event::Failed(error) => self.give_up(error),
             Event::Deadline => self.coordinator.handle_timeout(now),
@@ -329,6 +277,7 @@ impl Driver {
             Event::Broken(what) => self.give_up(ServerError::Internal {
                 what: what.to_owned(),
             }),
+            of_updates => self.handle_bulk(of_updates, now),
         }
     }
 

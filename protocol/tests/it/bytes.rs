@@ -119,6 +119,7 @@ fn to_client() -> impl Strategy<Value = ToClient> {
         (any::<u32>(), header())
             .prop_map(|(rounds, adapter)| ToClient::Finished { rounds, adapter }),
         (failure, text()).prop_map(|(reason, detail)| ToClient::Failed { reason, detail }),
+        (round(), round()).prop_map(|(round, until)| ToClient::Postponed { round, until }),
     ]
 }
 

@@ -4,15 +4,83 @@ use std::time::Instant;
 
 use protocol::close::RefusalReason;
 use protocol::message::TransferHeader;
-use protocol::{ConnectionId, ParticipantName, Round, TransferId};
+use protocol::{ConnectionId, ParticipantName, Round, Text, TransferId};
 
-use super::Driver;
+use super::{Driver, Event};
 use crate::error::ServerError;
 use crate::fold::{Job, Merged, Refused};
 use crate::observer::RunEvent;
 use crate::spool::Upload;
 
 impl Driver {
+    /// What happened to updates and their sum.
+    pub(super) fn handle_bulk(&mut self, event: Event, now: Instant) {
+        match event {
+            Event::Moved {
+                connection,
+                received,
+                total,
+            } => self.moved(connection, received, total, now),
+            Event::Waiting { connection } => {
+                self.coordinator.handle_transfer_progress(connection, now)
+            }
+            Event::Unasked { connection, header } => {
+                let what = "the transfer was not asked for".to_owned();
+                self.spoil(connection, &header, RefusalReason::WrongTransfer, what, now);
+            }
+            Event::Kept {
+                participant,
+                transfer,
+                bytes,
+                received,
+            } => {
+                self.round_traffic.up += received;
+                self.traffic.up += received;
+                self.coordinator.update_kept(&participant, transfer, bytes);
+            }
+            Event::Cut {
+                connection,
+                transfer,
+                what,
+            } => self.cut(connection, transfer, what, now),
+            Event::Stray { connection } => self.coordinator.handle_stray_stream(connection, now),
+            Event::Unusable { connection, header } => self.unusable(connection, &header, now),
+            Event::Received {
+                connection,
+                header,
+                upload,
+            } => self.receive(connection, &header, upload, now),
+            Event::Spoiled {
+                connection,
+                header,
+                reason,
+                what,
+            } => {
+                self.spoil(connection, &header, reason, what, now);
+            }
+            Event::Folded {
+                participant,
+                round,
+                verdict,
+            } => self.answer(&participant, round, verdict, now),
+            Event::Unopened { detail } => {
+                tracing::error!(detail, "the round's sum cannot be opened");
+                self.coordinator.sum_not_opened(Text::new(&detail));
+            }
+            Event::Merged(merged) => self.merged(*merged, now),
+            // The others are the loop's own.
+            Event::Arrived(_)
+            | Event::Disconnected { .. }
+            | Event::Message { .. }
+            | Event::Malformed { .. }
+            | Event::Identity(_)
+            | Event::Failed(_)
+            | Event::Deadline
+            | Event::Shutdown
+            | Event::Broken(_) => {}
+        }
+    }
+
     /// Bytes of an update arrived.
     pub(super) fn moved(
         &mut self,

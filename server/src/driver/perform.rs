@@ -115,16 +115,11 @@ impl Driver {
             Action::Aggregate { summary } => {
                 let traffic = std::mem::take(&mut self.round_traffic);
                 let turned_away = std::mem::take(&mut self.tally).into_records();
-                let job = Job::Merge {
+                self.give_job(Job::Merge {
                     summary,
                     traffic,
                     turned_away,
-                };
-                if self.jobs.send(job).is_err() {
-                    self.give_up(ServerError::Internal {
-                        what: "the folding thread ended".to_owned(),
-                    });
-                }
+                });
             }
             Action::BeginSum { .. } => self.give_job(Job::Begin),
             Action::OpenSum(opening) => self.give_job(Job::Open(opening)),

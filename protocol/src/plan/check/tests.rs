@@ -286,6 +286,11 @@ fn secure_aggregation_that_protects_nobody_or_overflows_is_refused_by_field() {
         plan.secure_aggregation.as_mut().unwrap().cohort_min = 9
     });
     insecure("cohort.quorum", |plan| plan.cohort.quorum = 2);
+    insecure("cohort.select", |plan| plan.cohort.select = Some(4));
+    insecure("cohort.enough", |plan| plan.cohort.enough = Some(4));
+    insecure("cohort.late", |plan| {
+        plan.cohort.late = LatePolicy::LaterRound { rounds_max: 1 }
+    });
     insecure("limits.participants_max with secure aggregation", |plan| {
         plan.limits.participants_max = 1001
     });
