@@ -11,7 +11,7 @@ use protocol::identity::{Identity, LabelError, Role, check_label};
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateRevocationListParams, DistinguishedName,
     DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyIdMethod, KeyPair, KeyUsagePurpose,
-    RevokedCertParams, SerialNumber,
+    PublicKeyData, RevokedCertParams, SerialNumber,
 };
 use ring::rand::{SecureRandom, SystemRandom};
 use time::OffsetDateTime;
@@ -21,6 +21,7 @@ use crate::error::IssueError;
 use crate::inspect::AuthorityFacts;
 use crate::issued::Issued;
 use crate::key::PrivateKey;
+use crate::renewal::EarlierCertificate;
 use crate::request::{ReceivedRequest, subject, uri};
 use crate::terms::Terms;
 
@@ -136,25 +137,74 @@ impl Authority {
         terms: &Terms,
         now: Timestamp,
     ) -> Result<String, IssueError> {
+        let request = ReceivedRequest::from_pem(request_pem)?;
+        self.admit(&request.identity, terms)?;
+        self.issue(request.identity, &request.public_key, terms, now)
+    }
+
+    /// Signs a newer certificate for the party, the key and the hosts of one that was issued here, and returns it in PEM. The
+    /// earlier one stays valid until its end.
+    ///
+    /// # Errors
+    /// [`IssueError::Renewal`] if the certificate is not one of this authority, was revoked, or has expired: then a new request
+    /// is needed.
+    pub fn renew(
+        &mut self,
+        certificate_pem: &str,
+        days: u64,
+        now: Timestamp,
+    ) -> Result<String, IssueError> {
+        let key = self.key.pair().public_key_raw();
+        let earlier = EarlierCertificate::from_pem(certificate_pem, key)?;
+        let refused = |what: String| IssueError::Renewal { what };
+        let known = self.issued.iter().find(|one| one.serial == earlier.serial);
+        let known =
+            known.ok_or_else(|| refused("it is not in this authority's index".to_owned()))?;
+        if known.revoked.is_some() {
+            return Err(refused(format!("{} was revoked", known.serial)));
+        }
+        if known.expires <= now {
+            let what = format!(
+                "it expired on {}; make a new request with foedus-certs request",
+                known.expires
+            );
+            return Err(refused(what));
+        }
+        let EarlierCertificate {
+            identity,
+            public_key,
+            hosts,
+            ..
+        } = earlier;
+        let mut terms = Terms::new(identity.role(), identity.name(), now, days)?;
+        terms.hosts = hosts;
+        self.issue(identity, &public_key, &terms, now)
+    }
+
+    fn issue(
+        &mut self,
+        identity: Identity,
+        public_key: &impl PublicKeyData,
+        terms: &Terms,
+        now: Timestamp,
+    ) -> Result<String, IssueError> {
         if now >= self.expires {
             return Err(IssueError::AuthorityExpired {
                 expired: self.expires,
             });
         }
-        let request = ReceivedRequest::from_pem(request_pem)?;
-        self.admit(&request.identity, terms)?;
         let serial = serial()?;
         let expires = end(terms.starts, terms.validity)?.min(self.expires);
-        let mut params = party_params(&request.identity, terms)?;
+        let mut params = party_params(&identity, terms)?;
         params.serial_number = Some(SerialNumber::from_slice(&serial));
         params.not_before = moment(terms.starts)?;
         params.not_after = moment(expires)?;
         let certificate = params
-            .signed_by(&request.public_key, &self.issuer()?)
+            .signed_by(public_key, &self.issuer()?)
             .map_err(IssueError::crypto("sign a certificate"))?;
         self.issued.push(Issued {
             serial: hex(&serial),
-            identity: request.identity,
+            identity,
             issued: now,
             expires,
             revoked: None,

@@ -50,7 +50,7 @@ enum Command {
     Sign(Sign),
     /// Revoke certificates, and write the new revocation list (operator).
     Revoke(Revoke),
-    /// Sign the revocation list again, so that it counts as fresh for another 90 days (operator).
+    /// Sign a newer certificate for the same party and key, or the revocation list again (operator).
     Renew(Renew),
     /// List what was issued (operator).
     List(List),
@@ -121,6 +121,15 @@ struct Revoke {
 
 #[derive(Args, Debug)]
 struct Renew {
+    /// A certificate that has not expired, a .crt file; without one, the revocation list is signed again, so that it counts as
+    /// fresh for another 90 days.
+    certificate: Option<PathBuf>,
+    /// Validity of the new certificate.
+    #[arg(long, default_value_t = 365, requires = "certificate")]
+    days: u64,
+    /// The certificate to write; by default the one that is renewed is replaced.
+    #[arg(long, value_name = "FILE", requires = "certificate")]
+    out: Option<PathBuf>,
     #[command(flatten)]
     place: Place,
 }
@@ -196,6 +205,7 @@ fn exit_code(error: &IssueError) -> u8 {
         | IssueError::WrongFederation { .. }
         | IssueError::WrongParty { .. }
         | IssueError::AuthorityExpired { .. }
+        | IssueError::Renewal { .. }
         | IssueError::UnknownCertificate { .. }
         | IssueError::AlreadyRevoked { .. }
         | IssueError::AmbiguousName { .. }

@@ -54,6 +54,12 @@ pub enum IssueError {
         /// The days given.
         days: u64,
     },
+    /// A certificate that cannot be renewed.
+    #[error("the certificate cannot be renewed: {what}")]
+    Renewal {
+        /// What is wrong with it.
+        what: String,
+    },
     /// The authority itself has expired.
     #[error("the authority expired on {expired}; a new federation needs foedus-certs init")]
     AuthorityExpired {

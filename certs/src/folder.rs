@@ -112,6 +112,21 @@ impl Folder {
         Ok(certificate)
     }
 
+    /// Renews a certificate, as [`Authority::renew`] does.
+    ///
+    /// # Errors
+    /// As [`Authority::renew`]; [`IssueError::File`] if the index cannot be written, and then there is no certificate either.
+    pub fn renew(
+        &mut self,
+        certificate_pem: &str,
+        days: u64,
+        now: Timestamp,
+    ) -> Result<String, IssueError> {
+        let certificate = self.authority.renew(certificate_pem, days, now)?;
+        self.save_index()?;
+        Ok(certificate)
+    }
+
     /// Revokes certificates, as [`Authority::revoke`] does, and writes the new list.
     ///
     /// # Errors

@@ -12,7 +12,8 @@ pub mod authority;
 pub mod folder;
 pub mod inspect;
 pub mod issued;
-pub mod request;
+pub mod renewal;
+mod request;
 pub mod throwaway;
 
 mod cli;

@@ -323,3 +323,59 @@ fn help_teaches_the_first_steps() {
         assert!(help.contains(expected), "{help}");
     }
 }
+
+fn certificate(authority: &mut Authority, role: Role, name: &str) -> String {
+    let request = request("north-sea", role, name);
+    let mut terms = terms(role, name);
+    if role == Role::Server {
+        terms.hosts = vec![
+            "fl.example.org".parse().unwrap(),
+            "192.0.2.7".parse().unwrap(),
+        ];
+    }
+    authority
+        .sign(request.request_pem(), &terms, now())
+        .unwrap()
+}
+
+#[test]
+fn a_renewed_certificate_is_for_the_same_party_key_and_hosts_and_ends_later() {
+    let mut authority = authority();
+    let earlier = certificate(&mut authority, Role::Server, "hub");
+    let later = now() + Duration::from_secs(300 * 24 * 3600);
+    let renewed = authority.renew(&earlier, 365, later).unwrap();
+    let facts = |pem: &str| {
+        let (_, pem) = x509_parser::pem::parse_x509_pem(pem.as_bytes()).unwrap();
+        let certificate = pem.parse_x509().unwrap();
+        let names = certificate.subject_alternative_name().unwrap().unwrap();
+        let names = format!("{:?}", names.value.general_names);
+        (certificate.public_key().raw.to_vec(), names)
+    };
+    assert_eq!(facts(&renewed), facts(&earlier));
+    let [first, second] = authority.issued() else {
+        panic!("{:?}", authority.issued());
+    };
+    assert!(first.expires < second.expires && first.revoked.is_none());
+    assert_eq!(first.identity, second.identity);
+}
+
+#[test]
+fn a_certificate_that_is_foreign_revoked_or_expired_is_not_renewed() {
+    let mut authority = authority();
+    let own = certificate(&mut authority, Role::Participant, "a");
+    let mut other = Authority::create("north-sea", now(), 10 * YEAR).unwrap();
+    let foreign = certificate(&mut other, Role::Participant, "a");
+    let mut says = |pem: &str, at, words: &str| {
+        let issued = authority.issued().len();
+        let error = authority.renew(pem, 365, at).unwrap_err();
+        assert!(matches!(error, IssueError::Renewal { .. }), "{error}");
+        assert!(error.to_string().contains(words), "{error}");
+        assert_eq!(authority.issued().len(), issued);
+    };
+    says(&foreign, now(), "this authority did not sign it");
+    says("no certificate", now(), "it is not PEM");
+    says(&own, now() + YEAR, "it expired on");
+    authority.revoke("a", now()).unwrap();
+    let error = authority.renew(&own, 365, now()).unwrap_err();
+    assert!(error.to_string().contains("was revoked"), "{error}");
+}

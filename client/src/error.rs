@@ -1,5 +1,7 @@
 //! How a federated run can end without an adapter.
 
+use std::path::PathBuf;
+
 use aggregation::{AdapterError, ewc::AnchorError};
 use finetune::{
     data::DataError,
@@ -14,8 +16,8 @@ use protocol::{
 };
 
 use crate::{
-    adapter_folder::FolderError, ledger::LedgerError, policy::Refusal, privacy::BudgetError,
-    state::StateError, terms::Objection,
+    adapter_folder::FolderError, evidence::EvidenceError, ledger::LedgerError, policy::Refusal,
+    privacy::BudgetError, state::StateError, terms::Objection,
 };
 
 /// A federated run that ended without an adapter, and whose turn it is.
@@ -58,6 +60,20 @@ pub enum ClientError {
     /// The server broke the protocol; its plan's signature counts as that too.
     #[error(transparent)]
     Violation(#[from] Violation),
+    /// What the server put on record is not what it acknowledged, or not what it showed before.
+    #[error(
+        "{violation}; what this site saw of the transcript is kept in {}; remove that file only if the run was begun anew on purpose",
+        evidence.display()
+    )]
+    Transcript {
+        /// The finding.
+        violation: Violation,
+        /// What we keep of the transcript.
+        evidence: PathBuf,
+    },
+    /// What this site keeps of the transcript cannot be read or written.
+    #[error(transparent)]
+    Evidence(#[from] EvidenceError),
     /// We declined the run plan.
     #[error("the run plan was declined: {0}")]
     Declined(#[from] Objection),
@@ -136,6 +152,8 @@ impl ClientError {
             Self::Tls(_)
             | Self::NoParticipant { .. }
             | Self::Violation(_)
+            | Self::Transcript { .. }
+            | Self::Evidence(_)
             | Self::Declined(_)
             | Self::Data(_)
             | Self::LongExample { .. }

@@ -9,6 +9,7 @@ mod agreement;
 mod arrivals;
 mod driver;
 mod egress;
+mod examiner;
 mod happening;
 mod session;
 mod training;
@@ -16,12 +17,18 @@ mod training;
 #[cfg(test)]
 mod tests;
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant, SystemTime},
+};
 
 use aggregation::Adapter;
 use finetune::base::BaseModel;
 use protocol::{close::CloseCode, participant, plan::RunPlan};
-use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+use tokio::{
+    sync::mpsc::{UnboundedReceiver, unbounded_channel},
+    time::MissedTickBehavior,
+};
 
 use self::{agreement::TrainingSite, driver::Driver, happening::Happening};
 use crate::{
@@ -32,6 +39,9 @@ use crate::{
     shutdown::Shutdown,
     site::Site,
 };
+
+/// How long a replaced certificate may go unnoticed.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// A run that ended with an adapter.
 #[derive(Clone, Debug)]
@@ -117,11 +127,14 @@ async fn drive(
     shutdown: &mut Shutdown,
 ) -> Result<participant::Outcome, ClientError> {
     let mut asked_to_stop = false;
+    let mut looks = tokio::time::interval(LOOK_EVERY);
+    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         if let Some(outcome) = driver.act()? {
             return Ok(outcome);
         }
         tokio::select! {
+            _ = looks.tick(), if driver.has_identity_files() => driver.look_at_identity(SystemTime::now()),
             Some(happening) = happenings.recv() => driver.handle(happening)?,
             () = until(driver.timeout()) => driver.time_out(),
             () = shutdown.requested(), if !asked_to_stop => {

@@ -8,6 +8,7 @@ pub mod adapter_folder;
 pub mod audit;
 pub mod config;
 pub mod error;
+mod evidence;
 pub mod ledger;
 pub mod observer;
 pub mod policy;

@@ -3,7 +3,7 @@
 //! Nothing here leaves the site; what does is `protocol::message::ToServer`.
 
 use finetune::train::StepReport;
-use protocol::{Round, close::RefusalReason, plan::RunPlan};
+use protocol::{Round, close::RefusalReason, identity::Identity, plan::RunPlan};
 
 /// Something that happened.
 #[derive(Clone, Debug)]
@@ -22,6 +22,23 @@ pub enum Event {
     Disconnected {
         /// Why.
         reason: String,
+    },
+    /// Our certificate or the revocations were replaced, and are used from the next connection on.
+    IdentityReloaded {
+        /// The serial number of our certificate, in hexadecimal.
+        serial: String,
+    },
+    /// The files of our identity were replaced, and cannot be used; the ones from before stay.
+    IdentityKept {
+        /// Why.
+        reason: String,
+    },
+    /// A certificate ends soon: ours, or the server's.
+    Expiring {
+        /// Whose.
+        identity: Identity,
+        /// Whole days that are left.
+        days: u64,
     },
     /// Another connection is tried after a pause.
     Reconnecting {

@@ -6,7 +6,7 @@ use crate::policy::SitePolicy;
 use finetune::{data::Dataset, model::Checkpointing};
 use protocol::{
     participant::Patience,
-    quic::{Limits, TlsMaterial},
+    quic::{Limits, TlsFiles, TlsMaterial},
 };
 use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore};
 
@@ -19,6 +19,8 @@ pub struct Settings {
     pub server: String,
     /// Our certificate and key, the authority and its revocation list.
     pub tls: TlsMaterial,
+    /// The files of `tls`, to be looked at again while the run goes on; none keeps it as it is.
+    pub tls_files: Option<TlsFiles>,
     /// Bounds of the transport.
     pub limits: Limits,
     /// Whether the mean training loss of each round may leave the site.
@@ -49,6 +51,7 @@ impl Settings {
         Self {
             server: server.into(),
             tls,
+            tls_files: None,
             limits: Limits::default(),
             share_train_loss: false,
             patience: Patience::default(),

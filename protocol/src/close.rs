@@ -6,7 +6,8 @@
 
 use std::fmt;
 
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 macro_rules! table {
     (
@@ -14,8 +15,9 @@ macro_rules! table {
         $( $variant:ident = $wire:literal $label:literal $when:ident $sentence:literal ; )*
     ) => {
         $(#[$doc])*
-        #[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
-        #[serde(try_from = "u32", into = "u32")]
+        ///
+        /// Its number on the wire, its label in serde's formats for people.
+        #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
         #[repr(u32)]
         pub enum $name {
             $( #[doc = concat!("`", $label, "`: ", $sentence, ".")] $variant = $wire, )*
@@ -33,6 +35,11 @@ macro_rules! table {
             /// The row with this number.
             pub fn from_wire(wire: u32) -> Option<Self> {
                 match wire { $( $wire => Some(Self::$variant), )* _ => None }
+            }
+
+            /// The row with this label.
+            pub fn from_label(label: &str) -> Option<Self> {
+                match label { $( $label => Some(Self::$variant), )* _ => None }
             }
 
             /// The value of the metric's label `reason`.
@@ -54,6 +61,27 @@ macro_rules! table {
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str(self.sentence())
+            }
+        }
+
+        impl Serialize for $name {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                if serializer.is_human_readable() {
+                    self.label().serialize(serializer)
+                } else {
+                    self.wire().serialize(serializer)
+                }
+            }
+        }
+
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                if deserializer.is_human_readable() {
+                    let label = String::deserialize(deserializer)?;
+                    Self::from_label(&label).ok_or_else(|| D::Error::custom("no known reason"))
+                } else {
+                    Self::try_from(u32::deserialize(deserializer)?).map_err(D::Error::custom)
+                }
             }
         }
 
@@ -99,6 +127,7 @@ table! {
     Deceived        = 0x14 "deceived"         Never "a rule of secure aggregation was broken";
     Flooding        = 0x15 "flooding"         Never "the participant sends more messages than it may";
     TooOften        = 0x16 "too-often"        Later "the participant connects more often than it may";
+    BadTranscript   = 0x17 "bad-transcript"   Never "the transcript is not what the participant saw and was told";
 }
 
 table! {
@@ -171,6 +200,7 @@ mod tests {
         }
         for &row in RefusalReason::ALL {
             assert_eq!(RefusalReason::from_wire(row.wire()), Some(row));
+            assert_eq!(RefusalReason::from_label(row.label()), Some(row));
             assert!(numbers.insert(row.wire()));
         }
         for &row in RunFailure::ALL {

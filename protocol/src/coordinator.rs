@@ -28,6 +28,7 @@ mod round;
 mod secure;
 mod selection;
 mod sending;
+mod telling;
 
 use std::collections::{BTreeSet, VecDeque};
 use std::time::Instant;
@@ -42,6 +43,7 @@ use crate::message::{Content, ToClient, ToServer, TransferHeader, TransferKind};
 use crate::plan::{CheckedPlan, EwcPlace, Participants, SignedPlan};
 use crate::secagg::Verify;
 use crate::text::Text;
+use crate::transcript::SealedRecord;
 use crate::violation::{Breach, Misuse, Party, Violation};
 use allowance::Accounts;
 use resuming::Returning;
@@ -59,6 +61,8 @@ pub struct Setup {
     pub adapter: Content,
     /// The anchor's file; needed if the participants apply EWC.
     pub anchor: Option<Content>,
+    /// The records of the rounds that are done.
+    pub transcript: Vec<SealedRecord>,
     /// Program and version, for the participants' logs.
     pub software: Text,
     /// What one participant may ask of the server.
@@ -74,6 +78,8 @@ pub struct Coordinator {
     anchor: Option<TransferHeader>,
     /// The adapter that the open or the next round starts from, as it travels; after the last round the final one.
     adapter: Content,
+    /// The records of the rounds that are done.
+    transcript: Vec<SealedRecord>,
     roster: Roster,
     accounts: Accounts,
     /// Those of whom was written down that they joined and still need something.
@@ -114,6 +120,7 @@ impl Coordinator {
             signed,
             adapter,
             anchor,
+            transcript,
             software,
             allowance,
         } = setup;
@@ -134,6 +141,7 @@ impl Coordinator {
             signed,
             anchor,
             adapter,
+            transcript,
             roster: Roster::default(),
             accounts: Accounts::new(allowance),
             joined: BTreeSet::new(),
@@ -256,11 +264,17 @@ impl Coordinator {
 
     // What the owner wants.
 
-    /// Goes on from the next global adapter, formed from the round that [`Action::Aggregate`] closed.
+    /// Goes on from the next global adapter, formed from the round that [`Action::Aggregate`] closed. Its record is in the
+    /// owner's keeping for good.
     ///
     /// # Errors
     /// [`Misuse`] if no round waits for it. After the end of the run it is ignored.
-    pub fn round_aggregated(&mut self, adapter: Content, now: Instant) -> Result<(), Misuse> {
+    pub fn round_aggregated(
+        &mut self,
+        adapter: Content,
+        record: SealedRecord,
+        now: Instant,
+    ) -> Result<(), Misuse> {
         self.acknowledge_summed();
         let placeholder = Phase::Joining { since: now };
         let next = match std::mem::replace(&mut self.phase, placeholder) {
@@ -278,6 +292,7 @@ impl Coordinator {
             }
         };
         self.adapter = adapter;
+        self.transcript.push(record);
         if next.round.0 <= self.plan.rounds {
             self.open(next, now);
         } else {
@@ -312,9 +327,14 @@ impl Coordinator {
             ToServer::Hello {
                 version, software, ..
             } => self.take_hello(connection, version, software, now),
-            ToServer::Ready { plan, holds, begun } => {
+            ToServer::Ready {
+                plan,
+                holds,
+                begun,
+                recorded,
+            } => {
                 self.check_plan("Ready", plan)?;
-                self.take_ready(connection, name, (holds, begun), now)
+                self.take_ready(connection, name, (holds, begun, recorded), now)
             }
             ToServer::Decline { plan, reason } => {
                 self.check_plan("Decline", plan)?;

@@ -21,6 +21,8 @@ pub mod codec;
 pub mod frame;
 pub mod message;
 pub mod plan;
+pub mod seal;
+pub mod transcript;
 pub mod violation;
 
 pub mod coordinator;

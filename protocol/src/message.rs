@@ -16,6 +16,7 @@ use crate::ids::{Digest, Round, TransferId};
 use crate::plan::SignedPlan;
 use crate::secagg::{AttemptId, ForMember, ForServer};
 use crate::text::Text;
+use crate::transcript::Excerpt;
 
 /// What a participant says to the server.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
@@ -38,6 +39,8 @@ pub enum ToServer {
         holds: Vec<Digest>,
         /// Contents of which the first bytes are here: a transfer of one goes on behind them. At most [`HOLDS_MAX`].
         begun: Vec<Beginning>,
+        /// The last round of whose record it has an excerpt; those after it are wanted.
+        recorded: Round,
     },
     /// Refuses the run plan. The participant takes no part in the run.
     Decline {
@@ -125,6 +128,8 @@ pub enum ToClient {
         /// The run plan under the server's signature.
         plan: SignedPlan,
     },
+    /// What a round came to. One for each round that is done, in order and before anything that builds on it.
+    Recorded(Box<Excerpt>),
     /// Asks for an update in this round.
     Train {
         /// The transfer of the round's global adapter: its round and plan are those of the request, its offset is 0.
@@ -185,6 +190,7 @@ impl ToClient {
     pub fn name(&self) -> &'static str {
         match self {
             Self::Welcome { .. } => "Welcome",
+            Self::Recorded(_) => "Recorded",
             Self::Train { .. } => "Train",
             Self::Deliver { .. } => "Deliver",
             Self::Accepted { .. } => "Accepted",

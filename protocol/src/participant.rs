@@ -14,9 +14,11 @@ mod link;
 mod secure;
 mod task;
 mod transfers;
+mod witnessing;
 mod work;
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::Instant;
 
 pub use action::{Action, AnchorCopy, Disposition, Outcome, Report, Spooled};
@@ -28,8 +30,10 @@ use crate::message::{
     Beginning, Capabilities, Content, Metrics, ToClient, ToServer, TransferHeader,
 };
 use crate::plan::CheckedPlan;
+use crate::seal::Examiner;
 use crate::secagg::{Earlier, Member};
 use crate::text::Text;
+use crate::transcript::Witness;
 use crate::violation::{Breach, Misuse, Party, Violation};
 use link::{LINGER_LIMIT, Link, Redial};
 use work::{Offer, Work};
@@ -51,11 +55,18 @@ pub struct Setup {
     pub spooled: Option<Spooled>,
     /// What it takes to take part in secure aggregation.
     pub secure: Option<SecureSetup>,
+    /// Knows the server's seals.
+    pub examiner: Arc<dyn Examiner>,
 }
 
 impl Setup {
     /// A participant without a spool that waits by [`Patience::default`].
-    pub fn new(name: ParticipantName, software: Text, seed: u64) -> Self {
+    pub fn new(
+        name: ParticipantName,
+        software: Text,
+        seed: u64,
+        examiner: Arc<dyn Examiner>,
+    ) -> Self {
         let (capabilities, patience) = (Capabilities::NONE, Patience::default());
         Self {
             name,
@@ -65,6 +76,7 @@ impl Setup {
             patience,
             spooled: None,
             secure: None,
+            examiner,
         }
     }
 }
@@ -81,6 +93,9 @@ pub struct Participant {
     /// The plan that the owner is checking.
     proposed: Option<Digest>,
     spooled: Option<Spooled>,
+    examiner: Arc<dyn Examiner>,
+    /// What was seen of the run's transcript, once the plan was agreed to.
+    witness: Option<Witness>,
     anchor: AnchorCopy,
     /// What the next Ready lists as begun.
     begun: Vec<Beginning>,
@@ -112,6 +127,7 @@ impl Participant {
             patience,
             spooled,
             secure,
+            examiner,
         } = setup;
         let version = crate::message::PROTOCOL_VERSION;
         Self {
@@ -126,6 +142,8 @@ impl Participant {
             plan: None,
             proposed: None,
             spooled,
+            examiner,
+            witness: None,
             anchor: AnchorCopy::Missing,
             begun: Vec::new(),
             arrived: None,
@@ -141,6 +159,11 @@ impl Participant {
     }
 
     // Getters.
+
+    /// Our own name.
+    pub fn name(&self) -> &ParticipantName {
+        &self.name
+    }
 
     /// The plan that the owner agreed to.
     pub fn plan(&self) -> Option<&CheckedPlan> {
@@ -269,6 +292,7 @@ impl Participant {
                 self.part(Outcome::Failed { reason, detail }, now);
                 Ok(())
             }
+            (Link::Up, ToClient::Recorded(excerpt)) => self.take_record(excerpt),
             (Link::Up, ToClient::Train { global }) => self.take_train(global),
             (Link::Up, ToClient::Deliver { transfer, offset }) => {
                 self.take_deliver(transfer, offset)

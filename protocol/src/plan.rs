@@ -19,8 +19,6 @@ pub use privacy::{PrivacyPlan, PrivacyUnit};
 pub use secagg::{
     COHORT_MIN, RingBits, RingPlan, SECURE_PARTICIPANTS_MAX, SecureAggregationPlan, ServerTrust,
 };
-#[cfg(feature = "quic")]
-pub use signed::PlanSigner;
 pub use signed::{SignedPlan, SignedPlanError};
 
 use crate::ids::{Digest, ParticipantName, Round, RunId};

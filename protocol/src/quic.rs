@@ -12,11 +12,13 @@
 //! part, and `docs/protocol.md` for the wire.
 
 mod admission;
+mod authorities;
 mod certificate;
 mod connection;
 mod control;
 mod dial;
 mod error;
+mod examiner;
 mod frames;
 mod limits;
 mod listener;
@@ -29,13 +31,16 @@ mod socket;
 mod tls;
 mod transfer;
 mod verifier;
+mod watch;
 
 pub use admission::GREETING_BYTES;
+pub use authorities::Authorities;
 pub use certificate::PartyCertificate;
 pub use connection::{Connection, Link};
 pub use control::{ControlError, ControlFault, ControlReceiver, ControlSender};
 pub use dial::{connect, connect_metered};
 pub use error::{Closed, HandshakeError, ListenError, RefusedPeer};
+pub use examiner::{ServerExaminer, signer};
 pub use limits::{Congestion, Limits};
 pub use listener::{Listener, listen};
 pub use material::{MaterialError, TlsFiles, TlsMaterial, verify_signature};
@@ -45,3 +50,4 @@ pub use plan_file::{PLAN_FILE_BYTES_MAX, PlanFile, PlanFileError};
 pub use rejection::{PeerRefusal, Rejection};
 pub use tls::ALPN;
 pub use transfer::{IncomingTransfer, TransferError, TransferFault};
+pub use watch::{EXPIRY_WARNING, IdentityWatch, days_left};

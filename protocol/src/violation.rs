@@ -4,6 +4,7 @@ use crate::close::CloseCode;
 use crate::ids::Round;
 use crate::plan::SignedPlanError;
 use crate::secagg::Deceit;
+use crate::transcript::TranscriptFault;
 
 /// One side of the conversation.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -90,6 +91,9 @@ pub enum Breach {
     /// The run plan is not signed by the server, or makes no sense.
     #[error("{0}")]
     BadPlan(SignedPlanError),
+    /// The transcript is not what it must be.
+    #[error("{0}")]
+    BadTranscript(TranscriptFault),
     /// More items in a list than the protocol allows.
     #[error("{message} lists {found} items, at most {limit} are allowed")]
     TooMany {
@@ -123,6 +127,12 @@ pub enum Breach {
     },
 }
 
+impl From<TranscriptFault> for Breach {
+    fn from(fault: TranscriptFault) -> Self {
+        Self::BadTranscript(fault)
+    }
+}
+
 impl Breach {
     /// The code with which the innocent side closes the connection.
     pub fn close_code(&self) -> CloseCode {
@@ -131,9 +141,10 @@ impl Breach {
             Self::Version { .. } => CloseCode::VersionMismatch,
             Self::WrongPlan { .. } => CloseCode::WrongPlan,
             Self::WrongRound { .. } => CloseCode::WrongRound,
-            Self::BadPlan(SignedPlanError::Signature) => CloseCode::BadSignature,
+            Self::BadPlan(SignedPlanError::Seal(_)) => CloseCode::BadSignature,
             Self::BadPlan(_) => CloseCode::BadPlan,
             Self::Deceit(_) | Self::BadMember { .. } => CloseCode::Deceived,
+            Self::BadTranscript(_) => CloseCode::BadTranscript,
             Self::BadTransfer { .. } | Self::Equivocation { .. } => CloseCode::BadTransfer,
             Self::Flooding { .. } => CloseCode::Flooding,
             Self::TooOften { .. } => CloseCode::TooOften,

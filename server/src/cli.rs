@@ -1,5 +1,7 @@
 //! The command line of `foedus-server`. The one module that talks to people and chooses exit codes.
 
+mod transcript;
+
 use std::ffi::OsString;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -7,7 +9,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use clap::{Parser, ValueEnum};
+use clap::{Parser, Subcommand, ValueEnum};
 use protocol::quic::keep_memory_private;
 
 use crate::config::{self, Config, ConfigError, LogFormat, RawConfig, Setting, Source};
@@ -16,6 +18,7 @@ use crate::observer::{Observer, RunEvent, RunOutcome};
 use crate::run::Server;
 use crate::start::Prepared;
 use crate::telemetry::{self, RoundsBar};
+use transcript::TranscriptCommand;
 
 const AFTER_HELP: &str = "\
 From nothing to a run:
@@ -28,6 +31,7 @@ From nothing to a run:
 
 Results, in OUT/NAME/ as [run] says:
   rounds.jsonl   one line a round: who delivered, who was refused and why, norms, bytes
+  transcript.jsonl   the signed record of each round; `foedus-server transcript verify OUT/NAME --authority ca.crt`
   round-0001/    the adapter after each round, in PEFT format (Hugging Face PEFT, vLLM)
   adapter/       the adapter after the last round
 
@@ -39,10 +43,13 @@ Exit codes: 0 the run is complete, 64 the command line is wrong, 78 the configur
 /// Runs one federated fine-tuning job: asks participants to train, merges their updates, writes the adapter.
 #[derive(Debug, Parser)]
 #[command(name = "foedus-server", version, after_help = AFTER_HELP, max_term_width = 110)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 struct Arguments {
+    #[command(subcommand)]
+    command: Option<Command>,
     /// The configuration, a TOML file
-    #[arg(long, value_name = "FILE")]
-    config: PathBuf,
+    #[arg(long, value_name = "FILE", required = true)]
+    config: Option<PathBuf>,
     /// Check everything that can be checked without listening, print the run plan's digest, and end
     #[arg(long)]
     check: bool,
@@ -64,6 +71,14 @@ struct Arguments {
     /// Log in this form instead of `log.format`
     #[arg(long, value_name = "FORM")]
     log_format: Option<Form>,
+}
+
+/// What else than a run there is to do.
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Read and check what is on record about a run, offline
+    #[command(subcommand)]
+    Transcript(TranscriptCommand),
 }
 
 /// The form of log lines, as an argument.
@@ -142,13 +157,22 @@ impl Failure {
 }
 
 fn perform(arguments: &Arguments, out: &mut dyn Write) -> Result<(), Failure> {
-    let (mut raw, source) = config::load(&arguments.config, &arguments.settings)?;
+    match (&arguments.command, &arguments.config) {
+        (Some(Command::Transcript(command)), _) => say(out, &command.answer()?),
+        (None, Some(path)) => perform_run(arguments, path, out),
+        // clap asks for one of the two.
+        (None, None) => Err(Failure::new(exit::USAGE, "--config is missing")),
+    }
+}
+
+fn perform_run(arguments: &Arguments, path: &Path, out: &mut dyn Write) -> Result<(), Failure> {
+    let (mut raw, source) = config::load(path, &arguments.settings)?;
     override_log(&mut raw, arguments);
     if arguments.print_config {
         let text = toml::to_string(&raw).map_err(|error| Failure::new(exit::FAILURE, error))?;
         return say(out, text.trim_end());
     }
-    let folder = arguments.config.parent().unwrap_or_else(|| Path::new(""));
+    let folder = path.parent().unwrap_or_else(|| Path::new(""));
     let config = Config::from_raw(raw, folder).map_err(|error| source.locate(&error))?;
     let bar = RoundsBar::for_terminal(config.run.rounds, &config.log)
         .filter(|_| !arguments.check && arguments.write_plan.is_none());

@@ -129,6 +129,8 @@ pub(crate) enum Event {
 /// What a run starts with.
 pub(crate) struct Parts {
     pub(crate) coordinator: Coordinator,
+    /// What we prove ourselves and sign with.
+    pub(crate) tls: TlsMaterial,
     pub(crate) listener: Listener,
     pub(crate) events: mpsc::Receiver<Event>,
     pub(crate) shared: Shared,
@@ -156,6 +158,7 @@ pub(crate) struct Ended {
 /// The state of the loop.
 pub(crate) struct Driver {
     coordinator: Coordinator,
+    tls: TlsMaterial,
     shared: Shared,
     jobs: mpsc::UnboundedSender<Job>,
     journal: Arc<Journal>,
@@ -188,6 +191,7 @@ struct Peer {
 pub(crate) async fn drive(parts: Parts, shutdown: impl Future<Output = ()>) -> Ended {
     let Parts {
         coordinator,
+        tls,
         mut listener,
         mut events,
         shared,
@@ -201,6 +205,7 @@ pub(crate) async fn drive(parts: Parts, shutdown: impl Future<Output = ()>) -> E
     } = parts;
     let mut driver = Driver {
         coordinator,
+        tls,
         shared,
         jobs,
         journal,

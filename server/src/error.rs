@@ -6,6 +6,7 @@ use aggregation::strategy::fedavg::AggregateError;
 use protocol::close::RunFailure;
 use protocol::plan::PlanError;
 use protocol::quic::{ListenError, MaterialError, Rejection};
+use protocol::transcript::TranscriptFault;
 
 use crate::config::ValueError;
 use crate::journal::JournalError;
@@ -40,6 +41,11 @@ pub enum ServerError {
     /// The journal cannot be opened, read or written.
     #[error(transparent)]
     Journal(#[from] JournalError),
+    /// The journal's transcript was changed.
+    #[error(
+        "the transcript in the run's journal is damaged: {0}; restore the run's folder from a backup, or choose another run.name to begin anew"
+    )]
+    Transcript(#[from] TranscriptFault),
     /// An update that counts is not there any more.
     #[error(
         "an accepted update is lost: {}: {what}; restore the run's folder from a backup, or choose another run.name to begin anew", path.display()
@@ -116,6 +122,7 @@ impl ServerError {
             | Self::Write { .. }
             | Self::Read { .. }
             | Self::Journal(_)
+            | Self::Transcript(_)
             | Self::UpdateLost { .. }
             | Self::AdapterLost { .. }
             | Self::Unfinished { .. }

@@ -17,7 +17,9 @@ use bytes::Bytes;
 use protocol::close::RefusalReason;
 use protocol::coordinator::{Admission, RoundSummary};
 use protocol::message::{Content, TransferHeader};
+use protocol::quic::TlsMaterial;
 use protocol::secagg::Opening;
+use protocol::transcript::{Chain, Outline, Record, SealedRecord};
 use protocol::{Digest, ParticipantName};
 use tokio::sync::mpsc;
 
@@ -29,6 +31,7 @@ use crate::round::{Measured, Merger, Traffic};
 use crate::settling::{Disk, Settling, Unsettled};
 use crate::spool::Upload;
 use crate::total::{Summing, Total, Unreadable};
+use crate::transcript;
 
 /// Something for the folding thread to do.
 #[derive(Debug)]
@@ -52,6 +55,8 @@ pub(crate) enum Job {
         traffic: Traffic,
         /// Whom we turned away meanwhile.
         turned_away: Vec<TurnedAway>,
+        /// The key that signs the round's record.
+        signer: TlsMaterial,
     },
 }
 
@@ -69,6 +74,7 @@ pub(crate) struct Merged {
     pub(crate) content: Content,
     pub(crate) bytes: Bytes,
     pub(crate) record: RoundRecord,
+    pub(crate) sealed: SealedRecord,
 }
 
 /// The state of the folding thread.
@@ -78,6 +84,10 @@ pub(crate) struct Folder {
     /// Updates are masked: one by itself is of no use to anybody, and none is kept.
     pub(crate) is_masked: bool,
     pub(crate) global: Arc<Adapter>,
+    /// SHA-256 of the global adapter as it travels.
+    pub(crate) travelling: Digest,
+    /// The records of the rounds that are done.
+    pub(crate) chain: Chain,
     pub(crate) merger: Merger,
     pub(crate) disk: Disk,
     /// Rounds of the run; the last one's adapter is also the run's.
@@ -153,6 +163,7 @@ impl Folder {
                     summary,
                     traffic,
                     turned_away,
+                    signer,
                 } => {
                     let full = std::mem::replace(&mut sum, self.empty_sum());
                     // A crash needs the folder of the round before, or its updates.
@@ -161,7 +172,7 @@ impl Folder {
                         (Err(error), _) => Event::Failed(error),
                         (Ok(()), Some(detail)) => Event::Unopened { detail },
                         (Ok(()), None) => self
-                            .merge(full, &summary, traffic, turned_away)
+                            .merge(full, &summary, (traffic, turned_away), &signer)
                             .map_or_else(Event::Failed, |merged| Event::Merged(Box::new(merged))),
                     }
                 }
@@ -235,8 +246,8 @@ impl Folder {
         &mut self,
         sum: Sum,
         summary: &RoundSummary,
-        traffic: Traffic,
-        turned_away: Vec<TurnedAway>,
+        (traffic, turned_away): (Traffic, Vec<TurnedAway>),
+        signer: &TlsMaterial,
     ) -> Result<Merged, ServerError> {
         let Sum {
             total,
@@ -272,11 +283,14 @@ impl Folder {
             // On disk before any participant hears that the run is over.
             self.disk.files.write_final(&formed.adapter)?;
         }
+        let sealed = self.put_on_record(summary, content.sha256, sha256, signer)?;
         // From here on the round is done, whatever happens.
-        self.disk.journal.round_done(&record)?;
+        self.disk.journal.round_done(&record, &sealed)?;
         self.global = Arc::clone(&formed.adapter);
+        self.travelling = content.sha256;
         let round = Unsettled {
             record: record.clone(),
+            sealed: sealed.clone(),
             adapter: formed.adapter,
             updates,
             is_written: self.is_masked,
@@ -290,7 +304,33 @@ impl Folder {
             content,
             bytes,
             record,
+            sealed,
         })
+    }
+
+    /// Draws up the round's record and signs it.
+    fn put_on_record(
+        &mut self,
+        summary: &RoundSummary,
+        after: Digest,
+        adapter: Digest,
+        signer: &TlsMaterial,
+    ) -> Result<SealedRecord, ServerError> {
+        let plan = self.chain.plan();
+        let outline = Outline {
+            plan,
+            previous: self.chain.last(),
+            before: self.travelling,
+            after,
+            adapter,
+            secret: transcript::secret(signer, plan),
+        };
+        let sealed = Record::draw_up(&outline, summary).seal(|bytes| signer.seal(bytes));
+        let extended = self.chain.extend(&sealed.record.heading);
+        extended.map_err(|fault| ServerError::Internal {
+            what: fault.to_string(),
+        })?;
+        Ok(sealed)
     }
 }
 

@@ -8,6 +8,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
 use protocol::coordinator::{Admission, Entry, History};
+use protocol::transcript::SealedRecord;
 use protocol::{Digest, Round};
 use redb::{Database, DatabaseError, Durability, ReadableDatabase, ReadableTable, TableDefinition};
 use serde::de::DeserializeOwned;
@@ -19,6 +20,8 @@ use crate::record::RoundRecord;
 const RUN: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("run");
 /// A [`RoundRecord`] by round.
 const ROUNDS: TableDefinition<'static, u32, &'static [u8]> = TableDefinition::new("rounds");
+/// A round's signed record by round.
+const TRANSCRIPT: TableDefinition<'static, u32, &'static [u8]> = TableDefinition::new("transcript");
 /// An [`Entry`] by its number.
 const ENTRIES: TableDefinition<'static, u64, &'static [u8]> = TableDefinition::new("entries");
 
@@ -51,6 +54,8 @@ impl Identity {
 pub(crate) struct Found {
     /// The rounds that are done, in order.
     pub(crate) rounds: Vec<RoundRecord>,
+    /// What is on record about each of them.
+    pub(crate) transcript: Vec<SealedRecord>,
     /// What the coordinator goes on from.
     pub(crate) history: History,
     /// The updates of the last round that is done, until its adapter is on disk: it can be formed from them again.
@@ -123,14 +128,21 @@ impl Journal {
         write().map_err(storage(&self.path))
     }
 
-    /// Writes down what a round came to. Its entries stay until [`Self::settled`].
-    pub(crate) fn round_done(&self, record: &RoundRecord) -> Result<(), JournalError> {
-        let value = self.json(record)?;
+    /// Writes down what a round came to, and what is on record about it. Its entries stay until [`Self::settled`].
+    pub(crate) fn round_done(
+        &self,
+        record: &RoundRecord,
+        sealed: &SealedRecord,
+    ) -> Result<(), JournalError> {
+        let (value, sealed) = (self.json(record)?, self.json(sealed)?);
         let write = || -> Result<(), redb::Error> {
             let transaction = self.database.begin_write()?;
             transaction
                 .open_table(ROUNDS)?
                 .insert(record.round, value.as_slice())?;
+            transaction
+                .open_table(TRANSCRIPT)?
+                .insert(record.round, sealed.as_slice())?;
             Ok(transaction.commit()?)
         };
         write().map_err(storage(&self.path))
@@ -172,6 +184,7 @@ impl Journal {
             let transaction = self.database.begin_write()?;
             let before = {
                 transaction.open_table(ROUNDS)?;
+                transaction.open_table(TRANSCRIPT)?;
                 transaction.open_table(ENTRIES)?;
                 let mut run = transaction.open_table(RUN)?;
                 let before = run.get(IDENTITY)?.map(|value| value.value().to_vec());
@@ -190,6 +203,13 @@ impl Journal {
         if before == *identity {
             return Ok(());
         }
+        if before.format != FORMAT {
+            let what = format!(
+                "its format is {}, and this version's is {FORMAT}",
+                before.format
+            );
+            return Err(self.damaged(what));
+        }
         Err(JournalError::OtherRun {
             path: self.path.clone(),
             what: if before.plan == identity.plan {
@@ -205,12 +225,14 @@ impl Journal {
             let transaction = self.database.begin_read()?;
             Ok(Values {
                 rounds: rows(&transaction.open_table(ROUNDS)?)?,
+                transcript: rows(&transaction.open_table(TRANSCRIPT)?)?,
                 entries: rows(&transaction.open_table(ENTRIES)?)?,
                 is_finished: transaction.open_table(RUN)?.get(FINISHED)?.is_some(),
             })
         };
         let Values {
             rounds,
+            transcript,
             entries,
             is_finished,
         } = read().map_err(storage(&self.path))?;
@@ -225,6 +247,12 @@ impl Journal {
                 return Err(self.damaged(format!("round {} is missing", found.history.rounds_done)));
             }
             found.rounds.push(record);
+        }
+        for value in &transcript {
+            found.transcript.push(self.parse("record", value)?);
+        }
+        if found.transcript.len() != found.rounds.len() {
+            return Err(self.damaged("a round is not on record".to_owned()));
         }
         let last = Round(found.history.rounds_done);
         for value in &entries {
@@ -257,6 +285,7 @@ impl Journal {
 /// What the tables hold, in order.
 struct Values {
     rounds: Vec<Vec<u8>>,
+    transcript: Vec<Vec<u8>>,
     entries: Vec<Vec<u8>>,
     is_finished: bool,
 }

@@ -11,6 +11,7 @@
 //! - `adapter_bytes`: what is sent to everybody, once in memory.
 //! - `fold`, `total`, `round`: updates checked and folded as they arrive, the next global adapter formed and anchored; `opening`: the
 //!   masks taken off a sum.
+//! - [`transcript`]: the signed record of each round, and its check offline.
 //! - [`record`], `settling`: what a run leaves on disk. `journal`, `spool`, `recovery`: what it must not forget if its process is killed.
 //! - `tally`: whom it turned away, counted.
 //! - [`observer`]: what a run tells; `narrate` is the same as log lines.
@@ -27,6 +28,7 @@ mod driver;
 mod fold;
 mod identity;
 pub mod journal;
+mod lines;
 mod opening;
 mod recovery;
 mod round;
@@ -39,6 +41,7 @@ mod total;
 mod narrate;
 pub mod observer;
 pub mod record;
+pub mod transcript;
 
 pub mod cli;
 pub mod telemetry;

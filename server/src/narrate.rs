@@ -1,16 +1,14 @@
 //! A run in words: each event as a log line, then to the observer.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use protocol::RunId;
 use protocol::identity::Identity;
+use protocol::quic::days_left;
 
 use crate::observer::{Observer, RunEvent};
 use crate::record::RoundRecord;
-
-/// How long before its end a certificate is warned of.
-const EXPIRY_WARNING: Duration = Duration::from_secs(30 * 24 * 3600);
 
 /// Tells the log and the observer.
 pub(crate) struct Narrator {
@@ -34,17 +32,7 @@ impl Narrator {
 /// Warns if a certificate ends within 30 days of `now`.
 pub(crate) fn warn_of_expiry(identity: &Identity, expires: SystemTime, now: SystemTime) {
     if let Some(days) = days_left(expires, now) {
-        tracing::warn!(%identity, days, "certificate expires soon; renew it with foedus-certs request and sign");
-    }
-}
-
-/// The whole days that are left, if they are few.
-fn days_left(expires: SystemTime, now: SystemTime) -> Option<u64> {
-    let left = expires.duration_since(now).unwrap_or_default();
-    if left < EXPIRY_WARNING {
-        Some(left.as_secs() / (24 * 3600))
-    } else {
-        None
+        tracing::warn!(%identity, days, "certificate expires soon; renew it with foedus-certs renew");
     }
 }
 
@@ -52,7 +40,7 @@ fn log(run: &RunId, event: &RunEvent) {
     match event {
         RunEvent::Listening { .. }
         | RunEvent::Resumed { .. }
-        | RunEvent::IdentityReloaded
+        | RunEvent::IdentityReloaded { .. }
         | RunEvent::IdentityKept { .. }
         | RunEvent::RoundOpened { .. }
         | RunEvent::QuorumMissing { .. }
@@ -88,8 +76,8 @@ fn log_run(run: &RunId, event: &RunEvent) {
         RunEvent::Resumed { round, accepted } => {
             tracing::info!(%run, %round, accepted, "going on from the journal");
         }
-        RunEvent::IdentityReloaded => {
-            tracing::info!(%run, "certificates and revocations were read again");
+        RunEvent::IdentityReloaded { serial } => {
+            tracing::info!(%run, serial, "certificates and revocations were read again");
         }
         RunEvent::IdentityKept { reason } => {
             tracing::warn!(%run, reason, "the files of [identity] changed and cannot be used; the ones from before stay");
@@ -234,19 +222,5 @@ fn log_update(run: &RunId, event: &RunEvent) {
             tracing::warn!(%run, %participant, %round, reason = label, detail, "update refused");
         }
         _ => {}
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_certificate_is_warned_of_from_thirty_days_before_its_end() {
-        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000);
-        let day = Duration::from_secs(24 * 3600);
-        assert_eq!(days_left(now + 31 * day, now), None);
-        assert_eq!(days_left(now + 29 * day, now), Some(29));
-        assert_eq!(days_left(now - day, now), Some(0));
     }
 }

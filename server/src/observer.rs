@@ -50,7 +50,10 @@ pub enum RunEvent {
         accepted: usize,
     },
     /// Certificates or the revocation list were replaced and are in use.
-    IdentityReloaded,
+    IdentityReloaded {
+        /// The serial number of our certificate, in hexadecimal.
+        serial: String,
+    },
     /// They were replaced by something that cannot be used; those from before stay in use.
     IdentityKept {
         /// Why.

@@ -1,10 +1,10 @@
-//! What a run leaves on disk: a line a round in `rounds.jsonl`, and adapters as PEFT folders.
+//! What a run leaves on disk: a line a round in `rounds.jsonl` and `transcript.jsonl`, and adapters as PEFT folders.
 //!
 //! A folder appears whole or not at all: it is written under a temporary name, synced and renamed. A line is written
-//! after the folder it tells of, and synced.
+//! after the folder it tells of; the journal makes it durable, see `lines.rs`.
 
 use std::borrow::Cow;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
@@ -12,12 +12,15 @@ use aggregation::Adapter;
 use aggregation::encoding::le_bytes;
 use aggregation::peft::{self, PeftPieces, Sidecar};
 use protocol::Digest;
+use protocol::transcript::SealedRecord;
 use serde::{Deserialize, Serialize};
 
 use crate::error::ServerError;
+use crate::lines::LineFile;
 use crate::start::{CONFIG_FILE, MODEL_FILE, SIDECAR_FILE};
 
-const ROUNDS_FILE: &str = "rounds.jsonl";
+pub(crate) const ROUNDS_FILE: &str = "rounds.jsonl";
+pub(crate) const TRANSCRIPT_FILE: &str = "transcript.jsonl";
 const JOURNAL_FILE: &str = "journal.redb";
 
 /// One line of `rounds.jsonl`.
@@ -136,7 +139,8 @@ pub struct SecureRecord {
 #[derive(Debug)]
 pub(crate) struct RunFolder {
     path: PathBuf,
-    rounds: File,
+    rounds: LineFile,
+    transcript: LineFile,
     base_name: String,
     dropout: f64,
     sidecar: Vec<u8>,
@@ -146,10 +150,9 @@ impl RunFolder {
     /// Opens the run's folder, or makes it. One with rounds and without a journal is another run's.
     pub(crate) fn open(path: &Path, sidecar: &Sidecar, dropout: f64) -> Result<Self, ServerError> {
         fs::create_dir_all(path).map_err(ServerError::write(path))?;
-        let lines = path.join(ROUNDS_FILE);
-        let rounds = open_rounds(&lines).map_err(ServerError::write(&lines))?;
-        let length = rounds.metadata().map_err(ServerError::write(&lines))?.len();
-        if 0 < length && !path.join(JOURNAL_FILE).exists() {
+        let rounds = LineFile::open(path.join(ROUNDS_FILE))?;
+        let transcript = LineFile::open(path.join(TRANSCRIPT_FILE))?;
+        if !rounds.is_empty()? && !path.join(JOURNAL_FILE).exists() {
             return Err(ServerError::RunExists {
                 folder: path.to_owned(),
             });
@@ -158,6 +161,7 @@ impl RunFolder {
         Ok(Self {
             path: path.to_owned(),
             rounds,
+            transcript,
             base_name: sidecar.base_name.clone(),
             dropout,
             sidecar: sidecar.to_json(),
@@ -174,24 +178,14 @@ impl RunFolder {
         self.path.join("updates")
     }
 
-    /// Makes `rounds.jsonl` say what the journal says: a crash may have come between the two.
-    pub(crate) fn restore(&mut self, records: &[RoundRecord]) -> Result<(), ServerError> {
-        let path = self.path.join(ROUNDS_FILE);
-        let lines = records.iter().map(line);
-        let lines = lines.collect::<Result<Vec<_>, _>>()?.concat();
-        let restore = || -> io::Result<File> {
-            if fs::read(&path)? != lines {
-                let temporary = self.path.join(".rounds.part");
-                let mut file = File::create(&temporary)?;
-                file.write_all(&lines)?;
-                file.sync_all()?;
-                fs::rename(&temporary, &path)?;
-                sync_folder(&self.path)?;
-            }
-            open_rounds(&path)
-        };
-        self.rounds = restore().map_err(ServerError::write(&path))?;
-        Ok(())
+    /// Makes the files of lines say what the journal says: a crash may have come between the two.
+    pub(crate) fn restore(
+        &mut self,
+        records: &[RoundRecord],
+        transcript: &[SealedRecord],
+    ) -> Result<(), ServerError> {
+        self.rounds.restore(records)?;
+        self.transcript.restore(transcript)
     }
 
     /// Reads the adapter that came out of a round, which is the one that its record names.
@@ -233,13 +227,20 @@ impl RunFolder {
         self.write_adapter("adapter", adapter)
     }
 
-    /// Adds a line to `rounds.jsonl`.
-    pub(crate) fn append(&self, record: &RoundRecord) -> Result<(), ServerError> {
-        let line = line(record)?;
-        let written = (&self.rounds)
-            .write_all(&line)
-            .and_then(|()| self.rounds.sync_data());
-        written.map_err(ServerError::write(&self.path.join(ROUNDS_FILE)))
+    /// Adds a round's lines.
+    pub(crate) fn append(
+        &self,
+        record: &RoundRecord,
+        sealed: &SealedRecord,
+    ) -> Result<(), ServerError> {
+        self.rounds.append(record)?;
+        self.transcript.append(sealed)
+    }
+
+    /// Makes every line durable, before the journal calls the run finished.
+    pub(crate) fn finish(&self) -> Result<(), ServerError> {
+        self.rounds.sync()?;
+        self.transcript.sync()
     }
 
     fn write_adapter(&self, name: &str, adapter: &Adapter) -> Result<PathBuf, ServerError> {
@@ -261,20 +262,7 @@ impl RunFolder {
     }
 }
 
-fn open_rounds(path: &Path) -> io::Result<File> {
-    OpenOptions::new().append(true).create(true).open(path)
-}
-
-/// A line of `rounds.jsonl`.
-fn line(record: &RoundRecord) -> Result<Vec<u8>, ServerError> {
-    let mut line = serde_json::to_vec(record).map_err(|error| ServerError::Internal {
-        what: format!("a round's record is not JSON: {error}"),
-    })?;
-    line.push(b'\n');
-    Ok(line)
-}
-
-fn round_folder(round: u32) -> String {
+pub(crate) fn round_folder(round: u32) -> String {
     format!("round-{round:04}")
 }
 
@@ -315,4 +303,4 @@ pub(crate) fn sync_folder(path: &Path) -> io::Result<()> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

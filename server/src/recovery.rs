@@ -9,6 +9,7 @@ use aggregation::{Adapter, Encoding};
 use bytes::Bytes;
 use protocol::coordinator::{Admission, History};
 use protocol::message::TransferHeader;
+use protocol::transcript::{Chain, SealedRecord};
 use protocol::{Digest, Round};
 
 use crate::adapter_bytes::adapter_bytes;
@@ -21,6 +22,7 @@ use crate::settling::Disk;
 use crate::spool::{Parts, Spool};
 use crate::start::Prepared;
 use crate::total::{Total, Unreadable};
+use crate::transcript;
 
 /// A run's state on disk, opened, and what was in it.
 #[derive(Debug)]
@@ -30,6 +32,9 @@ pub(crate) struct Recovered {
     pub(crate) parts: Parts,
     pub(crate) history: History,
     pub(crate) records: Vec<RoundRecord>,
+    /// What is on record about them, and the chain that it forms.
+    pub(crate) transcript: Vec<SealedRecord>,
+    pub(crate) chain: Chain,
     /// The adapter that came out of the last round that is done, or the one that the run starts from.
     pub(crate) global: Arc<Adapter>,
     /// Updates of the open round that count.
@@ -51,6 +56,7 @@ impl Recovered {
         let (journal, found) = Journal::open(&files.journal(), &identity)?;
         let Found {
             rounds: records,
+            transcript,
             history,
             unsettled,
             is_finished,
@@ -58,7 +64,8 @@ impl Recovered {
         if is_finished {
             return Err(ServerError::RunExists { folder: path });
         }
-        files.restore(&records)?;
+        let chain = transcript::chain(prepared.plan.digest(), &transcript)?;
+        files.restore(&records, &transcript)?;
         let open = history.open.iter();
         let accepted: Vec<_> = open
             .flat_map(|open| open.accepted.values().cloned())
@@ -80,6 +87,8 @@ impl Recovered {
             parts,
             history,
             records,
+            transcript,
+            chain,
             global: Arc::new(global),
             accepted,
         })

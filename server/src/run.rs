@@ -104,7 +104,6 @@ impl Server {
             listener,
         } = self;
         let started = Instant::now();
-        let address = listener.local_address();
         let narrator = Narrator {
             run: prepared.plan.run.clone(),
             observer,
@@ -113,37 +112,23 @@ impl Server {
         let (events, incoming) = mpsc::channel(EVENTS_MAX);
         let recovered = Recovered::open(&mut prepared)?;
         let global = recovered.global_bytes(&prepared);
+        let travelling = Content::of(&global);
         let anchor = prepared
             .anchor
             .as_ref()
             .map_or_else(Bytes::new, |anchor| anchor.bytes.clone());
-        let coordinator = coordinator(&prepared, &recovered, &global, &anchor)?;
-        let (run, plan, rounds) = (
-            narrator.run.clone(),
-            prepared.plan.digest(),
-            prepared.plan.rounds,
-        );
-        narrator.tell(&RunEvent::Listening {
-            address,
-            run,
-            plan,
-            rounds,
-        });
-        if recovered.history != History::default() {
-            narrator.tell(&RunEvent::Resumed {
-                round: recovered.history.round(),
-                accepted: recovered.accepted.len(),
-            });
-        }
+        let coordinator = coordinator(&prepared, &recovered, travelling, &anchor)?;
+        tell_of_start(&narrator, listener.local_address(), &prepared, &recovered);
         let (journal, traffic) = (Arc::clone(&recovered.disk.journal), recovered.traffic());
         let records = recovered.records.clone();
         let spool = Arc::clone(&recovered.disk.spool);
-        let work = Work::start(&prepared, recovered, events.clone())?;
+        let work = Work::start(&prepared, recovered, travelling, events.clone())?;
         // Ends with this function.
         let _watching = watch_identity(&prepared, events.clone());
         let shared = shared(&prepared, spool, events);
         let parts = Parts {
             coordinator,
+            tls: prepared.tls.clone(),
             listener,
             events: incoming,
             shared,
@@ -164,6 +149,32 @@ impl Server {
     }
 }
 
+/// Tells where the server listens, and from where the run goes on.
+fn tell_of_start(
+    narrator: &Narrator,
+    address: SocketAddr,
+    prepared: &Prepared,
+    recovered: &Recovered,
+) {
+    let (run, plan, rounds) = (
+        narrator.run.clone(),
+        prepared.plan.digest(),
+        prepared.plan.rounds,
+    );
+    narrator.tell(&RunEvent::Listening {
+        address,
+        run,
+        plan,
+        rounds,
+    });
+    if recovered.history != History::default() {
+        narrator.tell(&RunEvent::Resumed {
+            round: recovered.history.round(),
+            accepted: recovered.accepted.len(),
+        });
+    }
+}
+
 /// The folding thread.
 struct Work {
     jobs: mpsc::UnboundedSender<Job>,
@@ -174,10 +185,13 @@ impl Work {
     fn start(
         prepared: &Prepared,
         recovered: Recovered,
+        global: Content,
         events: mpsc::Sender<Event>,
     ) -> Result<Self, ServerError> {
         let sum = recovered.sum(prepared)?;
         let folder = Folder {
+            travelling: global.sha256,
+            chain: recovered.chain,
             summing: prepared.summing(),
             is_masked: prepared.plan.secure_aggregation.is_some(),
             global: recovered.global,
@@ -217,8 +231,8 @@ fn shared(prepared: &Prepared, spool: Arc<Spool>, events: mpsc::Sender<Event>) -
 fn watch_identity(prepared: &Prepared, events: mpsc::Sender<Event>) -> JoinSet<()> {
     let mut watching = JoinSet::new();
     if let IdentitySource::Files(files) = &prepared.config.identity {
-        let key = prepared.tls.public_key();
-        watching.spawn(identity::watch(files.clone(), key, events));
+        let tls = prepared.tls.clone();
+        watching.spawn(identity::watch(files.clone(), tls, events));
     }
     watching
 }
@@ -244,14 +258,15 @@ fn warn_of_dates(prepared: &Prepared) {
 fn coordinator(
     prepared: &Prepared,
     recovered: &Recovered,
-    global: &Bytes,
+    global: Content,
     anchor: &Bytes,
 ) -> Result<Coordinator, ServerError> {
     let setup = Setup {
         plan: prepared.plan.clone(),
         signed: prepared.signed.clone(),
-        adapter: Content::of(global),
+        adapter: global,
         anchor: prepared.anchor.is_some().then(|| Content::of(anchor)),
+        transcript: recovered.transcript.clone(),
         software: Text::new(concat!("foedus-server ", env!("CARGO_PKG_VERSION"))),
         allowance: prepared.config.allowance,
     };
@@ -291,6 +306,7 @@ fn conclude(
             rounds: prepared.plan.rounds,
         }),
         Outcome::Finished { rounds, .. } => {
+            folder.disk.files.finish()?;
             folder.disk.journal.finish()?;
             let adapter_sha256 = Digest(folder.global.sha256());
             narrator.tell(&RunEvent::Finished {

@@ -9,6 +9,7 @@ use std::thread::{self, JoinHandle};
 
 use aggregation::Adapter;
 use protocol::message::TransferHeader;
+use protocol::transcript::SealedRecord;
 use tokio::sync::mpsc;
 
 use crate::driver::Event;
@@ -21,6 +22,8 @@ use crate::spool::Spool;
 #[derive(Debug)]
 pub(crate) struct Unsettled {
     pub(crate) record: RoundRecord,
+    /// What is on record about it.
+    pub(crate) sealed: SealedRecord,
     pub(crate) adapter: Arc<Adapter>,
     /// The updates that the adapter came from.
     pub(crate) updates: Vec<TransferHeader>,
@@ -41,6 +44,7 @@ impl Disk {
     pub(crate) fn settle(&self, round: &Unsettled) -> Result<(), ServerError> {
         let Unsettled {
             record,
+            sealed,
             adapter,
             updates,
             is_written,
@@ -48,7 +52,7 @@ impl Disk {
         if !is_written {
             self.files.write_round(record.round, adapter)?;
         }
-        self.files.append(record)?;
+        self.files.append(record, sealed)?;
         self.journal.settled(record.round)?;
         self.spool.forget(updates)
     }

@@ -86,7 +86,7 @@ impl Prepared {
         .map_err(ServerError::Limits)?;
         let plan = run_plan(&config, &folder, anchor.as_ref()).check()?;
         let ring = plan.ring.map(|ring| fixed_ring(&plan, ring)).transpose()?;
-        let signed = SignedPlan::new(&plan, |bytes| tls.sign(bytes).to_vec());
+        let signed = SignedPlan::new(&plan, |bytes| tls.seal(bytes));
         let StartFolder {
             adapter,
             peft,

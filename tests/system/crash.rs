@@ -111,6 +111,9 @@ pub(crate) fn adapter(federation: &Federation) -> Vec<u8> {
         let counted = round["participants"].as_array().map(Vec::len);
         assert_eq!(counted, Some(2), "{round}");
     }
+    let verify = ["transcript", "verify", "runs/trial"];
+    let authority = ["--authority", "authority/ca.crt"];
+    assert_success(&federation.server(&[&verify[..], &authority[..]].concat()));
     fs::read(federation.file("runs/trial/adapter/adapter_model.safetensors"))
         .expect("a finished run has its adapter")
 }

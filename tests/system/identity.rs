@@ -1,5 +1,7 @@
 //! Who gets in, and what both sides say about those who do not.
 
+use std::fs;
+
 use tests::{Federation, assert_success};
 
 use crate::PROGRAMS;
@@ -9,7 +11,7 @@ fn a_client_of_another_authority_is_refused_and_named() {
     let federation = Federation::create(PROGRAMS, &["hospital-a"]);
     let impostors = Federation::create(PROGRAMS, &["bank-x"]);
     for file in ["bank-x.crt", "bank-x.key", "bank-x.jsonl"] {
-        std::fs::copy(impostors.file(file), federation.file(file)).unwrap();
+        fs::copy(impostors.file(file), federation.file(file)).unwrap();
     }
     federation.write_client("bank-x", "bank-x");
     let (server, address) = federation.start_server(1, &[]);
@@ -66,4 +68,56 @@ fn a_servers_certificate_does_not_pass_for_a_participant() {
     assert_eq!(finished.code, Some(78), "{}", finished.text);
     assert!(finished.text.contains("participant"), "{}", finished.text);
     drop(server);
+}
+
+#[test]
+fn certificates_of_server_and_client_are_renewed_in_mid_run_without_losing_a_round() {
+    let federation = Federation::create(PROGRAMS, &["hospital-a", "bank-b"]);
+    let cohort = "cohort.participants=[\"hospital-a\", \"bank-b\"]";
+    let settings = ["run.rounds=20", "training.local_steps=20", cohort];
+    let (server, address) = federation.start_server(2, &settings);
+    let stays = federation.start_client("hospital-a", &address);
+    let goes = federation.start_client("bank-b", &address);
+    server.wait_for("round finished");
+    // The round waits for it, however long the rest takes.
+    goes.kill();
+    // The same key for the client, and another one for the server.
+    federation.certs(&["renew", "hospital-a.crt", "--days", "20"]);
+    let request = ["request", "--federation", "north-sea", "--role", "server"];
+    fs::create_dir(federation.file("next")).unwrap();
+    federation.certs(&[&request[..], &["--name", "hub", "--out", "next"]].concat());
+    federation.certs(&["sign", "next/hub.csr", "--role", "server", "--name", "hub"]);
+    for file in ["hub.key", "hub.crt"] {
+        fs::rename(federation.file("next").join(file), federation.file(file)).unwrap();
+    }
+    stays.wait_for("were read again");
+    let line = stays.wait_for("certificate expires soon");
+    assert!(line.contains("hospital-a") && line.contains("19"), "{line}");
+    server.wait_for("were read again");
+    let back = federation.start_client("bank-b", &address);
+    for client in [stays, back] {
+        assert_success(&client.finish());
+    }
+    assert_success(&server.finish());
+    let rounds = federation.json_lines("runs/trial/rounds.jsonl");
+    assert_eq!(rounds.len(), 20);
+    for round in &rounds {
+        let counted = round["participants"].as_array().map(Vec::len);
+        assert_eq!(counted, Some(2), "{round}");
+    }
+    let show = [
+        "transcript",
+        "show",
+        "runs/trial",
+        "--authority",
+        "authority/ca.crt",
+    ];
+    let shown = federation.server(&show);
+    assert_success(&shown);
+    let signers: std::collections::BTreeSet<_> = shown
+        .text
+        .lines()
+        .filter_map(|line| line.split("certificate ").nth(1)?.split(',').next())
+        .collect();
+    assert_eq!(signers.len(), 2, "{}", shown.text);
 }

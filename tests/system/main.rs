@@ -1,5 +1,7 @@
 //! System tests: the real programs as processes, real certificates, real TLS over loopback, a tiny base model.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 mod crash;
 mod disk;
 mod documents;
@@ -13,6 +15,7 @@ mod private;
 mod run;
 mod secrets;
 mod training;
+mod transcript;
 
 use tests::Programs;
 

@@ -110,9 +110,24 @@ impl Revoke {
 
 impl Renew {
     pub(super) fn run(&self, now: Timestamp) -> Result<String, IssueError> {
-        let folder = Folder::open(&self.place.authority)?;
-        folder.renew_list(now)?;
-        Ok(hand_out(&folder.revocations()))
+        let mut folder = Folder::open(&self.place.authority)?;
+        let Some(path) = &self.certificate else {
+            folder.renew_list(now)?;
+            return Ok(hand_out(&folder.revocations()));
+        };
+        let certificate = folder.renew(&files::read(path)?, self.days, now)?;
+        let out = self.out.as_deref().unwrap_or(path);
+        files::replace(out, &certificate, Readers::Everybody)?;
+        let signed = folder.authority().issued().last();
+        let signed = signed.expect("signing put the certificate into the index");
+        Ok(format!(
+            "renewed {} for {}\n  serial {}, valid until {}\n  \
+             put it in place of the old one: running programs take it up by themselves\n",
+            out.display(),
+            signed.identity,
+            signed.serial,
+            day(signed.expires),
+        ))
     }
 }
 

@@ -1,9 +1,6 @@
 //! `foedus-client run`: the configuration file, signals and the display around `federate`.
 
-use std::{
-    sync::Arc,
-    time::{Duration, SystemTime},
-};
+use std::sync::Arc;
 
 use anyhow::Context as _;
 use finetune::base::BaseModel;
@@ -19,9 +16,6 @@ use crate::{
     Config, DeviceTurn, Event, Outcome, Settings, Shutdown, ShutdownSwitch, SitePolicy,
     TrainingText, config::Bytes, error::ClientError, federate, telemetry,
 };
-
-/// Certificates are to be renewed from this long before they expire.
-const EXPIRY_WARNING: Duration = Duration::from_secs(30 * 24 * 3600);
 
 /// Takes part in a run, or only checks the configuration.
 #[expect(clippy::print_stdout, reason = "the outcome is the command's answer")]
@@ -46,7 +40,7 @@ pub(super) fn run(arguments: &RunArguments, log: &LogArguments) -> Result<(), Fa
     let filter = log.log.as_deref().unwrap_or(&config.log.filter);
     let format = log.log_format.unwrap_or(config.log.format);
     telemetry::install(format, filter, bar.clone()).map_err(Failure::usage)?;
-    warn_of_expiry(&tls);
+    warn_without_list(&tls);
     if policy.is_none() {
         tracing::warn!("no policy is configured: this site trains whatever plan the server signs");
     }
@@ -83,6 +77,7 @@ async fn take_part(
     settings.state = Some(config.state.clone());
     settings.privacy = Some(config.privacy.clone());
     settings.out = Some(config.out.clone());
+    settings.tls_files = Some(config.tls.clone());
     let text = TrainingText::File(config.data.clone());
     let observer = Arc::new(move |event: &Event| show(event, &bar));
     let (switch, shutdown) = Shutdown::channel();
@@ -123,6 +118,15 @@ fn show(event: &Event, bar: &RunBar) {
         Event::Connecting { server } => tracing::info!(%server, "connecting"),
         Event::Connected { server } => tracing::info!(%server, "connected"),
         Event::Disconnected { reason } => tracing::warn!(%reason, "disconnected"),
+        Event::IdentityReloaded { serial } => {
+            tracing::info!(serial, "certificate and revocations were read again");
+        }
+        Event::IdentityKept { reason } => {
+            tracing::warn!(%reason, "the files of [tls] changed and cannot be used; the ones from before stay");
+        }
+        Event::Expiring { identity, days } => {
+            tracing::warn!(%identity, days, "certificate expires soon: have it renewed");
+        }
         Event::Reconnecting { attempt } => {
             tracing::info!(attempt, "connecting again after a pause")
         }
@@ -175,18 +179,7 @@ fn show(event: &Event, bar: &RunBar) {
     }
 }
 
-fn warn_of_expiry(tls: &TlsMaterial) {
-    let left = tls
-        .expires()
-        .duration_since(SystemTime::now())
-        .unwrap_or_default();
-    if left < EXPIRY_WARNING {
-        let days = left.as_secs() / (24 * 3600);
-        tracing::warn!(
-            days,
-            "this site's certificate expires soon: have a new one signed"
-        );
-    }
+fn warn_without_list(tls: &TlsMaterial) {
     if !tls.checks_revocation() {
         tracing::warn!("no revocation list is configured: a revoked server would not be noticed");
     }

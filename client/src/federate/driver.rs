@@ -4,18 +4,20 @@
 use std::{
     collections::BTreeMap,
     sync::Arc,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use aggregation::{Adapter, AdapterError, Encoding};
 use bytes::Bytes;
 use jiff::Timestamp;
 use protocol::{
-    Digest, ParticipantName, Text, TransferId,
+    Digest, ParticipantName, Text, TransferId, Violation,
     close::CloseCode,
     message::TransferHeader,
     participant::{self, Participant, Setup},
     plan::{CheckedPlan, ValueEncoding},
+    quic::IdentityWatch,
+    violation::Breach,
 };
 use ring::rand::SecureRandom as _;
 use tokio::sync::mpsc::UnboundedSender;
@@ -24,12 +26,14 @@ use super::{
     Outcome,
     arrivals::Arrivals,
     egress::Egress,
+    examiner::PeerExaminer,
     happening::{Attempt, Happening},
     session::Session,
     training::{Task, Training},
 };
 use crate::{
     error::ClientError,
+    evidence::EvidenceFile,
     observer::{Event, Observer, RoundDone},
     policy::Circumstances,
     settings::{DeviceTurn, Settings},
@@ -39,6 +43,7 @@ use crate::{
 
 mod actions;
 mod happenings;
+mod identity;
 mod secure;
 
 pub(super) use secure::Masked;
@@ -68,6 +73,12 @@ pub(super) struct Driver {
     earlier: Option<(Digest, Bytes)>,
     /// At rest between rounds; with the training otherwise.
     learner: Option<Box<dyn Learner>>,
+    /// Who may sign what we are told.
+    examiner: Arc<PeerExaminer>,
+    /// The files of our identity.
+    identity: Option<IdentityWatch>,
+    /// What is kept of the run's transcript, once the plan was agreed to.
+    evidence: Option<EvidenceFile>,
     training: Option<Training>,
     /// A round that came while the last one's training was still stopping.
     next: Option<Task>,
@@ -95,7 +106,9 @@ impl Driver {
         let filled = ring::rand::SystemRandom::new().fill(&mut seed);
         filled.map_err(|_| internal("the system has no randomness".to_owned()))?;
         let software = Text::new(&settings.software);
-        let mut setup = Setup::new(name, software, u64::from_le_bytes(seed));
+        let examiner = Arc::new(PeerExaminer::default());
+        let eye = Arc::clone(&examiner);
+        let mut setup = Setup::new(name, software, u64::from_le_bytes(seed), eye);
         setup.patience = settings.patience;
         setup.secure = Some(secure::setup(&settings)?);
         let egress = Egress::open(&settings)?;
@@ -116,7 +129,7 @@ impl Driver {
             setup.spooled = Some(spooled);
         }
         let arrivals = Arrivals::new(settings.state.as_deref());
-        Ok(Self {
+        let mut driver = Self {
             settings,
             site,
             turn,
@@ -132,6 +145,9 @@ impl Driver {
             anchor: None,
             agreed: None,
             learner: None,
+            examiner,
+            identity: None,
+            evidence: None,
             training: None,
             next: None,
             rounds: Vec::new(),
@@ -139,7 +155,9 @@ impl Driver {
             secure: Secure::with(plain),
             cause: None,
             last_obstacle: "no connection was tried".to_owned(),
-        })
+        };
+        driver.watch_identity(SystemTime::now());
+        Ok(driver)
     }
 
     // What the owner wants.
@@ -170,6 +188,9 @@ impl Driver {
                     secure::forget(path)?;
                 }
                 self.arrivals.remove()?;
+                if let Some(evidence) = self.evidence.take() {
+                    evidence.finish()?;
+                }
                 self.observer.observe(&Event::Finished { rounds });
                 Ok(Outcome {
                     plan: self.agreement()?.0.plan().clone(),
@@ -190,7 +211,7 @@ impl Driver {
                 let (server, last) = (self.settings.server.clone(), self.last_obstacle.clone());
                 Err(ClientError::ServerAway { server, last })
             }
-            participant::Outcome::Violation(violation) => Err(violation.into()),
+            participant::Outcome::Violation(violation) => Err(self.accusation(violation)),
         }
     }
 
@@ -219,6 +240,17 @@ impl Driver {
             server_certificate,
             now,
             day_bytes: self.egress.day_bytes(now),
+        }
+    }
+
+    /// What the server did wrong; about the transcript, also where what we saw of it is.
+    fn accusation(&self, violation: Violation) -> ClientError {
+        match (&violation.breach, &self.evidence) {
+            (Breach::BadTranscript(_), Some(evidence)) => ClientError::Transcript {
+                violation,
+                evidence: evidence.path().to_owned(),
+            },
+            _ => violation.into(),
         }
     }
 

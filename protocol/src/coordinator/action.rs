@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Entry;
 use crate::close::{CloseCode, RefusalReason, RunFailure};
-use crate::ids::{ConnectionId, ParticipantName, Round};
+use crate::ids::{ConnectionId, Digest, ParticipantName, Round};
 use crate::message::{Content, Metrics, ToClient, TransferHeader};
 use crate::secagg::{AttemptId, Opening};
 use crate::text::Text;
@@ -41,7 +41,7 @@ pub enum Action {
         /// The rule that the peer broke, for the log.
         violation: Option<Violation>,
     },
-    /// Form the next global adapter from what was folded and answer with
+    /// Form the next global adapter from what was folded, put the round on record, and answer with
     /// [`round_aggregated`](super::Coordinator::round_aggregated).
     Aggregate {
         /// What the round came to.
@@ -104,6 +104,8 @@ pub struct AcceptedUpdate {
     pub weight: u64,
     /// Length of its bytes.
     pub bytes: u64,
+    /// SHA-256 of its bytes.
+    pub sha256: Digest,
     /// What was reported beside it.
     pub metrics: Metrics,
     /// Rounds between the one it was trained for and the one it counts in.

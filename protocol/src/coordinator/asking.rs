@@ -75,12 +75,13 @@ impl Coordinator {
         let mut held = false;
         if let Some(link) = self.roster.link_mut(connection) {
             link.moved_at = now;
-            if let Stage::Ready { holds } = &mut link.stage {
+            if let Stage::Ready { holds, .. } = &mut link.stage {
                 held = holds.contains(&global.sha256);
                 // What it holds is known for the first request after joining; later adapters are always sent.
                 holds.clear();
             }
         }
+        self.tell_records(name);
         self.send(connection, ToClient::Train { global });
         if !held {
             self.send_transfer(connection, global);

@@ -78,6 +78,7 @@ impl Coordinator {
             return;
         };
         self.handle_transfer_progress(connection, now);
+        self.tell_records(name);
         self.send(
             connection,
             ToClient::Finished {

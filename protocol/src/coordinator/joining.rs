@@ -5,11 +5,11 @@ use std::time::Instant;
 use super::deadline::has_quorum_joined;
 use super::roster::Stage;
 use super::round::OpenRound;
-use super::{Coordinator, Entry, Phase, Report};
+use super::{Coordinator, Entry, Phase, Report, SetupError};
 use crate::close::{CloseCode, RunFailure};
 use crate::ids::{ConnectionId, Digest, ParticipantName, Round};
 use crate::message::{Beginning, HOLDS_MAX, PROTOCOL_VERSION, ToClient};
-use crate::plan::Participants;
+use crate::plan::{Participants, SignedPlan};
 use crate::text::Text;
 use crate::violation::{Breach, Violation};
 
@@ -38,6 +38,18 @@ impl Coordinator {
         let room =
             u32::try_from(others).is_ok_and(|others| others < self.plan.limits.participants_max);
         (!room).then_some((CloseCode::Full, None))
+    }
+
+    /// Shows the plan under another seal from now on: the server's key was renewed.
+    ///
+    /// # Errors
+    /// [`SetupError::OtherPlanSigned`] if it is not this run's plan.
+    pub fn show_plan(&mut self, signed: SignedPlan) -> Result<(), SetupError> {
+        if signed.plan != self.plan.bytes() {
+            return Err(SetupError::OtherPlanSigned);
+        }
+        self.signed = signed;
+        Ok(())
     }
 
     pub(super) fn take_hello(
@@ -78,7 +90,7 @@ impl Coordinator {
         &mut self,
         connection: ConnectionId,
         name: &ParticipantName,
-        (holds, begun): (Vec<Digest>, Vec<Beginning>),
+        (holds, begun, recorded): (Vec<Digest>, Vec<Beginning>, Round),
         now: Instant,
     ) -> Result<(), Breach> {
         let Some(link) = self.roster.link_mut(connection) else {
@@ -99,7 +111,7 @@ impl Coordinator {
             });
         }
         let lacks_anchor = self.anchor.filter(|anchor| !holds.contains(&anchor.sha256));
-        link.stage = Stage::Ready { holds };
+        link.stage = Stage::Ready { holds, recorded };
         link.begun = begun;
         link.moved_at = now;
         let software = link.software.clone();

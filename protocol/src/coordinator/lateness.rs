@@ -83,7 +83,7 @@ impl Coordinator {
         };
         let link = self.roster.ready(name);
         let has_it = link.is_some_and(
-            |link| matches!(&link.stage, Stage::Ready { holds } if holds.contains(&late.global)),
+            |link| matches!(&link.stage, Stage::Ready { holds, .. } if holds.contains(&late.global)),
         );
         if has_it {
             let (round, until) = (late.round, self.plan.cohort.late.last_round(late.round));

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-use crate::ids::{ConnectionId, Digest, ParticipantName, TransferId};
+use crate::ids::{ConnectionId, Digest, ParticipantName, Round, TransferId};
 use crate::message::Beginning;
 use crate::text::Text;
 
@@ -62,6 +62,8 @@ pub(super) enum Stage {
     Ready {
         /// Contents that it need not be sent.
         holds: Vec<Digest>,
+        /// The last round of whose record it was told.
+        recorded: Round,
     },
 }
 

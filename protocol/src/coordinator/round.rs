@@ -252,6 +252,7 @@ impl Offered {
             participant: name.clone(),
             weight: self.weight,
             bytes: self.transfer.bytes,
+            sha256: self.transfer.sha256,
             metrics: self.metrics,
             rounds_late: round.0.saturating_sub(self.transfer.round.0),
         }

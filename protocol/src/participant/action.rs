@@ -8,6 +8,7 @@ use crate::message::{Content, Metrics, ToServer, TransferHeader};
 use crate::plan::SignedPlan;
 use crate::secagg::{self, AttemptId};
 use crate::text::Text;
+use crate::transcript::Evidence;
 use crate::violation::Violation;
 
 /// One thing to do, in the order in which they are polled.
@@ -59,6 +60,8 @@ pub enum Action {
     },
     /// Close the connection. The machine has already forgotten it: no `handle_disconnected` is needed.
     Close(CloseCode),
+    /// Write this down so that it outlives this process, before any action that follows is performed.
+    Remember(Evidence),
     /// Tell people. Nothing depends on it.
     Report(Report),
     /// This participant's run is over; nothing follows.

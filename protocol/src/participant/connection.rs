@@ -9,6 +9,7 @@ use crate::ids::Digest;
 use crate::message::{Beginning, HOLDS_MAX, PROTOCOL_VERSION, ToServer};
 use crate::plan::{CheckedPlan, SignedPlan, SignedPlanError};
 use crate::text::Text;
+use crate::transcript::Witness;
 use crate::violation::{Breach, Misuse};
 
 impl Participant {
@@ -92,12 +93,17 @@ impl Participant {
         self.begun = begun;
     }
 
-    /// Agrees to the plan of [`Action::CheckPlan`].
+    /// Agrees to the plan of [`Action::CheckPlan`]. `witness` remembers what earlier processes kept of the run.
     ///
     /// # Errors
     /// [`Misuse`] if no plan is being checked, or another one.
-    pub fn accept_plan(&mut self, plan: CheckedPlan, anchor: AnchorCopy) -> Result<(), Misuse> {
-        if self.proposed != Some(plan.digest()) {
+    pub fn accept_plan(
+        &mut self,
+        plan: CheckedPlan,
+        anchor: AnchorCopy,
+        witness: Witness,
+    ) -> Result<(), Misuse> {
+        if self.proposed != Some(plan.digest()) || witness.plan() != plan.digest() {
             return Err(Misuse {
                 verb: "accept_plan",
                 state: self.state(),
@@ -106,6 +112,7 @@ impl Participant {
         self.proposed = None;
         self.anchor = anchor;
         self.plan = Some(plan);
+        self.witness = Some(witness);
         // If the connection was lost meanwhile, Ready is said on the next one.
         if self.link == Link::Deciding {
             self.say_ready();
@@ -210,6 +217,7 @@ impl Participant {
             plan: plan.digest(),
             holds,
             begun: std::mem::take(&mut self.begun),
+            recorded: self.recorded(),
         }));
         self.link = Link::Up;
         self.is_offered = false;

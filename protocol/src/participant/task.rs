@@ -17,6 +17,7 @@ impl Participant {
         let (current, held) = self.work.task().unzip();
         let first = current.unwrap_or_else(|| self.settled.next());
         self.check_round("Train", round, first)?;
+        self.check_start(Round(round.0.saturating_sub(1)), global.sha256)?;
         if let Some(arrived) = self
             .arrived
             .filter(|arrived| arrived.kind == TransferKind::GlobalAdapter)
@@ -148,6 +149,7 @@ impl Participant {
             // The update of a process before this one.
             Work::Idle => {}
         }
+        self.claim(round);
         self.settle(round);
         self.actions
             .push_back(Action::Report(Report::Accepted { round }));
@@ -212,6 +214,7 @@ impl Participant {
                 last,
             });
         }
+        self.check_start(last, adapter.sha256)?;
         self.drop_work();
         self.work = Work::Parting { rounds, adapter };
         self.complete(now)

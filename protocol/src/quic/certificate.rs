@@ -23,6 +23,8 @@ pub struct PartyCertificate {
     pub identity: Identity,
     /// The Ed25519 public key: what verifies the party's signatures.
     pub public_key: [u8; 32],
+    /// The beginning of its validity.
+    pub begins: SystemTime,
     /// The end of its validity.
     pub expires: SystemTime,
     /// Its serial number in hexadecimal, as `foedus-certs revoke` takes it.
@@ -52,11 +54,13 @@ impl PartyCertificate {
         if !rest.is_empty() {
             return Err(malformed("bytes follow its end"));
         }
-        let seconds = certificate.validity().not_after.timestamp();
+        let validity = certificate.validity();
+        let instant = |seconds| moment(u64::try_from(seconds).unwrap_or(0));
         Ok(Self {
             identity: identity(&certificate)?,
             public_key: public_key(&certificate)?,
-            expires: moment(u64::try_from(seconds).unwrap_or(0)),
+            begins: instant(validity.not_before.timestamp()),
+            expires: instant(validity.not_after.timestamp()),
             serial: hex::encode(certificate.raw_serial()),
             fingerprint: Digest::of(der),
         })

@@ -20,13 +20,16 @@ use rustls::sign::CertifiedKey;
 use serde::Deserialize;
 use thiserror::Error;
 use webpki::{CertRevocationList, OwnedCertRevocationList};
-use x509_parser::prelude::{CertificateRevocationList, FromDer, X509Certificate};
+use x509_parser::prelude::{CertificateRevocationList, FromDer};
 use zeroize::{Zeroize, Zeroizing};
 
+use super::authorities::Authorities;
 use super::certificate::PartyCertificate;
 use super::rejection::{Rejection, moment};
 use super::verifier::{check, unix};
 use crate::identity::{Identity, Role};
+use crate::ids::Digest;
+use crate::seal::Seal;
 
 /// Where a party keeps its TLS material, all PEM.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq)]
@@ -95,13 +98,10 @@ struct Content {
     own: PartyCertificate,
     certified: Arc<CertifiedKey>,
     signing: Ed25519KeyPair,
-    authorities: Vec<Authority>,
+    authorities: Authorities,
     revocations: Revocations,
-}
-
-struct Authority {
-    anchor: TrustAnchor<'static>,
-    expires: SystemTime,
+    /// Of the public texts that it was read from.
+    source: Digest,
 }
 
 impl TlsMaterial {
@@ -118,6 +118,12 @@ impl TlsMaterial {
         authority: &str,
         revocations: Option<&str>,
     ) -> Result<Self, MaterialError> {
+        let public = [certificate, authority, revocations.unwrap_or_default()];
+        let source = Digest::of(
+            public
+                .map(|text| Digest::of(text.as_bytes()).0)
+                .as_flattened(),
+        );
         let chain = certificates("certificate", certificate)?;
         let end_entity = chain.first().ok_or(MaterialError::Empty {
             what: "certificate",
@@ -134,8 +140,9 @@ impl TlsMaterial {
             own,
             certified: Arc::new(certified),
             signing,
-            authorities: authorities(authority)?,
+            authorities: Authorities::from_pem(authority)?,
             revocations: revocations.unwrap_or_default(),
+            source,
         })))
     }
 
@@ -158,7 +165,7 @@ impl TlsMaterial {
     /// ahead.
     pub fn expires(&self) -> SystemTime {
         let own = self.0.own.expires;
-        let last = self.0.authorities.iter().map(|a| a.expires).max();
+        let last = self.0.authorities.expires();
         last.map_or(own, |authority| own.min(authority))
     }
 
@@ -179,6 +186,25 @@ impl TlsMaterial {
             .as_ref()
             .try_into()
             .expect("an Ed25519 signature has 64 bytes")
+    }
+
+    /// Signs `message`, and puts our certificate beside the signature.
+    pub fn seal(&self, message: &[u8]) -> Seal {
+        let chain = self.0.certified.cert.iter();
+        Seal {
+            signature: self.sign(message).to_vec(),
+            certificates: chain.map(|der| der.to_vec()).collect(),
+        }
+    }
+
+    /// Whether both were read from the same certificates and lists; one certificate has one key.
+    pub(super) fn is_same_as(&self, other: &Self) -> bool {
+        self.0.source == other.0.source
+    }
+
+    /// Returns the authorities that we trust.
+    pub fn authorities(&self) -> &Authorities {
+        &self.0.authorities
     }
 
     /// Checks our own certificate as a peer with the same authority and list, who expects `role`, would at `now`.
@@ -233,9 +259,7 @@ impl TlsMaterial {
 
     /// Returns the authorities that have not expired at `now`. webpki leaves that to its caller.
     pub(super) fn anchors_at(&self, now: UnixTime) -> Vec<TrustAnchor<'static>> {
-        let now = moment(now.as_secs());
-        let living = self.0.authorities.iter().filter(|a| a.expires >= now);
-        living.map(|authority| authority.anchor.clone()).collect()
+        self.0.authorities.anchors_at(now)
     }
 }
 
@@ -257,7 +281,7 @@ pub fn verify_signature(public_key: &[u8; 32], message: &[u8], signature: &[u8])
         .is_ok()
 }
 
-fn certificates(
+pub(super) fn certificates(
     what: &'static str,
     pem: &str,
 ) -> Result<Vec<CertificateDer<'static>>, MaterialError> {
@@ -282,33 +306,6 @@ fn key_pair(
         (Ok(tls), Ok(signing)) => Ok((CertifiedKey::new(chain, tls), signing)),
         _ => Err(MaterialError::Key),
     }
-}
-
-fn authorities(pem: &str) -> Result<Vec<Authority>, MaterialError> {
-    let list = certificates("authority", pem)?;
-    list.iter().map(authority).collect()
-}
-
-fn authority(der: &CertificateDer<'static>) -> Result<Authority, MaterialError> {
-    let anchor = webpki::anchor_from_trusted_cert(der)
-        .map_err(|error| MaterialError::Authority {
-            what: error.to_string(),
-        })?
-        .to_owned();
-    let (_, certificate) =
-        X509Certificate::from_der(der).map_err(|error| MaterialError::Authority {
-            what: error.to_string(),
-        })?;
-    if !certificate.is_ca() {
-        return Err(MaterialError::Authority {
-            what: "it is not the certificate of an authority".to_owned(),
-        });
-    }
-    let seconds = certificate.validity().not_after.timestamp();
-    Ok(Authority {
-        anchor,
-        expires: moment(u64::try_from(seconds).unwrap_or(0)),
-    })
 }
 
 #[derive(Default)]

@@ -11,6 +11,7 @@ use rustls::pki_types::CertificateDer;
 use thiserror::Error;
 
 use super::certificate::PartyCertificate;
+use super::examiner::ServerExaminer;
 use super::material::TlsMaterial;
 use super::rejection::Rejection;
 use crate::codec::{self, DecodeError};
@@ -100,7 +101,9 @@ impl PlanFile {
             .first()
             .ok_or(PlanFileError::Certificate(Rejection::NoCertificate))?;
         let certificate = PartyCertificate::read(end_entity).map_err(PlanFileError::Certificate)?;
-        let plan = self.signed.open_with(&certificate.public_key)?;
+        let authorities = site.authorities().clone();
+        let examiner = ServerExaminer::new(authorities, certificate.identity.clone());
+        let plan = self.signed.open(&examiner)?;
         Ok((plan, certificate))
     }
 }

@@ -27,13 +27,13 @@ use super::rejection::Rejection;
 use crate::identity::{Identity, Role};
 
 /// The only signature scheme of certificates and handshakes.
-static ED25519: WebPkiSupportedAlgorithms = WebPkiSupportedAlgorithms {
+pub(super) static ED25519: WebPkiSupportedAlgorithms = WebPkiSupportedAlgorithms {
     all: &[webpki::ring::ED25519],
     mapping: &[(SignatureScheme::ED25519, &[webpki::ring::ED25519])],
 };
 
 /// Object identifiers of the extended key usages (RFC 5280, section 4.2.1.12), DER content.
-const SERVER_AUTH: &[u8] = &[0x2b, 6, 1, 5, 5, 7, 3, 1];
+pub(super) const SERVER_AUTH: &[u8] = &[0x2b, 6, 1, 5, 5, 7, 3, 1];
 const CLIENT_AUTH: &[u8] = &[0x2b, 6, 1, 5, 5, 7, 3, 2];
 
 /// What a handshake found: who the certificate claims to be and why it was refused.

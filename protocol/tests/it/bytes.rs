@@ -10,6 +10,8 @@ use protocol::message::{
     Beginning, Capabilities, Metrics, ToClient, ToServer, TransferHeader, TransferKind,
 };
 use protocol::plan::SignedPlan;
+use protocol::seal::Seal;
+use protocol::transcript::{Excerpt, Heading, Inclusion, Line, Verdict};
 use protocol::{Digest, Round, Text, TransferId};
 
 fn digest() -> impl Strategy<Value = Digest> {
@@ -71,8 +73,18 @@ fn to_server() -> impl Strategy<Value = ToServer> {
             software,
             capabilities: Capabilities(bits),
         }),
-        (digest(), vec(digest(), 0..12), vec(beginning(), 0..12))
-            .prop_map(|(plan, holds, begun)| ToServer::Ready { plan, holds, begun }),
+        (
+            digest(),
+            vec(digest(), 0..12),
+            vec(beginning(), 0..12),
+            round()
+        )
+            .prop_map(|(plan, holds, begun, recorded)| ToServer::Ready {
+                plan,
+                holds,
+                begun,
+                recorded,
+            }),
         (digest(), text()).prop_map(|(plan, reason)| ToServer::Decline { plan, reason }),
         (round(), any::<u32>(), any::<u32>()).prop_map(|(round, step, steps)| ToServer::Progress {
             round,
@@ -94,21 +106,71 @@ fn to_server() -> impl Strategy<Value = ToServer> {
     ]
 }
 
+fn seal() -> impl Strategy<Value = Seal> {
+    let certificates = vec(vec(any::<u8>(), 0..700), 0..4);
+    (vec(any::<u8>(), 0..65), certificates).prop_map(|(signature, certificates)| Seal {
+        signature,
+        certificates,
+    })
+}
+
+fn heading() -> impl Strategy<Value = Heading> {
+    let digests = [(); 6].map(|()| digest());
+    (digests, round(), any::<u32>()).prop_map(
+        |([plan, previous, before, after, adapter, root], round, lines)| Heading {
+            plan,
+            round,
+            previous,
+            before,
+            after,
+            adapter,
+            lines,
+            root,
+        },
+    )
+}
+
+fn inclusion() -> impl Strategy<Value = Inclusion> {
+    let verdict = prop_oneof![
+        (digest(), number()).prop_map(|(update, weight)| Verdict::Accepted { update, weight }),
+        proptest::sample::select(RefusalReason::ALL).prop_map(|reason| Verdict::Refused { reason }),
+        Just(Verdict::Missing),
+    ];
+    (
+        digest(),
+        verdict,
+        digest(),
+        any::<u32>(),
+        vec(digest(), 0..33),
+    )
+        .prop_map(|(participant, verdict, blind, index, path)| Inclusion {
+            line: Line {
+                participant,
+                verdict,
+                blind,
+            },
+            index,
+            path,
+        })
+}
+
+fn excerpt() -> impl Strategy<Value = Excerpt> {
+    let own = vec(inclusion(), 0..4);
+    (heading(), seal(), own).prop_map(|(heading, seal, own)| Excerpt { heading, seal, own })
+}
+
 fn to_client() -> impl Strategy<Value = ToClient> {
     let refusal = proptest::sample::select(RefusalReason::ALL);
     let failure = proptest::sample::select(RunFailure::ALL);
     prop_oneof![
-        (
-            any::<u32>(),
-            text(),
-            vec(any::<u8>(), 0..60_000),
-            vec(any::<u8>(), 0..65)
-        )
-            .prop_map(|(version, software, plan, signature)| ToClient::Welcome {
+        (any::<u32>(), text(), vec(any::<u8>(), 0..60_000), seal()).prop_map(
+            |(version, software, plan, seal)| ToClient::Welcome {
                 version,
                 software,
-                plan: SignedPlan { plan, signature },
-            }),
+                plan: SignedPlan { plan, seal },
+            }
+        ),
+        excerpt().prop_map(|excerpt| ToClient::Recorded(Box::new(excerpt))),
         header().prop_map(|global| ToClient::Train { global }),
         (any::<[u8; 16]>(), number()).prop_map(|(id, offset)| ToClient::Deliver {
             transfer: TransferId(id),
@@ -186,7 +248,7 @@ proptest! {
 fn a_message_over_the_limit_is_refused_both_ways() {
     let plan = SignedPlan {
         plan: vec![0; MAX_FRAME_BYTES],
-        signature: Vec::new(),
+        seal: Seal::default(),
     };
     assert!(matches!(encode(&plan), Err(EncodeError::TooLong { .. })));
     let error = decode::<ToClient>(&vec![0; MAX_FRAME_BYTES + 1]);
@@ -221,10 +283,10 @@ fn values_that_may_not_be_are_errors_when_they_arrive() {
     .unwrap();
     assert_eq!(
         refused,
-        [4, 1, 251, 4, 1],
+        [5, 1, 251, 4, 1],
         "variant, round, and 0x104 as a u16"
     );
-    assert!(decode::<ToClient>(&[4, 1, 251, 0xff, 1]).is_err());
+    assert!(decode::<ToClient>(&[5, 1, 251, 0xff, 1]).is_err());
 
     let leave = encode(&ToServer::Leave {
         reason: Text::new("ab"),

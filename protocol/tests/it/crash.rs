@@ -32,6 +32,8 @@ fn a_server_killed_before_any_of_its_actions_counts_every_update_once() {
             whole.server.outcome.as_ref(),
             "before action {before}"
         );
+        let (chain, expected) = (pair.chain(), whole.chain());
+        assert_eq!(chain, expected, "before action {before}");
         for round in 1..=2 {
             assert_eq!(pair.counted(round), NAMES, "before action {before}");
         }

@@ -214,6 +214,7 @@ fn too_long_a_list_ends_the_connection() {
             plan: pair.plan.digest(),
             holds: vec![sha256; held],
             begun: vec![Beginning { sha256, bytes }; begun],
+            recorded: Round(0),
         };
         pair.say(0, ready);
         pair.wait(Duration::from_millis(15));

@@ -6,7 +6,7 @@ use protocol::close::{CloseCode, RunFailure};
 use protocol::coordinator::{Action, Outcome};
 use protocol::message::{Capabilities, ToClient, ToServer};
 use protocol::plan::{EwcPlace, EwcPlan, Participants};
-use protocol::{ConnectionId, Digest, Text};
+use protocol::{ConnectionId, Digest, Round, Text};
 
 use super::pair::{Pair, Weather, an_instant, content, coordinator, name, plan};
 
@@ -42,6 +42,7 @@ fn anything_before_hello_and_a_second_hello_end_the_connection() {
         plan: plan.digest(),
         holds: Vec::new(),
         begun: Vec::new(),
+        recorded: Round(0),
     };
     coordinator.handle_connected(ConnectionId(1), name("a"), now);
     coordinator.handle_message(ConnectionId(1), early, now);
@@ -88,6 +89,7 @@ fn agreeing_to_another_plan_ends_the_connection() {
             plan: other,
             holds: vec![],
             begun: Vec::new(),
+            recorded: Round(0),
         },
         now,
     );
@@ -235,6 +237,7 @@ fn the_anchor_is_sent_only_to_those_who_lack_it() {
             plan: plan.digest(),
             holds,
             begun: Vec::new(),
+            recorded: Round(0),
         };
         coordinator.handle_message(connection, ready, now);
     }

@@ -18,3 +18,4 @@ mod secagg;
 mod seeded;
 mod sequences;
 mod suspicion;
+mod transcript;

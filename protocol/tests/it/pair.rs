@@ -8,6 +8,7 @@
 //! they go; see [`Server`].
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use protocol::close::{CloseCode, RefusalReason};
@@ -20,6 +21,8 @@ use protocol::plan::{
     BasePlan, CheckedPlan, CohortPlan, LatePolicy, LimitsPlan, LoraPlan, Participants, RunPlan,
     Schedule, SignedPlan, StrategyPlan, TrainingPlan, ValueEncoding,
 };
+use protocol::seal::{Examiner, Seal, SealFault};
+use protocol::transcript::{Chain, Evidence, Outline, Record, SealedRecord, Witness};
 use protocol::{ConnectionId, Digest, ParticipantName, Round, Text, TransferId};
 
 /// SplitMix64: small, and the same on every machine.
@@ -154,6 +157,8 @@ pub(crate) struct Site {
     pub(crate) spool: Option<Spooled>,
     /// What is here of transfers from the server, by content.
     pub(crate) begun: BTreeMap<Digest, Begun>,
+    /// What outlives its process of what it saw.
+    pub(crate) evidence: Vec<Evidence>,
     pub(crate) acknowledged: BTreeSet<Round>,
     /// Those that the present process heard of: one after it is told again.
     heard: BTreeSet<Round>,
@@ -193,6 +198,8 @@ pub(crate) struct Server {
     pub(crate) transfers: Vec<(ParticipantName, TransferHeader)>,
     /// What was written down.
     pub(crate) history: History,
+    /// The records of the rounds that are done.
+    pub(crate) transcript: Vec<SealedRecord>,
     /// Actions that were polled, over all its processes.
     pub(crate) actions: u64,
     /// Times that its process was killed.
@@ -289,11 +296,50 @@ pub(crate) fn name(text: &str) -> ParticipantName {
 }
 
 pub(crate) fn sign(plan: &CheckedPlan) -> SignedPlan {
-    SignedPlan::new(plan, |bytes| Digest::of(bytes).0.to_vec())
+    SignedPlan::new(plan, |bytes| seal(KEY, bytes))
 }
 
-pub(crate) fn verify(bytes: &[u8], signature: &[u8]) -> bool {
-    Digest::of(bytes).0 == signature
+/// The server's key. Its "certificate" is the key itself, and a signature the digest of key and bytes.
+pub(crate) const KEY: &[u8] = b"the server's key";
+
+pub(crate) fn seal(key: &[u8], bytes: &[u8]) -> Seal {
+    Seal {
+        signature: Digest::of(&[key, bytes].concat()).0.to_vec(),
+        certificates: vec![key.to_vec()],
+    }
+}
+
+/// Believes what [`seal`] makes with [`KEY`].
+#[derive(Debug)]
+pub(crate) struct Eye;
+
+impl Examiner for Eye {
+    fn examine(&self, bytes: &[u8], found: &Seal) -> Result<(), SealFault> {
+        let what = "the authority does not know it".to_owned();
+        if found.certificates != [KEY] {
+            return Err(SealFault::Untrusted { what });
+        }
+        let right = found.signature == seal(KEY, bytes).signature;
+        right.then_some(()).ok_or(SealFault::Signature)
+    }
+}
+
+/// The record of a round that came to `adapter`.
+pub(crate) fn record(
+    chain: &Chain,
+    summary: &RoundSummary,
+    before: Content,
+    adapter: Content,
+) -> SealedRecord {
+    let outline = Outline {
+        plan: chain.plan(),
+        previous: chain.last(),
+        before: before.sha256,
+        after: adapter.sha256,
+        adapter: adapter.sha256,
+        secret: Digest::of(b"secret"),
+    };
+    Record::draw_up(&outline, summary).seal(|bytes| seal(KEY, bytes))
 }
 
 /// An adapter or update by what it stands for.
@@ -320,8 +366,13 @@ pub(crate) fn coordinator(
     Coordinator::new(setup(plan, content("start"), anchor), now).unwrap()
 }
 
-fn setup(plan: &CheckedPlan, adapter: Content, anchor: Option<Content>) -> coordinator::Setup {
+pub(crate) fn setup(
+    plan: &CheckedPlan,
+    adapter: Content,
+    anchor: Option<Content>,
+) -> coordinator::Setup {
     coordinator::Setup {
+        transcript: Vec::new(),
         plan: plan.clone(),
         signed: sign(plan),
         adapter,
@@ -381,6 +432,7 @@ impl Pair {
             kept: BTreeSet::new(),
             spool: None,
             begun: BTreeMap::new(),
+            evidence: Vec::new(),
             acknowledged: BTreeSet::new(),
             heard: BTreeSet::new(),
             reports: Vec::new(),
@@ -399,7 +451,8 @@ impl Pair {
 
     fn machine(&mut self, name: &ParticipantName, spooled: Option<Spooled>) -> Participant {
         let software = Text::new("test client");
-        let mut setup = participant::Setup::new(name.clone(), software, self.rng.next());
+        let seed = self.rng.next();
+        let mut setup = participant::Setup::new(name.clone(), software, seed, Arc::new(Eye));
         setup.spooled = spooled;
         Participant::new(setup, self.now)
     }
@@ -600,7 +653,33 @@ impl Pair {
             0 => content("start"),
             done => content(&format!("global after {done}")),
         };
-        setup(&self.plan, adapter, None)
+        let transcript = self.server.transcript.clone();
+        coordinator::Setup {
+            transcript,
+            ..setup(&self.plan, adapter, None)
+        }
+    }
+
+    /// What the server wrote down, as a chain.
+    pub(crate) fn chain(&self) -> Chain {
+        let mut chain = Chain::new(self.plan.digest());
+        for sealed in &self.server.transcript {
+            sealed.check(&Eye).unwrap();
+            chain.extend(&sealed.record.heading).unwrap();
+        }
+        chain
+    }
+
+    /// Puts a round on record.
+    fn put_on_record(&mut self, round: Round, adapter: Content) -> SealedRecord {
+        let before = match round.0 - 1 {
+            0 => content("start"),
+            done => content(&format!("global after {done}")),
+        };
+        let summary = &self.server.summaries[round.0 as usize - 1];
+        let record = record(&self.chain(), summary, before, adapter);
+        self.server.transcript.push(record.clone());
+        record
     }
 
     /// Refuses an update that is with the owner.
@@ -718,8 +797,9 @@ impl Pair {
                 self.is_aggregating = false;
                 self.server.history.round_done();
                 let adapter = content(&format!("global after {round}"));
+                let record = self.put_on_record(round, adapter);
                 self.coordinator
-                    .round_aggregated(adapter, self.now)
+                    .round_aggregated(adapter, record, self.now)
                     .unwrap();
             }
             Event::Restart(site) => self.restart(site),
@@ -1128,6 +1208,7 @@ impl Pair {
                     self.lines.get_mut(&connection).unwrap().site_open = false;
                 }
             }
+            participant::Action::Remember(evidence) => self.sites[index].evidence.push(evidence),
             participant::Action::Report(participant::Report::Accepted { round }) => {
                 self.sites[index].acknowledged.insert(round);
                 assert!(self.sites[index].heard.insert(round), "acknowledged twice");
@@ -1174,12 +1255,19 @@ impl Pair {
         if site.generation != generation || site.machine.is_over() {
             return;
         }
-        match signed.open(verify) {
+        match signed.open(&Eye) {
             Ok(_) if site.declines => site
                 .machine
                 .decline(Text::new("against the site's policy"), now)
                 .unwrap(),
-            Ok(plan) => site.machine.accept_plan(plan, AnchorCopy::Missing).unwrap(),
+            Ok(plan) => {
+                let mut witness = Witness::new(plan.digest(), &site.name);
+                for evidence in &site.evidence {
+                    witness.recall(evidence).unwrap();
+                }
+                let agreed = site.machine.accept_plan(plan, AnchorCopy::Missing, witness);
+                agreed.unwrap();
+            }
             Err(error) => site.machine.refuse_plan(error).unwrap(),
         }
     }

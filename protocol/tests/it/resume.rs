@@ -6,9 +6,12 @@ use protocol::close::CloseCode;
 use protocol::coordinator::Action;
 use protocol::message::{Capabilities, Metrics, ToClient, ToServer, TransferHeader, TransferKind};
 use protocol::participant::Outcome;
+use protocol::transcript::Chain;
 use protocol::{ConnectionId, Round, Text};
 
-use super::pair::{ADAPTER_BYTES, Pair, Weather, an_instant, content, coordinator, name, plan};
+use super::pair::{
+    ADAPTER_BYTES, Pair, Weather, an_instant, content, coordinator, name, plan, record,
+};
 
 fn training(pair: &Pair) -> bool {
     pair.sites.iter().all(|site| !site.trainings.is_empty())
@@ -293,7 +296,7 @@ fn a_listed_adapter_is_spared_once() {
     let (connection, start) = (ConnectionId(1), content("start"));
     let update = TransferHeader::update(&name("a"), Round(1), plan.digest(), content("update"));
     let (software, capabilities) = (Text::default(), Capabilities::NONE);
-    let mut transfers = Vec::new();
+    let (mut transfers, mut asked) = (Vec::new(), 0);
     coordinator.handle_connected(connection, name("a"), now);
     for message in [
         ToServer::Hello {
@@ -305,6 +308,7 @@ fn a_listed_adapter_is_spared_once() {
             plan: plan.digest(),
             holds: vec![start.sha256],
             begun: Vec::new(),
+            recorded: Round(0),
         },
         ToServer::Offer {
             transfer: update,
@@ -320,8 +324,21 @@ fn a_listed_adapter_is_spared_once() {
             .is_some()
     );
     coordinator.handle_update_accepted(&name("a"), now).unwrap();
-    coordinator.round_aggregated(start, now).unwrap();
-    let mut asked = 0;
+    let mut summary = None;
+    while let Some(action) = coordinator.poll_action() {
+        match action {
+            Action::Aggregate { summary: of } => summary = Some(of),
+            Action::SendTransfer { header, .. } => transfers.push(header.round),
+            Action::Send {
+                message: ToClient::Train { .. },
+                ..
+            } => asked += 1,
+            _ => {}
+        }
+    }
+    let chain = Chain::new(plan.digest());
+    let record = record(&chain, &summary.unwrap(), start, start);
+    coordinator.round_aggregated(start, record, now).unwrap();
     while let Some(action) = coordinator.poll_action() {
         match action {
             Action::SendTransfer { header, .. } => transfers.push(header.round),

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 const DOCUMENT: &str = include_str!("../../../docs/protocol.md");
-const TESTS: [&str; 10] = [
+const TESTS: [&str; 11] = [
     include_str!("allowance.rs"),
     include_str!("bytes.rs"),
     include_str!("crash.rs"),
@@ -14,11 +14,12 @@ const TESTS: [&str; 10] = [
     include_str!("round.rs"),
     include_str!("secagg.rs"),
     include_str!("suspicion.rs"),
+    include_str!("transcript.rs"),
 ];
 
 /// `J1`, `C10`: a letter and a number.
 fn rule(word: &str) -> Option<&str> {
-    let number = word.strip_prefix(['A', 'C', 'D', 'E', 'F', 'J', 'L', 'R', 'S', 'V', 'W'])?;
+    let number = word.strip_prefix(['A', 'C', 'D', 'E', 'F', 'J', 'L', 'R', 'S', 'T', 'V', 'W'])?;
     (!number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit())).then_some(word)
 }
 

@@ -1,14 +1,18 @@
 //! Servers that lie to a participant (rules V1 to V5): each lie ends the run with a violation that names the server.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use protocol::close::{CloseCode, RefusalReason};
+use protocol::coordinator::RoundSummary;
 use protocol::message::{Content, ToClient, TransferHeader, TransferKind};
 use protocol::participant::{Action, AnchorCopy, Disposition, Outcome, Participant, Setup};
 use protocol::plan::{CheckedPlan, EwcPlace, EwcPlan, RunPlan, SignedPlan, SignedPlanError};
+use protocol::seal::SealFault;
+use protocol::transcript::{Chain, Witness};
 use protocol::{Digest, Round, Text};
 
-use super::pair::{ADAPTER_BYTES, an_instant, content, name, plan, sign, verify};
+use super::pair::{ADAPTER_BYTES, Eye, an_instant, content, name, plan, record, sign};
 
 struct Victim {
     machine: Participant,
@@ -22,7 +26,7 @@ impl Victim {
     fn ready(plan: RunPlan) -> Self {
         let plan = plan.check().unwrap();
         let now = an_instant();
-        let setup = Setup::new(name("a"), Text::new("x"), 1);
+        let setup = Setup::new(name("a"), Text::new("x"), 1, Arc::new(Eye));
         let mut victim = Self {
             machine: Participant::new(setup, now),
             plan,
@@ -34,11 +38,30 @@ impl Victim {
         victim.hears(welcome(signed.clone()));
         assert!(victim.actions.contains(&Action::CheckPlan(signed)));
         let plan = victim.plan.clone();
+        let witness = Witness::new(plan.digest(), &name("a"));
         victim
             .machine
-            .accept_plan(plan, AnchorCopy::Missing)
+            .accept_plan(plan, AnchorCopy::Missing, witness)
             .unwrap();
         victim
+    }
+
+    /// Hears honest records of the rounds before this one, each from the adapter "g" to the adapter "g".
+    fn was_told(&mut self, round: u32) {
+        let mut chain = Chain::new(self.plan.digest());
+        for number in 1..round {
+            let summary = RoundSummary {
+                round: Round(number),
+                opened_at: self.now,
+                closed_at: self.now,
+                accepted: Vec::new(),
+                refused: Vec::new(),
+                missing: Vec::new(),
+            };
+            let record = record(&chain, &summary, content("g"), content("g"));
+            chain.extend(&record.record.heading).unwrap();
+            self.hears(ToClient::Recorded(Box::new(record.excerpt(&name("a")))));
+        }
     }
 
     fn hears(&mut self, message: ToClient) {
@@ -146,6 +169,7 @@ fn a_round_that_cannot_be_is_a_violation() {
         );
     }
     let mut victim = Victim::ready(simple());
+    victim.was_told(2);
     victim.trains(2);
     victim.hears(ToClient::Refused {
         round: Round(2),
@@ -320,14 +344,16 @@ fn an_update_sent_to_a_participant_is_a_violation() {
 #[test]
 fn a_plan_that_is_not_signed_by_the_server_is_a_violation() {
     let now = an_instant();
-    let mut machine = Participant::new(Setup::new(name("a"), Text::new("x"), 1), now);
+    let setup = Setup::new(name("a"), Text::new("x"), 1, Arc::new(Eye));
+    let mut machine = Participant::new(setup, now);
     let plan = simple().check().unwrap();
     let mut forged = sign(&plan);
-    forged.signature[0] ^= 1;
+    forged.seal.signature[0] ^= 1;
     machine.handle_connected(now);
     machine.handle_message(welcome(forged.clone()), now);
-    assert_eq!(forged.open(verify), Err(SignedPlanError::Signature));
-    machine.refuse_plan(SignedPlanError::Signature).unwrap();
+    let error = forged.open(&Eye).unwrap_err();
+    assert_eq!(error, SignedPlanError::Seal(SealFault::Signature));
+    machine.refuse_plan(error).unwrap();
     let mut victim = Victim {
         machine,
         plan,
@@ -336,7 +362,7 @@ fn a_plan_that_is_not_signed_by_the_server_is_a_violation() {
     };
     victim.accuses(
         CloseCode::BadSignature,
-        "not signed by the key of the server's certificate",
+        "the run plan is not signed by the server",
     );
 }
 
@@ -345,9 +371,10 @@ fn a_plan_that_is_not_signed_by_the_server_is_a_violation() {
 fn agreeing_to_a_plan_that_was_not_proposed_is_our_own_mistake() {
     let mut victim = Victim::ready(simple());
     let again = victim.plan.clone();
+    let witness = Witness::new(again.digest(), &name("a"));
     let misuse = victim
         .machine
-        .accept_plan(again, AnchorCopy::Held)
+        .accept_plan(again, AnchorCopy::Held, witness)
         .unwrap_err();
     assert_eq!(misuse.verb, "accept_plan");
     assert!(victim.machine.decline(Text::default(), victim.now).is_err());

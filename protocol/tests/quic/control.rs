@@ -49,6 +49,7 @@ async fn a_cancelled_receive_loses_nothing() {
         plan: Digest::of(b"plan"),
         holds: vec![Digest::of(b"held"); 8],
         begun: Vec::new(),
+        recorded: Round(0),
     };
     for _ in 0..50 {
         client.sender.send(&list).await.unwrap();

@@ -9,7 +9,7 @@ use protocol::quic::{PlanFile, PlanFileError, TlsMaterial};
 use crate::party::{self, federation, participant, tls};
 
 fn signed(plan: &CheckedPlan, signer: &TlsMaterial) -> SignedPlan {
-    SignedPlan::new(plan, |bytes| signer.sign(bytes).to_vec())
+    SignedPlan::new(plan, |bytes| signer.seal(bytes))
 }
 
 fn plan() -> CheckedPlan {

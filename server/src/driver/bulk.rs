@@ -204,11 +204,12 @@ impl Driver {
             content,
             bytes,
             record,
+            sealed,
         } = merged;
         self.global = bytes;
         self.narrator.tell(&RunEvent::RoundFinished(record.clone()));
         self.records.push(record);
-        let went_on = self.coordinator.round_aggregated(content, now);
+        let went_on = self.coordinator.round_aggregated(content, sealed, now);
         self.must(went_on);
     }
 }

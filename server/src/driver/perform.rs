@@ -119,6 +119,7 @@ impl Driver {
                     summary,
                     traffic,
                     turned_away,
+                    signer: self.tls.clone(),
                 });
             }
             Action::BeginSum { .. } => self.give_job(Job::Begin),

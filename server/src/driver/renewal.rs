@@ -3,12 +3,26 @@
 use std::time::SystemTime;
 
 use protocol::close::CloseCode;
+use protocol::plan::SignedPlan;
 use protocol::quic::{Listener, Rejection, TlsMaterial};
 
 use super::Driver;
+use crate::error::ServerError;
 use crate::observer::RunEvent;
 
 impl Driver {
+    /// Signs the plan, and what comes later, with the present key. A participant that opened its connection before is shown
+    /// the certificate with it.
+    fn sign_with(&mut self, material: &TlsMaterial) {
+        self.tls = material.clone();
+        let signed = SignedPlan::new(self.coordinator.plan(), |bytes| material.seal(bytes));
+        if let Err(error) = self.coordinator.show_plan(signed) {
+            self.give_up(ServerError::Internal {
+                what: error.to_string(),
+            });
+        }
+    }
+
     /// Uses new material for handshakes, and cuts off whoever it says is revoked.
     pub(super) fn renew(&mut self, listener: &Listener, found: Result<TlsMaterial, String>) {
         let taken = found.and_then(|material| {
@@ -21,7 +35,10 @@ impl Driver {
             Ok(material) => material,
             Err(reason) => return self.narrator.tell(&RunEvent::IdentityKept { reason }),
         };
-        self.narrator.tell(&RunEvent::IdentityReloaded);
+        self.narrator.tell(&RunEvent::IdentityReloaded {
+            serial: material.serial().to_owned(),
+        });
+        self.sign_with(&material);
         let now = SystemTime::now();
         for peer in self.peers.values() {
             let Err(rejection) = peer.outbox.connection().recheck(&material, now) else {

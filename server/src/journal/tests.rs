@@ -3,6 +3,7 @@ use protocol::close::RefusalReason;
 use protocol::message::{Content, Metrics, TransferHeader};
 
 use super::*;
+use crate::record::tests::sealed;
 
 fn identity() -> Identity {
     Identity::new(Digest([1; 32]), Digest([2; 32]))
@@ -56,7 +57,7 @@ fn what_was_recorded_is_there_when_the_journal_is_opened_again() {
     let open = found.history.open.unwrap();
     assert_eq!(open.refused.len(), 1);
     assert_eq!(found.history.joined.len(), 1);
-    journal.round_done(&record(1)).unwrap();
+    journal.round_done(&record(1), &sealed(1)).unwrap();
     journal.finish().unwrap();
     drop(journal);
     let (_, found) = Journal::open(&path, &identity()).unwrap();
@@ -83,7 +84,7 @@ fn the_updates_of_a_round_are_known_until_its_adapter_is_on_disk() {
     journal.record(&entries(1)).unwrap();
     let first = accepted(Round(1));
     journal.record(&[Entry::Accepted(first.clone())]).unwrap();
-    journal.round_done(&record(1)).unwrap();
+    journal.round_done(&record(1), &sealed(1)).unwrap();
     // The next round goes on before the folder is written.
     journal.record(&entries(2)).unwrap();
     let second = Entry::Accepted(accepted(Round(2)));
@@ -144,7 +145,7 @@ fn a_damaged_journal_is_named_and_left_as_it_is() {
     assert_eq!(kept, b"no database, but something of the operator's");
     std::fs::remove_file(&path).unwrap();
     let (journal, _) = Journal::open(&path, &identity()).unwrap();
-    journal.round_done(&record(2)).unwrap();
+    journal.round_done(&record(2), &sealed(2)).unwrap();
     drop(journal);
     let error = Journal::open(&path, &identity()).unwrap_err().to_string();
     assert!(error.contains("round 1 is missing"), "{error}");

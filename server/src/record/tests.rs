@@ -2,6 +2,11 @@ use std::sync::Arc;
 
 use aggregation::{AdapterLayout, ModuleLayout};
 
+use protocol::Round;
+use protocol::coordinator::RoundSummary;
+use protocol::seal::Seal;
+use protocol::transcript::{Outline, Record};
+
 use super::*;
 
 fn adapter(seed: u64) -> Adapter {
@@ -43,7 +48,7 @@ fn an_adapter_folder_reads_back_and_leaves_no_temporary() {
         .map(|entry| entry.unwrap().file_name());
     let mut names: Vec<_> = names.collect();
     names.sort();
-    assert_eq!(names, ["round-0001", ROUNDS_FILE]);
+    assert_eq!(names, ["round-0001", ROUNDS_FILE, TRANSCRIPT_FILE]);
 }
 
 #[test]
@@ -99,15 +104,45 @@ fn lines_that_a_crash_left_out_or_cut_are_written_again() {
         round: 2,
         ..first.clone()
     };
-    folder.append(&first).unwrap();
+    folder.append(&first, &sealed(1)).unwrap();
+    let line = |value: &RoundRecord| serde_json::to_string(value).unwrap() + "\n";
     let path = parent.path().join(ROUNDS_FILE);
-    let whole = [line(&first).unwrap(), line(&second).unwrap()].concat();
-    for found in [&b""[..], &whole[..30], &whole[..whole.len() - 3]] {
+    let whole = line(&first) + &line(&second);
+    let record = |round| serde_json::to_string(&sealed(round)).unwrap() + "\n";
+    let transcript = parent.path().join(TRANSCRIPT_FILE);
+    for found in ["", &whole[..30], &whole[..whole.len() - 3]] {
         fs::write(&path, found).unwrap();
-        folder.restore(std::slice::from_ref(&first)).unwrap();
-        folder.append(&second).unwrap();
-        assert_eq!(fs::read(&path).unwrap(), whole);
+        fs::write(&transcript, found).unwrap();
+        folder
+            .restore(std::slice::from_ref(&first), &[sealed(1)])
+            .unwrap();
+        folder.append(&second, &sealed(2)).unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), whole);
+        let on_record = fs::read_to_string(&transcript).unwrap();
+        assert_eq!(on_record, record(1) + &record(2));
     }
+}
+
+/// What is on record about a round in which nobody took part.
+pub(crate) fn sealed(round: u32) -> SealedRecord {
+    let now = std::time::Instant::now();
+    let summary = RoundSummary {
+        round: Round(round),
+        opened_at: now,
+        closed_at: now,
+        accepted: Vec::new(),
+        refused: Vec::new(),
+        missing: Vec::new(),
+    };
+    let outline = Outline {
+        plan: Digest([1; 32]),
+        previous: Digest([2; 32]),
+        before: Digest([3; 32]),
+        after: Digest([4; 32]),
+        adapter: Digest([5; 32]),
+        secret: Digest([6; 32]),
+    };
+    Record::draw_up(&outline, &summary).seal(|_| Seal::default())
 }
 
 #[test]

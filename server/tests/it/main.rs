@@ -9,6 +9,7 @@ mod admission;
 mod ending;
 mod lateness;
 mod outcome;
+mod renewal;
 mod restart;
 mod resume;
 mod revocation;

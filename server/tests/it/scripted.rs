@@ -10,7 +10,11 @@ use protocol::message::{
     Capabilities, Content, Metrics, PROTOCOL_VERSION, ToClient, ToServer, TransferHeader,
 };
 use protocol::plan::CheckedPlan;
-use protocol::quic::{self, Closed, HandshakeError, Limits, Link, TlsMaterial, TransferError};
+use protocol::quic::{
+    self, Authorities, Closed, HandshakeError, Limits, Link, ServerExaminer, TlsMaterial,
+    TransferError,
+};
+use protocol::transcript::Excerpt;
 use protocol::{ParticipantName, Round, Text};
 
 use crate::scene::in_time;
@@ -19,6 +23,10 @@ pub(crate) struct Scripted {
     pub(crate) link: Link,
     pub(crate) name: ParticipantName,
     pub(crate) plan: Option<CheckedPlan>,
+    /// What it has on record, and what it was told.
+    pub(crate) recorded: Round,
+    pub(crate) records: Vec<Excerpt>,
+    authorities: Authorities,
     layout: Arc<aggregation::AdapterLayout>,
 }
 
@@ -33,6 +41,9 @@ impl Scripted {
         Ok(Self {
             link,
             name,
+            authorities: tls.authorities().clone(),
+            recorded: Round(0),
+            records: Vec::new(),
             plan: None,
             layout: Arc::clone(like.layout()),
         })
@@ -42,11 +53,15 @@ impl Scripted {
         in_time(self.link.sender.send(message)).await.unwrap();
     }
 
+    /// Hears a message; records are put aside.
     pub(crate) async fn hear(&mut self) -> ToClient {
-        in_time(self.link.receiver.recv::<ToClient>())
-            .await
-            .unwrap()
-            .expect("the server says more")
+        loop {
+            let heard = in_time(self.link.receiver.recv::<ToClient>()).await;
+            match heard.unwrap().expect("the server says more") {
+                ToClient::Recorded(excerpt) => self.records.push(*excerpt),
+                message => return message,
+            }
+        }
     }
 
     /// Says hello and returns the plan, its signature checked.
@@ -62,8 +77,9 @@ impl Scripted {
         let ToClient::Welcome { plan, .. } = self.hear().await else {
             panic!("no welcome");
         };
-        let key = self.link.connection.peer_public_key();
-        let plan = plan.open_with(&key).unwrap();
+        let server = self.link.connection.peer().clone();
+        let examiner = ServerExaminer::new(self.authorities.clone(), server);
+        let plan = plan.open(&examiner).unwrap();
         self.plan = Some(plan.clone());
         plan
     }
@@ -75,6 +91,7 @@ impl Scripted {
             plan,
             holds: Vec::new(),
             begun: Vec::new(),
+            recorded: self.recorded,
         })
         .await;
     }

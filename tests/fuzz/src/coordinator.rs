@@ -1,18 +1,20 @@
 //! Sequences of operations on a coordinator: participants that say anything, in any order, at any time, and an owner that is
 //! killed and goes on from what it wrote down.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use protocol::close::RefusalReason;
-use protocol::coordinator::{Action, Allowance, Coordinator, History, Setup};
+use protocol::coordinator::{Action, Allowance, Coordinator, History, RoundSummary, Setup};
 use protocol::message::{
-    Beginning, Capabilities, Content, Metrics, ToServer, TransferHeader, TransferKind,
+    Beginning, Capabilities, Content, Metrics, ToClient, ToServer, TransferHeader, TransferKind,
 };
 use protocol::plan::{
     BasePlan, CheckedPlan, CohortPlan, LatePolicy, LimitsPlan, LoraPlan, Participants, RunPlan,
     Schedule, SignedPlan, StrategyPlan, TrainingPlan, ValueEncoding,
 };
+use protocol::seal::Seal;
+use protocol::transcript::{Outline, Record, SealedRecord};
 use protocol::{ConnectionId, Digest, ParticipantName, Round, Text};
 
 /// Plays the bytes as operations and checks after each that updates count once, rounds have their quorum, and no
@@ -33,9 +35,13 @@ struct Game {
     /// What was written down, and the adapter that came out of the last round of it.
     history: History,
     adapter: Content,
+    transcript: Vec<SealedRecord>,
+    summary: Option<RoundSummary>,
     next_connection: u64,
     with_owner: BTreeSet<ParticipantName>,
     folded: BTreeSet<(Round, ParticipantName)>,
+    /// The last record that each connection was told.
+    told: BTreeMap<ConnectionId, Round>,
     to_aggregate: bool,
     ended: bool,
 }
@@ -52,9 +58,12 @@ impl Game {
             now,
             history: History::default(),
             adapter: content(0),
+            transcript: Vec::new(),
+            summary: None,
             next_connection: 0,
             with_owner: BTreeSet::new(),
             folded: BTreeSet::new(),
+            told: BTreeMap::new(),
             to_aggregate: false,
             ended: false,
         }
@@ -80,7 +89,16 @@ impl Game {
                     self.plan.digest()
                 };
                 let begun = self.begun(b);
-                self.say(connection, ToServer::Ready { plan, holds, begun });
+                let recorded = Round(u32::from(b % 5));
+                self.say(
+                    connection,
+                    ToServer::Ready {
+                        plan,
+                        holds,
+                        begun,
+                        recorded,
+                    },
+                );
             }
             7 => self.say(
                 connection,
@@ -161,7 +179,11 @@ impl Game {
         if self.ended || self.coordinator.is_over() {
             return;
         }
-        let setup = setup(&self.plan, self.adapter);
+        let transcript = self.transcript.clone();
+        let setup = Setup {
+            transcript,
+            ..setup(&self.plan, self.adapter)
+        };
         self.coordinator = Coordinator::resume(setup, self.history.clone(), self.now)
             .expect("its parts belong together");
         self.with_owner.clear();
@@ -276,15 +298,58 @@ impl Game {
     }
 
     fn aggregated(&mut self, b: u8) {
+        let record = self.record(content(b));
         if self.to_aggregate && !self.coordinator.is_over() {
             self.history.round_done();
             self.adapter = content(b);
+            self.transcript.push(record.clone());
         }
-        let answer = self.coordinator.round_aggregated(content(b), self.now);
+        let answer = self
+            .coordinator
+            .round_aggregated(content(b), record, self.now);
         assert_eq!(
             answer.is_ok(),
             std::mem::take(&mut self.to_aggregate) || self.ended
         );
+    }
+
+    /// What the owner would put on record about the round that was closed last.
+    fn record(&self, after: Content) -> SealedRecord {
+        let now = self.now;
+        let summary = self.summary.clone().unwrap_or_else(|| RoundSummary {
+            round: Round::FIRST,
+            opened_at: now,
+            closed_at: now,
+            accepted: Vec::new(),
+            refused: Vec::new(),
+            missing: Vec::new(),
+        });
+        let last = self.transcript.last();
+        let outline = Outline {
+            plan: self.plan.digest(),
+            previous: last.map_or(self.plan.digest(), |last| last.record.heading.hash()),
+            before: self.adapter.sha256,
+            after: after.sha256,
+            adapter: after.sha256,
+            secret: Digest::default(),
+        };
+        Record::draw_up(&outline, &summary).seal(|_| Seal::default())
+    }
+
+    /// A record goes out before anything that builds on it.
+    fn check_told(&mut self, connection: ConnectionId, message: &ToClient) {
+        let done = u32::try_from(self.transcript.len()).expect("three rounds");
+        match message {
+            ToClient::Recorded(excerpt) => {
+                excerpt.heading.hash();
+                self.told.insert(connection, excerpt.heading.round);
+            }
+            ToClient::Train { global } => assert_eq!(global.round, Round(done).next()),
+            _ => return,
+        }
+        if let Some(told) = self.told.get(&connection) {
+            assert!(told.0 <= done, "told of a round that is not done");
+        }
     }
 
     /// Reads the actions and checks what must hold between operations.
@@ -293,6 +358,10 @@ impl Game {
             match action {
                 Action::Record(entry) => self.history.note(entry),
                 Action::SendTransfer { header, .. } => assert!(header.offset <= header.bytes),
+                Action::Send {
+                    connection,
+                    message,
+                } => self.check_told(connection, &message),
                 Action::Aggregate { summary } => {
                     assert!(
                         self.with_owner.is_empty(),
@@ -309,6 +378,7 @@ impl Game {
                         "closed without quorum"
                     );
                     self.to_aggregate = true;
+                    self.summary = Some(summary);
                 }
                 Action::End(_) => assert!(!std::mem::replace(&mut self.ended, true), "ended twice"),
                 _ => {}
@@ -333,7 +403,8 @@ impl Game {
 
 fn setup(plan: &CheckedPlan, adapter: Content) -> Setup {
     Setup {
-        signed: SignedPlan::new(plan, |_| Vec::new()),
+        signed: SignedPlan::new(plan, |_| Seal::default()),
+        transcript: Vec::new(),
         plan: plan.clone(),
         adapter,
         anchor: None,

@@ -8,4 +8,4 @@ mod wire;
 
 pub use coordinator::coordinator;
 pub use update::{folder, update};
-pub use wire::{frame, header, message, plan};
+pub use wire::{frame, header, message, plan, record_line, transcript};

@@ -1,9 +1,16 @@
 //! Bytes from strangers: frames, messages, plans.
 
+use std::time::Instant;
+
+use protocol::close::RefusalReason;
 use protocol::codec::{decode, encode};
+use protocol::coordinator::{AcceptedUpdate, RoundSummary};
 use protocol::frame::{FrameDecoder, MAX_FRAME_BYTES, encode_frame};
-use protocol::message::{ToClient, ToServer, TransferHeader};
+use protocol::message::{Metrics, ToClient, ToServer, TransferHeader};
 use protocol::plan::{RunPlan, SignedPlan};
+use protocol::seal::{Examiner, Seal, SealFault};
+use protocol::transcript::{Chain, Excerpt, Outline, Record, SealedRecord};
+use protocol::{Digest, ParticipantName, Round};
 
 /// Any stream is frames or an error, however it is cut, and what comes out goes in again.
 pub fn frame(bytes: &[u8]) {
@@ -82,10 +89,91 @@ pub fn plan(bytes: &[u8]) {
     }
     let signed = SignedPlan {
         plan: bytes.to_vec(),
-        signature: Vec::new(),
+        seal: Seal {
+            signature: Vec::new(),
+            certificates: vec![Vec::new()],
+        },
     };
-    if let Ok(checked) = signed.open(|_, _| true) {
+    if let Ok(checked) = signed.open(&Credulous) {
         assert_eq!(checked.bytes(), bytes);
         assert_eq!(checked.digest(), protocol::Digest::of(bytes));
+    }
+}
+
+/// Believes every seal, so that what is behind it is reached.
+#[derive(Debug)]
+struct Credulous;
+
+impl Examiner for Credulous {
+    fn examine(&self, _: &[u8], _: &Seal) -> Result<(), SealFault> {
+        Ok(())
+    }
+}
+
+/// Any bytes are a record, as a line of a file and as a message, or an error; one that passes is the same when written again.
+pub fn transcript(bytes: &[u8]) {
+    if let Ok(sealed) = serde_json::from_slice::<SealedRecord>(bytes) {
+        let again = serde_json::to_vec(&sealed).expect("it was read");
+        assert_eq!(
+            serde_json::from_slice::<SealedRecord>(&again).ok(),
+            Some(sealed.clone())
+        );
+        judge(&sealed);
+    }
+    if let Ok(sealed) = decode::<SealedRecord>(bytes) {
+        judge(&sealed);
+    }
+    if let Ok(excerpt) = decode::<Excerpt>(bytes) {
+        let own = excerpt
+            .own
+            .first()
+            .map(|inclusion| inclusion.line.participant);
+        let _ = excerpt.check(own.unwrap_or_default(), &Credulous);
+    }
+}
+
+/// A line of a transcript with a line of each kind, to be damaged.
+pub fn record_line() -> Vec<u8> {
+    let now = Instant::now();
+    let name = |name: &str| name.parse::<ParticipantName>().expect("a label");
+    let summary = RoundSummary {
+        round: Round::FIRST,
+        opened_at: now,
+        closed_at: now,
+        accepted: vec![AcceptedUpdate {
+            participant: name("a"),
+            weight: 12,
+            bytes: 64,
+            sha256: Digest([3; 32]),
+            metrics: Metrics::default(),
+        }],
+        refused: vec![(name("b"), RefusalReason::OverNorm)],
+        missing: vec![name("c")],
+    };
+    let outline = Outline {
+        plan: Digest([1; 32]),
+        previous: Digest([1; 32]),
+        before: Digest([2; 32]),
+        after: Digest([4; 32]),
+        adapter: Digest([5; 32]),
+        secret: Digest([6; 32]),
+    };
+    let sealed = Record::draw_up(&outline, &summary).seal(|_| Seal {
+        signature: vec![7; 64],
+        certificates: vec![vec![8; 16]],
+    });
+    serde_json::to_vec(&sealed).expect("a record is JSON")
+}
+
+fn judge(sealed: &SealedRecord) {
+    let heading = &sealed.record.heading;
+    let checked = sealed.check(&Credulous);
+    if checked.is_ok() {
+        assert_eq!(sealed.record.lines.len(), heading.lines as usize);
+    }
+    let mut chain = Chain::new(heading.plan);
+    if chain.extend(heading).is_ok() {
+        assert_eq!(chain.last(), heading.hash());
+        assert!(chain.extend(heading).is_err(), "no record comes twice");
     }
 }

@@ -61,3 +61,25 @@ fn plans_hold_their_promises() {
 fn coordinators_hold_their_promises() {
     smoke(foedus_fuzz::coordinator, 40_000, 900);
 }
+
+/// Random bytes are hardly ever a record, so real ones are damaged: a byte changed, taken out or put in.
+#[test]
+fn transcripts_hold_their_promises() {
+    let record = foedus_fuzz::record_line();
+    smoke(foedus_fuzz::transcript, 100_000, 400);
+    println!("seeds 0 to 99999");
+    for seed in 0..100_000 {
+        let (mut state, mut line) = (seed, record.clone());
+        for _ in 0..=next(&mut state) % 3 {
+            let place = (next(&mut state) % line.len() as u64) as usize;
+            let byte = next(&mut state) as u8;
+            match next(&mut state) % 4 {
+                0 => line[place] = byte,
+                1 => line[place] ^= 1 << (byte % 8),
+                2 => drop(line.remove(place)),
+                _ => line.insert(place, line[byte as usize % line.len()]),
+            }
+        }
+        foedus_fuzz::transcript(&line);
+    }
+}

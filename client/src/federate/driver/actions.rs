@@ -10,6 +10,7 @@ use protocol::{
     message::TransferHeader,
     participant::{self, Action, Report},
     plan::{RunPlan, SignedPlan},
+    transcript::Evidence,
 };
 
 use super::Driver;
@@ -53,6 +54,7 @@ impl Driver {
                 Action::Keep { adapter } => self.keep_final(&adapter)?,
                 Action::Forget { transfer } => drop(self.kept.remove(&transfer)),
                 Action::Close(code) => self.close(code),
+                Action::Remember(evidence) => self.keep_evidence(&evidence)?,
                 Action::Report(report) => self.report(report),
                 Action::End(outcome) => return Ok(Some(outcome)),
             }
@@ -84,7 +86,7 @@ impl Driver {
             });
         };
         let certificate = session.connection.peer_certificate().fingerprint;
-        let plan = match signed.open_with(&session.connection.peer_public_key()) {
+        let plan = match signed.open(self.examiner.as_ref()) {
             Ok(plan) => plan,
             Err(error) => return Ok(self.machine.refuse_plan(error)?),
         };
@@ -227,6 +229,13 @@ impl Driver {
         self.attempt.0 += 1;
         if let Some(session) = self.session.take() {
             session.close(code);
+        }
+    }
+
+    fn keep_evidence(&mut self, evidence: &Evidence) -> Result<(), ClientError> {
+        match &mut self.evidence {
+            Some(file) => Ok(file.append(evidence)?),
+            None => Ok(()),
         }
     }
 

@@ -1,17 +1,20 @@
 //! What happened, told to the machine.
 
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use bytes::Bytes;
 use protocol::{
+    Digest,
     message::{Metrics, TransferHeader, TransferKind},
     participant::{AnchorCopy, Disposition, Spooled},
     quic::{Closed, Link},
+    transcript::Witness,
 };
 
 use super::Driver;
 use crate::{
     error::ClientError,
+    evidence::EvidenceFile,
     federate::{
         agreement,
         happening::{Agreed, DialError, Happening},
@@ -87,6 +90,14 @@ impl Driver {
                     self.egress.refused(refusal.sentences())?;
                     return Err(refusal.into());
                 }
+                let authorities = self.settings.tls.authorities().clone();
+                self.examiner
+                    .meet(link.connection.peer().clone(), authorities);
+                self.warn_of_expiry(
+                    link.connection.peer(),
+                    certificate.expires,
+                    SystemTime::now(),
+                );
                 let server = link.connection.peer().to_string();
                 self.observer.observe(&Event::Connected { server });
                 let bytes_max = self.settings.transfer_bytes_max;
@@ -147,7 +158,9 @@ impl Driver {
                     plan: Box::new(plan.plan().clone()),
                 });
                 self.agreed = Some((plan.clone(), agreement));
-                self.machine.accept_plan(plan, AnchorCopy::Missing)?;
+                let witness = self.witness(plan.digest())?;
+                self.machine
+                    .accept_plan(plan, AnchorCopy::Missing, witness)?;
             }
             Err(error) => {
                 let reasons = match &error {
@@ -161,6 +174,17 @@ impl Driver {
             }
         }
         Ok(())
+    }
+
+    /// Remembers what earlier processes saw of the run.
+    fn witness(&mut self, plan: Digest) -> Result<Witness, ClientError> {
+        let name = self.machine.name();
+        let Some(state) = &self.settings.state else {
+            return Ok(Witness::new(plan, name));
+        };
+        let (evidence, witness) = EvidenceFile::open(state, plan, name)?;
+        self.evidence = Some(evidence);
+        Ok(witness)
     }
 
     /// Writes down a finished update, before anybody hears of it.

@@ -6,6 +6,7 @@ use crate::plan::{
     RingBits, RingPlan, Schedule, SecureAggregationPlan, ServerTrust, SignedPlan, SignedPlanError,
     StrategyPlan, TrainingPlan, ValueEncoding,
 };
+use crate::seal::{Examiner, Seal, SealFault};
 
 fn good() -> RunPlan {
     RunPlan {
@@ -304,27 +305,44 @@ fn secure_aggregation_that_protects_nobody_or_overflows_is_refused_by_field() {
     });
 }
 
+/// Signs with nothing but a digest.
+fn sign(bytes: &[u8]) -> Seal {
+    Seal {
+        signature: Digest::of(bytes).0.to_vec(),
+        certificates: vec![vec![1]],
+    }
+}
+
+#[derive(Debug)]
+struct Eye;
+
+impl Examiner for Eye {
+    fn examine(&self, bytes: &[u8], seal: &Seal) -> Result<(), SealFault> {
+        let right = *seal == sign(bytes);
+        right.then_some(()).ok_or(SealFault::Signature)
+    }
+}
+
 #[test]
 fn a_signed_plan_opens_only_under_its_signature_and_in_its_one_encoding() {
     let plan = good().check().unwrap();
-    let sign = |bytes: &[u8]| Digest::of(bytes).0.to_vec();
-    let verify = |bytes: &[u8], signature: &[u8]| Digest::of(bytes).0 == signature;
     let signed = SignedPlan::new(&plan, sign);
-    assert_eq!(signed.open(verify).unwrap(), plan);
+    assert_eq!(signed.open(&Eye).unwrap(), plan);
 
     let mut altered = signed.clone();
     altered.plan[40] ^= 1;
-    assert_eq!(altered.open(verify), Err(SignedPlanError::Signature));
+    let fault = SignedPlanError::Seal(SealFault::Signature);
+    assert_eq!(altered.open(&Eye), Err(fault));
 
     // The first byte is the length of the run's name; 251 announces a u16 instead, with the same value.
     let mut padded = vec![251, signed.plan[0], 0];
     padded.extend_from_slice(&signed.plan[1..]);
     let mut stretched = SignedPlan {
-        signature: Vec::new(),
+        seal: Seal::default(),
         plan: padded,
     };
-    stretched.signature = sign(&[b"foedus/plan/1", stretched.plan.as_slice()].concat());
-    let error = stretched.open(verify).unwrap_err();
+    stretched.seal = sign(&[b"foedus/plan/1", stretched.plan.as_slice()].concat());
+    let error = stretched.open(&Eye).unwrap_err();
     assert!(
         matches!(
             error,
@@ -336,34 +354,7 @@ fn a_signed_plan_opens_only_under_its_signature_and_in_its_one_encoding() {
     let mut nonsense = good();
     nonsense.rounds = 0;
     let bytes = codec::encode(&nonsense).unwrap();
-    let signature = sign(&[b"foedus/plan/1", bytes.as_slice()].concat());
-    let error = SignedPlan {
-        plan: bytes,
-        signature,
-    }
-    .open(verify)
-    .unwrap_err();
+    let seal = sign(&[b"foedus/plan/1", bytes.as_slice()].concat());
+    let error = SignedPlan { plan: bytes, seal }.open(&Eye).unwrap_err();
     assert!(matches!(error, SignedPlanError::Plan(_)), "{error}");
-}
-
-#[cfg(feature = "quic")]
-#[test]
-fn a_plan_signed_with_a_pem_key_opens_with_the_public_key_and_no_other() {
-    use crate::plan::PlanSigner;
-
-    // RFC 8410, section 10.3: an example private key, published for this purpose.
-    const KEY: &str = "-----BEGIN PRIVATE KEY-----\n\
-        MC4CAQAwBQYDK2VwBCIEINTuctv5E1hK1bbY8fdp+K06/nwoy/HU++CXqI9EdVhC\n\
-        -----END PRIVATE KEY-----\n";
-    let public = "19bf44096984cdfe8541bac167dc3b96c85086aa30b6b6cb0c5c38ad703166e1";
-    let public: Digest = public.parse().unwrap();
-    let plan = good().check().unwrap();
-    let signed = PlanSigner::from_pem(KEY.as_bytes()).unwrap().sign(&plan);
-    assert_eq!(signed.signature.len(), 64);
-    assert_eq!(signed.open_with(&public.0).unwrap(), plan);
-    assert_eq!(signed.open_with(&[1; 32]), Err(SignedPlanError::Signature));
-    assert!(matches!(
-        PlanSigner::from_pem(b"x"),
-        Err(SignedPlanError::Key)
-    ));
 }

@@ -1,0 +1,60 @@
+//! Our own certificate while a run goes on: taken up anew when its files are replaced, and warned of before it ends.
+
+use std::time::SystemTime;
+
+use protocol::{
+    identity::Identity,
+    quic::{IdentityWatch, days_left},
+};
+
+use super::Driver;
+use crate::observer::Event;
+
+impl Driver {
+    /// Looks after the files of our identity. A new certificate is used from the next connection on; the present one goes on.
+    pub(in crate::federate) fn look_at_identity(&mut self, now: SystemTime) {
+        let Some(watch) = &mut self.identity else {
+            return;
+        };
+        let is_new_day = watch.is_new_day(now);
+        match watch.look(now) {
+            Some(Ok(tls)) => {
+                let serial = tls.serial().to_owned();
+                self.settings.tls = tls;
+                self.observer.observe(&Event::IdentityReloaded { serial });
+                self.warn_of_own_expiry(now);
+            }
+            Some(Err(reason)) => self.observer.observe(&Event::IdentityKept { reason }),
+            None if is_new_day => self.warn_of_own_expiry(now),
+            None => {}
+        }
+    }
+
+    /// Whether there are files to look after.
+    pub(in crate::federate) fn has_identity_files(&self) -> bool {
+        self.identity.is_some()
+    }
+
+    /// Warns if a certificate ends soon.
+    pub(super) fn warn_of_expiry(&self, identity: &Identity, expires: SystemTime, now: SystemTime) {
+        if let Some(days) = days_left(expires, now) {
+            self.observer.observe(&Event::Expiring {
+                identity: identity.clone(),
+                days,
+            });
+        }
+    }
+
+    pub(super) fn warn_of_own_expiry(&self, now: SystemTime) {
+        let tls = &self.settings.tls;
+        self.warn_of_expiry(tls.identity(), tls.expires(), now);
+    }
+
+    /// Begins to watch, if the settings name files.
+    pub(super) fn watch_identity(&mut self, now: SystemTime) {
+        let files = self.settings.tls_files.clone();
+        let tls = &self.settings.tls;
+        self.identity = files.map(|files| IdentityWatch::new(files, tls, now));
+        self.warn_of_own_expiry(now);
+    }
+}

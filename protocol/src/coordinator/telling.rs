@@ -1,0 +1,28 @@
+//! Telling participants what is on record: to each the headings, and its own lines.
+
+use super::Coordinator;
+use super::roster::Stage;
+use crate::ids::{ParticipantName, Round};
+use crate::message::ToClient;
+
+impl Coordinator {
+    /// Sends the records that a participant has not heard of, before anything that builds on them.
+    pub(super) fn tell_records(&mut self, name: &ParticipantName) {
+        let Some(connection) = self.roster.ready(name).map(|link| link.connection) else {
+            return;
+        };
+        let Some(link) = self.roster.link_mut(connection) else {
+            return;
+        };
+        let Stage::Ready { recorded, .. } = &mut link.stage else {
+            return;
+        };
+        let done = Round(u32::try_from(self.transcript.len()).unwrap_or(u32::MAX));
+        // One that claims to have more than there are is told nothing, and will say itself what is wrong.
+        let known = std::mem::replace(recorded, done).min(done);
+        for number in known.0..done.0 {
+            let excerpt = self.transcript[number as usize].excerpt(name);
+            self.send(connection, ToClient::Recorded(Box::new(excerpt)));
+        }
+    }
+}

@@ -1,0 +1,87 @@
+//! The transcript, as one participant hears it: nothing is built on an adapter that no record names, nor on a record that
+//! forgets what was acknowledged.
+
+use super::{Action, Participant, Work};
+use crate::ids::{Digest, Round};
+use crate::transcript::{Claim, Evidence, Excerpt, TranscriptFault};
+use crate::violation::Breach;
+
+impl Participant {
+    /// A record of a round that is done.
+    pub(super) fn take_record(&mut self, excerpt: Box<Excerpt>) -> Result<(), Breach> {
+        let offered = self.offered();
+        let Some(witness) = &mut self.witness else {
+            return Err(Breach::Unexpected {
+                message: "Recorded",
+                state: self.link.label(),
+            });
+        };
+        witness.hear(&excerpt, offered, self.examiner.as_ref())?;
+        self.actions
+            .push_back(Action::Remember(Evidence::Recorded(excerpt)));
+        Ok(())
+    }
+
+    /// The server goes on after this round, from this adapter.
+    pub(super) fn check_start(
+        &mut self,
+        after: Round,
+        adapter: Digest,
+    ) -> Result<(), TranscriptFault> {
+        match &mut self.witness {
+            Some(witness) => witness.check_start(after, adapter),
+            None => Ok(()),
+        }
+    }
+
+    /// The server says that it counted our update in this round: it will be held to that.
+    pub(super) fn claim(&mut self, round: Round) {
+        // It may have been trained for an earlier round.
+        let Some(offered) = self.offered().filter(|offered| offered.round <= round) else {
+            return;
+        };
+        let claim = Claim { round, ..offered };
+        if let Some(witness) = &mut self.witness {
+            witness.claim(claim);
+            self.actions
+                .push_back(Action::Remember(Evidence::Accepted(claim)));
+        }
+    }
+
+    /// The last round of whose record we have an excerpt.
+    pub(super) fn recorded(&self) -> Round {
+        self.witness
+            .as_ref()
+            .map_or(Round(0), |witness| witness.round())
+    }
+
+    /// The update that was offered last, by this process or by one before it. A masked update is known only while it is
+    /// offered: what is kept of it on disk is without masks.
+    fn offered(&self) -> Option<Claim> {
+        let plan = self.plan.as_ref()?;
+        let claim = |round, update, weight| Claim {
+            plan: plan.digest(),
+            round,
+            update,
+            weight,
+        };
+        match (&self.work, &self.spooled) {
+            (
+                Work::Delivering { offer, .. }
+                | Work::Summing {
+                    offer: Some(offer), ..
+                },
+                _,
+            ) => {
+                let transfer = &offer.transfer;
+                Some(claim(transfer.round, transfer.sha256, offer.weight))
+            }
+            (Work::Idle, Some(spooled))
+                if spooled.plan == plan.digest() && plan.secure_aggregation.is_none() =>
+            {
+                Some(claim(spooled.round, spooled.update.sha256, spooled.weight))
+            }
+            _ => None,
+        }
+    }
+}
