@@ -67,7 +67,7 @@ pub enum ClientError {
     )]
     Transcript {
         /// The finding.
-        violation: Violation,
+        violation: Box<Violation>,
         /// What we keep of the transcript.
         evidence: PathBuf,
     },

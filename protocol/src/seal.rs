@@ -65,9 +65,9 @@ pub enum SealFault {
     #[error("it is signed by {found}, and only {expected} may")]
     OtherSigner {
         /// Who may sign.
-        expected: Identity,
+        expected: Box<Identity>,
         /// Who did.
-        found: Identity,
+        found: Box<Identity>,
     },
     /// The certificate's key did not make the signature.
     #[error("the signature was not made with the key of the certificate beside it")]

@@ -246,10 +246,13 @@ impl Driver {
     /// What the server did wrong; about the transcript, also where what we saw of it is.
     fn accusation(&self, violation: Violation) -> ClientError {
         match (&violation.breach, &self.evidence) {
-            (Breach::BadTranscript(_), Some(evidence)) => ClientError::Transcript {
-                violation,
-                evidence: evidence.path().to_owned(),
-            },
+            (Breach::BadTranscript(_), Some(evidence)) => {
+                let evidence = evidence.path().to_owned();
+                ClientError::Transcript {
+                    violation: Box::new(violation),
+                    evidence,
+                }
+            }
             _ => violation.into(),
         }
     }

@@ -38,7 +38,7 @@ impl Examiner for ServerExaminer {
         if found == self.server {
             return Ok(());
         }
-        let expected = self.server.clone();
+        let (expected, found) = (Box::new(self.server.clone()), Box::new(found));
         Err(SealFault::OtherSigner { expected, found })
     }
 }

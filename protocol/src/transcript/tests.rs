@@ -58,6 +58,7 @@ fn summary(round: u32, participants: usize) -> RoundSummary {
                 weight: 10 + number as u64,
                 bytes: 4,
                 sha256: Digest::of(name(number).as_str().as_bytes()),
+                rounds_late: 0,
                 metrics: Metrics::default(),
             }),
         }

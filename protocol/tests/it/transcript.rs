@@ -46,6 +46,7 @@ fn counted(who: &str, update: Content, weight: u64) -> AcceptedUpdate {
         weight,
         bytes: update.bytes,
         sha256: update.sha256,
+        rounds_late: 0,
         metrics: Metrics::default(),
     }
 }

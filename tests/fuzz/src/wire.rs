@@ -145,6 +145,7 @@ pub fn record_line() -> Vec<u8> {
             weight: 12,
             bytes: 64,
             sha256: Digest([3; 32]),
+            rounds_late: 0,
             metrics: Metrics::default(),
         }],
         refused: vec![(name("b"), RefusalReason::OverNorm)],

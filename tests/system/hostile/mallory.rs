@@ -12,6 +12,7 @@ use protocol::message::{
 };
 use protocol::plan::CheckedPlan;
 use protocol::quic::ALPN;
+use protocol::seal::{Examiner, Seal, SealFault};
 use protocol::{ParticipantName, Round, Text, codec};
 use quinn::crypto::rustls::QuicClientConfig;
 use quinn::{Connection, ConnectionError, Endpoint, ReadError, RecvStream, SendStream, VarInt};
@@ -44,6 +45,16 @@ pub(super) struct Mallory {
     _endpoint: Endpoint,
 }
 
+/// Believes every seal: what Mallory wants is not in the plan.
+#[derive(Debug)]
+struct Credulous;
+
+impl Examiner for Credulous {
+    fn examine(&self, _: &[u8], _: &Seal) -> Result<(), SealFault> {
+        Ok(())
+    }
+}
+
 impl Mallory {
     /// Connects with the certificate of `name` in the federation's folder, and joins the run.
     pub(super) async fn join(folder: &Path, name: &str, address: &str) -> Self {
@@ -59,13 +70,14 @@ impl Mallory {
         let Heard::Message(ToClient::Welcome { plan, .. }) = mallory.hear().await else {
             panic!("{name}: no welcome");
         };
-        let plan = plan.open(|_, _| true).expect("the server's plan is one");
+        let plan = plan.open(&Credulous).expect("the server's plan is one");
         let (holds, begun) = (Vec::new(), Vec::new());
         mallory
             .say(&ToServer::Ready {
                 plan: plan.digest(),
                 holds,
                 begun,
+                recorded: Round(0),
             })
             .await;
         mallory.plan = Some(plan);
@@ -196,7 +208,7 @@ impl Mallory {
         loop {
             match self.hear().await {
                 Heard::Message(ToClient::Deliver { offset, .. }) => return offset,
-                Heard::Message(ToClient::Train { .. }) => {}
+                Heard::Message(ToClient::Train { .. } | ToClient::Recorded(_)) => {}
                 other => panic!("{}: not asked to deliver but {other:?}", self.name),
             }
         }
