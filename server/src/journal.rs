@@ -28,7 +28,7 @@ const ENTRIES: TableDefinition<'static, u64, &'static [u8]> = TableDefinition::n
 const IDENTITY: &str = "identity";
 const FINISHED: &str = "finished";
 /// Raised when old journals can no longer be read.
-const FORMAT: u32 = 2;
+const FORMAT: u32 = 3;
 
 /// Which run a journal belongs to.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
