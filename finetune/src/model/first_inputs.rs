@@ -13,14 +13,13 @@ impl Llama {
     /// # Errors
     /// [`ModelError`] if a token is not in the vocabulary.
     pub fn first_inputs(&self, tokens: &[u32]) -> Result<Vec<f32>, ModelError> {
-        for &token in tokens {
-            let single = Batch {
-                tokens: vec![token],
-                segments: vec![0..1],
-                ..Batch::default()
-            };
-            self.check(&single)?;
-        }
+        // Each token is a text of its own.
+        let batch = Batch {
+            tokens: tokens.to_vec(),
+            segments: (0..tokens.len()).map(|row| row..row + 1).collect(),
+            ..Batch::default()
+        };
+        self.check(&batch)?;
         let Some(block) = self.blocks.first() else {
             return Ok(Vec::new());
         };
