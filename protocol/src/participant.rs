@@ -327,41 +327,40 @@ impl Participant {
         self.offer();
     }
 
+    /// Says that the update is there. One that is masked already is offered first: then the server knows that we still have the
+    /// attempt's keys.
     fn offer(&mut self) {
-        if let (
-            Work::Summing {
-                plain,
-                metrics,
-                offer: None,
-                ..
-            },
-            Link::Up,
-        ) = (&self.work, &self.link)
-        {
+        self.offer_bytes();
+        if let (Work::Summing { plain, metrics, .. }, Link::Up) = (&self.work, &self.link) {
             let (round, metrics) = (plain.round, *metrics);
             self.actions
                 .push_back(Action::Send(ToServer::Trained { round, metrics }));
         }
-        if let (
+    }
+
+    /// Offers the bytes that are to be sent, if there are any by now.
+    fn offer_bytes(&mut self) {
+        let (
             Work::Delivering { offer, .. }
             | Work::Summing {
                 offer: Some(offer), ..
             },
             Link::Up,
         ) = (&self.work, &self.link)
-        {
-            self.is_offered = true;
-            let Offer {
-                transfer,
-                weight,
-                metrics,
-            } = offer.clone();
-            self.actions.push_back(Action::Send(ToServer::Offer {
-                transfer,
-                weight,
-                metrics,
-            }));
-        }
+        else {
+            return;
+        };
+        let Offer {
+            transfer,
+            weight,
+            metrics,
+        } = offer.clone();
+        self.is_offered = true;
+        self.actions.push_back(Action::Send(ToServer::Offer {
+            transfer,
+            weight,
+            metrics,
+        }));
     }
 
     /// Drops the round's work, and what the owner keeps for it.

@@ -31,9 +31,10 @@ impl Coordinator {
                 let (round, work) = (open.round, open.works.get(name).cloned());
                 match work {
                     None if self.has_room() => self.engage(name, now),
-                    None | Some(Work::Folding(_) | Work::Summed(_)) => {}
+                    None | Some(Work::Folding(_)) => {}
                     Some(Work::Training { .. } | Work::Delivering(_)) => self.ask(name, round, now),
-                    Some(Work::Trained(_)) => {
+                    Some(Work::Trained(_)) => self.ask(name, round, now),
+                    Some(Work::Summed(_)) => {
                         self.rejoin_attempt(name);
                         self.ask(name, round, now);
                     }

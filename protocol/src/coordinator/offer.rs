@@ -33,6 +33,7 @@ impl Coordinator {
             Judgement::Deliver => match self.grant(name, &transfer) {
                 Ok(offset) => {
                     let transfer = transfer.id;
+                    self.rejoin_attempt(name);
                     self.set_work(name, Work::Delivering(offered));
                     self.handle_transfer_progress(connection, now);
                     self.send(connection, ToClient::Deliver { transfer, offset });
@@ -86,8 +87,9 @@ impl Coordinator {
                 // Masked for an attempt that has ended meanwhile.
                 Judgement::Pending
             }
+            // Masked for an attempt that our restart ended.
             Some(Work::Training { .. }) if self.plan.secure_aggregation.is_some() => {
-                Judgement::Refuse(RefusalReason::WrongTransfer)
+                Judgement::Pending
             }
             Some(_) if in_time => self.judge_content(offered),
             Some(_) => Judgement::Refuse(RefusalReason::Late),

@@ -70,10 +70,17 @@ impl Coordinator {
         let Phase::Open(open) = &mut self.phase else {
             return Ok(());
         };
-        if round == open.round
-            && let Some(work @ Work::Training { .. }) = open.works.get_mut(name)
-        {
-            *work = Work::Trained(metrics);
+        let mut has_lost_its_keys = false;
+        if round == open.round {
+            match open.works.get_mut(name) {
+                Some(work @ Work::Training { .. }) => *work = Work::Trained(metrics),
+                // One that still has its masked update offers it first.
+                Some(Work::Trained(_)) => has_lost_its_keys = true,
+                _ => {}
+            }
+        }
+        if has_lost_its_keys && self.awaits_vector(name) {
+            self.leave_attempt(name);
         }
         self.handle_transfer_progress(connection, now);
         Ok(())

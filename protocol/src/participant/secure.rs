@@ -58,7 +58,7 @@ impl Participant {
             weight: MASKED_WEIGHT,
             metrics: *metrics,
         });
-        self.offer();
+        self.offer_bytes();
         Some(transfer)
     }
 
