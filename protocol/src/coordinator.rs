@@ -93,6 +93,10 @@ pub struct Coordinator {
 
 /// Where the run stands.
 #[derive(Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "there is one of it, and it is replaced twice a round"
+)]
 enum Phase {
     /// Waiting for the cohort.
     Joining { since: Instant },

@@ -32,6 +32,7 @@ fn is_held_against(code: CloseCode) -> bool {
         | CloseCode::Superseded
         | CloseCode::ServerStopping
         | CloseCode::RunFailed
+        | CloseCode::BadTranscript
         | CloseCode::Internal => false,
         CloseCode::Stalled
         | CloseCode::VersionMismatch
@@ -47,6 +48,7 @@ fn is_held_against(code: CloseCode) -> bool {
         | CloseCode::Silent
         | CloseCode::Revoked
         | CloseCode::Flooding
+        | CloseCode::Deceived
         | CloseCode::TooOften => true,
     }
 }
