@@ -31,6 +31,8 @@ pub(super) struct OpenRound {
     pub(super) lateness: Lateness,
     /// The number of the last attempt at secure aggregation.
     pub(super) attempts: u32,
+    /// Attempts that came to nothing; those that our restart ended are not among them.
+    pub(super) failures: u32,
     /// The attempt that is under way.
     pub(super) gathering: Option<Gathering>,
 }
@@ -90,6 +92,7 @@ impl OpenRound {
             sent: BTreeMap::new(),
             lateness: Lateness::InTime,
             attempts: 0,
+            failures: 0,
             gathering: None,
         }
     }

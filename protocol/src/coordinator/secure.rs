@@ -21,7 +21,7 @@ use crate::secagg::{
 use crate::text::Text;
 use crate::violation::Breach;
 
-/// Attempts in one round, after which the run fails instead of trying on.
+/// Attempts of one round that may come to nothing, after which the run fails instead of trying on.
 const ATTEMPTS_MAX: u32 = 8;
 
 impl Coordinator {
@@ -217,7 +217,7 @@ impl Coordinator {
             return false;
         };
         let ready = self.trained(open).count();
-        if ready < self.plan.cohort.quorum as usize || ATTEMPTS_MAX <= open.attempts {
+        if ready < self.plan.cohort.quorum as usize || ATTEMPTS_MAX <= open.failures {
             return false;
         }
         let owes = |name: &ParticipantName| open.owes(name);
@@ -302,7 +302,8 @@ impl Coordinator {
                 *work = Work::Trained(offered.metrics);
             }
         }
-        let (is_last, round) = (ATTEMPTS_MAX <= open.attempts, open.round);
+        open.failures += 1;
+        let (is_last, round) = (ATTEMPTS_MAX <= open.failures, open.round);
         for name in &members {
             let reason = reason.clone();
             let message = ForMember::Abandoned { reason };
@@ -371,10 +372,7 @@ impl Coordinator {
         let (round, lateness) = (open.round, open.lateness);
         let quorum = self.plan.cohort.quorum;
         let trained = u32::try_from(self.trained(open).count()).unwrap_or(u32::MAX);
-        if ATTEMPTS_MAX <= open.attempts {
-            let detail = format!("round {round} had {ATTEMPTS_MAX} attempts and no sum");
-            self.fail(RunFailure::SumNotOpened, Text::new(&detail));
-        } else if self.most_possible(|name| self.is_out(open, name)) < u64::from(quorum) {
+        if self.most_possible(|name| self.is_out(open, name)) < u64::from(quorum) {
             let detail = format!(
                 "round {round} has {trained} updates, the quorum is {quorum}, and too few are left"
             );
