@@ -147,7 +147,7 @@ pub fn write(
     let parent = folder
         .parent()
         .filter(|parent| !parent.as_os_str().is_empty());
-    let parent = parent.unwrap_or(Path::new("."));
+    let parent = parent.unwrap_or_else(|| Path::new("."));
     let synced = fs::File::open(parent).and_then(|parent| parent.sync_all());
     attempt("make durable", folder, synced)?;
     if old.exists() {

@@ -74,7 +74,7 @@ impl Server {
             usize::try_from(prepared.plan.limits.participants_max).unwrap_or(usize::MAX);
         let limits = Limits {
             connections: participants.saturating_add(SPARE_CONNECTIONS),
-            ..prepared.config.transport.clone()
+            ..prepared.config.transport
         };
         let listener = quic::listen(prepared.config.listen, &prepared.tls, &limits)?;
         Ok(Self { prepared, listener })

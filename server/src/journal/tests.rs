@@ -159,7 +159,7 @@ fn a_journal_with_a_flipped_bit_or_a_missing_end_is_named_or_whole() {
     let (journal, _) = Journal::open(&path, &identity()).unwrap();
     for round in 1..=2 {
         journal.record(&entries(round)).unwrap();
-        journal.round_done(&record(round)).unwrap();
+        journal.round_done(&record(round), &sealed(round)).unwrap();
     }
     drop(journal);
     let whole = std::fs::read(&path).unwrap();
