@@ -82,7 +82,7 @@ pub fn take_part(
     index: Option<u32>,
 ) -> anyhow::Result<()> {
     let names = scenario.names();
-    let indices = index.map_or(0..scenario.participants.get(), |index| index..index + 1);
+    let indices = index.map_or_else(|| 0..scenario.participants.get(), |index| index..index + 1);
     runtime()?.block_on(async {
         let mut parts = JoinSet::new();
         for index in indices {
