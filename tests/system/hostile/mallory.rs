@@ -47,9 +47,9 @@ pub(super) struct Mallory {
 
 /// Believes every seal: what Mallory wants is not in the plan.
 #[derive(Debug)]
-struct Credulous;
+struct AnySeal;
 
-impl Examiner for Credulous {
+impl Examiner for AnySeal {
     fn examine(&self, _: &[u8], _: &Seal) -> Result<(), SealFault> {
         Ok(())
     }
@@ -70,7 +70,7 @@ impl Mallory {
         let Heard::Message(ToClient::Welcome { plan, .. }) = mallory.hear().await else {
             panic!("{name}: no welcome");
         };
-        let plan = plan.open(&Credulous).expect("the server's plan is one");
+        let plan = plan.open(&AnySeal).expect("the server's plan is one");
         let (holds, begun) = (Vec::new(), Vec::new());
         mallory
             .say(&ToServer::Ready {
