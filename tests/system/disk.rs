@@ -48,7 +48,6 @@ impl Drop for SmallDisk {
 }
 
 #[test]
-#[expect(clippy::print_stdout, reason = "a skipped test says so")]
 fn a_full_disk_stops_the_server_by_name_and_the_run_goes_on_when_there_is_room() {
     let federation = Federation::create(PROGRAMS, &NAMES);
     let disk = match SmallDisk::mount(&federation.file("runs")) {
