@@ -103,7 +103,7 @@ impl RoundState {
             if let Some(folder) = path.parent() {
                 fs::create_dir_all(folder)?;
             }
-            let mut file = fs::File::create(&part)?;
+            let mut file = create(&part)?;
             file.write_all(&serde_json::to_vec(&header)?)?;
             file.write_all(b"\n")?;
             file.write_all(&self.update)?;
@@ -155,6 +155,18 @@ impl RoundState {
             trainer: kept,
         })
     }
+}
+
+/// For nobody else's eyes: the update in it is without masks.
+fn create(path: &Path) -> io::Result<fs::File> {
+    let mut options = fs::OpenOptions::new();
+    options.write(true).create(true).truncate(true);
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::OpenOptionsExt as _;
+        options.mode(0o600);
+    }
+    options.open(path)
 }
 
 #[cfg(test)]

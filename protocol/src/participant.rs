@@ -205,6 +205,14 @@ impl Participant {
 
     // What the owner wants.
 
+    /// The key of the certificate with which the next connection is made; attempts at secure aggregation that begin on it are in
+    /// its name.
+    pub fn identified_by(&mut self, public_key: [u8; 32]) {
+        if let Some(secure) = &mut self.secure {
+            secure.public_key = public_key;
+        }
+    }
+
     /// Reports steps done in this round. Ignored if the round is no longer trained for, or while disconnected.
     pub fn progress(&mut self, round: Round, step: u32) {
         let (Work::Training { global }, Link::Up, Some(plan)) =

@@ -75,8 +75,12 @@ fn recover<T>(
             .enumerate()
             .filter(|(place, _)| !left_out.contains(place));
         let chosen: Vec<&Share> = kept.map(|(_, share)| share).collect();
-        let secret = combine(&chosen, threshold)?;
-        Ok(accept(&secret))
+        match combine(&chosen, threshold) {
+            Ok(secret) => Ok(accept(&secret)),
+            // A share at a place that cannot be is a wrong one like others.
+            Err(ShareError::Place { .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
     };
     let found = |secret: T, left_out: &[usize]| Recovered {
         secret,
@@ -145,6 +149,16 @@ mod tests {
                 "{:?} {looked_at:?}",
                 found.wrong
             );
+        }
+    }
+
+    #[test]
+    fn shares_at_places_that_cannot_be_are_wrong_ones_like_others() {
+        for place in [0, 2] {
+            let (public, mut shares) = shares();
+            shares[0].x = place;
+            let found = recover_pair_key(&public, &shares, 3).unwrap();
+            assert_eq!(found.secret.public(), public);
         }
     }
 

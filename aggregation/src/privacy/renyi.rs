@@ -30,6 +30,10 @@ pub fn divergence(step: SampledGaussian, order: f64) -> f64 {
     } else {
         ln_a_of_fractional_order(step, order)
     };
+    if ln_a.is_nan() {
+        // `max` would make nothing of it: an order that cannot be computed promises nothing instead.
+        return f64::INFINITY;
+    }
     // Rounding may leave a divergence of nearly nothing below zero, where none is.
     ln_a.max(0.0) / (order - 1.0)
 }

@@ -16,7 +16,7 @@ use protocol::{
     message::TransferHeader,
     participant::{self, Participant, Setup},
     plan::{CheckedPlan, ValueEncoding},
-    quic::IdentityWatch,
+    quic::{IdentityWatch, TlsMaterial},
     violation::Breach,
 };
 use ring::rand::SecureRandom as _;
@@ -55,6 +55,8 @@ const DRAIN_LIMIT: Duration = Duration::from_secs(2);
 /// One participant of one run.
 pub(super) struct Driver {
     settings: Settings,
+    /// As whom the present connection was made: the certificate of `settings` may be a newer one.
+    tls: TlsMaterial,
     site: Arc<dyn Site>,
     turn: DeviceTurn,
     observer: Arc<dyn Observer>,
@@ -130,6 +132,7 @@ impl Driver {
         }
         let arrivals = Arrivals::new(settings.state.as_deref());
         let mut driver = Self {
+            tls: settings.tls.clone(),
             settings,
             site,
             turn,

@@ -1,7 +1,10 @@
 //! The comparisons: one plan, one server or one transfer against every rule.
 
 use jiff::Timestamp;
-use protocol::{Digest, plan::RunPlan};
+use protocol::{
+    Digest,
+    plan::{RunPlan, ServerTrust},
+};
 
 use super::{Circumstances, Rule, SitePolicy, file::Metric, refusal::Found};
 use crate::config::Bytes;
@@ -168,9 +171,19 @@ impl SitePolicy {
     fn masking(&self, plan: &RunPlan) -> Vec<Found> {
         let required = &self.secure_aggregation_required;
         let is_masked = plan.secure_aggregation.is_some();
-        let unmasked = (required.value && !is_masked).then(|| {
-            let what = "is true, and the plan has updates sent unmasked".to_owned();
-            lasting("secure_aggregation.required", required.line, what)
+        let weakness = match plan.secure_aggregation.map(|masks| masks.trust) {
+            None => Some("is true, and the plan has updates sent unmasked"),
+            Some(ServerTrust::HonestButCurious) => {
+                Some("is true, and the plan's masks hold only against a server that does not lie")
+            }
+            Some(ServerTrust::Malicious) => None,
+        };
+        let unmasked = weakness.filter(|_| required.value).map(|what| {
+            lasting(
+                "secure_aggregation.required",
+                required.line,
+                what.to_owned(),
+            )
         });
         let Rule { value, line } = &self.metrics;
         // Where every update counts as one, the weight says nothing about the site.

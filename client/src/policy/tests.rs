@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use protocol::plan::{
     BasePlan, CohortPlan, LatePolicy, LimitsPlan, LoraPlan, Participants, PrivacyPlan, PrivacyUnit,
-    Schedule, StrategyPlan, TrainingPlan, ValueEncoding,
+    Schedule, SecureAggregationPlan, ServerTrust, StrategyPlan, TrainingPlan, ValueEncoding,
 };
 
 use super::*;
@@ -384,5 +384,28 @@ fn mistakes_in_the_file_are_named_with_line_and_column() {
         let refused = parse(&text).unwrap_err().to_string();
         assert!(refused.starts_with("policy.toml line "), "{refused}");
         assert!(refused.contains(expected), "{refused}");
+    }
+}
+
+#[test]
+fn masks_that_trust_the_server_are_not_those_that_a_site_requires() {
+    let policy = parse(&EXACT.replace("required = false", "required = true")).unwrap();
+    for (trust, is_refused) in [
+        (ServerTrust::Malicious, false),
+        (ServerTrust::HonestButCurious, true),
+    ] {
+        let cohort_min = 3;
+        let masked = RunPlan {
+            secure_aggregation: Some(SecureAggregationPlan { cohort_min, trust }),
+            ..plan()
+        };
+        // Masks need more bytes than the policy has room for: that is another line.
+        let refusal = policy.check(&masked, &noon()).unwrap_err();
+        let mut keys = refusal.violations().iter().map(|found| found.key);
+        assert_eq!(
+            keys.any(|key| key == "secure_aggregation.required"),
+            is_refused,
+            "{refusal}"
+        );
     }
 }

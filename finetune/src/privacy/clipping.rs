@@ -97,10 +97,11 @@ impl ClippedSum {
         self.norms.units += 1;
         self.norms.clipped += u64::from(norm > self.bound);
         // `max` would forget a norm that is no number.
-        self.norms.largest = if norm.is_nan() {
-            norm
+        let before = self.norms.largest;
+        self.norms.largest = if norm.is_nan() || before.is_nan() {
+            f64::NAN
         } else {
-            self.norms.largest.max(norm)
+            before.max(norm)
         };
     }
 }

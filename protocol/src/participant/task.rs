@@ -174,10 +174,20 @@ impl Participant {
     /// The round was closed without this participant's update, which may still count in a later one.
     pub(super) fn take_postponed(&mut self, round: Round, until: Round) -> Result<(), Breach> {
         self.check_round("Postponed", round, Round::FIRST)?;
+        let plan = self.plan.as_ref();
+        if plan.is_none_or(|plan| plan.secure_aggregation.is_some()) {
+            // What an earlier process left is an update without masks: nothing may talk us into offering it.
+            return Err(Breach::Unexpected {
+                message: "Postponed",
+                state: "updates are masked",
+            });
+        }
         if round <= self.settled {
             return Ok(());
         }
-        let of_round = |spooled: &mut Spooled| spooled.round == round;
+        let digest = plan.map(|plan| plan.digest());
+        let of_round =
+            |spooled: &mut Spooled| spooled.round == round && Some(spooled.plan) == digest;
         if self.work == Work::Idle
             && let Some(spooled) = self.spooled.take_if(of_round)
         {

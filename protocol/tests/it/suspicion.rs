@@ -5,9 +5,14 @@ use std::time::{Duration, Instant};
 
 use protocol::close::{CloseCode, RefusalReason};
 use protocol::coordinator::RoundSummary;
-use protocol::message::{Content, ToClient, TransferHeader, TransferKind};
-use protocol::participant::{Action, AnchorCopy, Disposition, Outcome, Participant, Setup};
-use protocol::plan::{CheckedPlan, EwcPlace, EwcPlan, RunPlan, SignedPlan, SignedPlanError};
+use protocol::message::{Content, Metrics, ToClient, ToServer, TransferHeader, TransferKind};
+use protocol::participant::{
+    Action, AnchorCopy, Disposition, Outcome, Participant, Setup, Spooled,
+};
+use protocol::plan::{
+    CheckedPlan, EwcPlace, EwcPlan, RingBits, RingPlan, RunPlan, SecureAggregationPlan,
+    ServerTrust, SignedPlan, SignedPlanError,
+};
 use protocol::seal::SealFault;
 use protocol::transcript::{Chain, Witness};
 use protocol::{Digest, Round, Text};
@@ -24,9 +29,14 @@ struct Victim {
 impl Victim {
     /// A participant that has agreed to this plan.
     fn ready(plan: RunPlan) -> Self {
-        let plan = plan.check().unwrap();
+        Self::with(plan.check().unwrap(), None)
+    }
+
+    /// One that an earlier process left this update to.
+    fn with(plan: CheckedPlan, spooled: Option<Spooled>) -> Self {
         let now = an_instant();
-        let setup = Setup::new(name("a"), Text::new("x"), 1, Arc::new(Eye));
+        let mut setup = Setup::new(name("a"), Text::new("x"), 1, Arc::new(Eye));
+        setup.spooled = spooled;
         let mut victim = Self {
             machine: Participant::new(setup, now),
             plan,
@@ -378,4 +388,52 @@ fn agreeing_to_a_plan_that_was_not_proposed_is_our_own_mistake() {
         .unwrap_err();
     assert_eq!(misuse.verb, "accept_plan");
     assert!(victim.machine.decline(Text::default(), victim.now).is_err());
+}
+
+fn spooled(plan: Digest) -> Spooled {
+    Spooled {
+        plan,
+        round: Round(1),
+        global: content("g").sha256,
+        update: content("without masks"),
+        weight: 1,
+        metrics: Metrics::default(),
+    }
+}
+
+/// Whether an update was offered, masked or not.
+fn offers(victim: &Victim) -> bool {
+    let is_offer = |action: &Action| matches!(action, Action::Send(ToServer::Offer { .. }));
+    victim.actions.iter().any(is_offer)
+}
+
+/// S1: an update that an earlier process left without masks is offered to nobody, whatever the server says of it.
+#[test]
+fn a_server_that_asks_for_a_late_update_under_masks_gets_none() {
+    let mut plan = plan(&["a", "b", "c"], 3, 2);
+    plan.ring = Some(RingPlan {
+        bits: RingBits::Bits32,
+        value_max: 0.5,
+    });
+    plan.secure_aggregation = Some(SecureAggregationPlan {
+        cohort_min: 3,
+        trust: ServerTrust::Malicious,
+    });
+    let plan = plan.check().unwrap();
+    let left = spooled(plan.digest());
+    let mut victim = Victim::with(plan, Some(left));
+    let (round, until) = (Round(1), Round(2));
+    victim.hears(ToClient::Postponed { round, until });
+    assert!(!offers(&victim), "{:?}", victim.actions);
+    victim.accuses(CloseCode::Unexpected, "Postponed");
+}
+
+/// L1: an update of another plan is not offered as a late one of this.
+#[test]
+fn a_late_update_of_another_plan_is_not_offered() {
+    let plan = plan(&["a", "b"], 2, 2).check().unwrap();
+    let mut victim = Victim::with(plan, Some(spooled(Digest::of(b"another plan"))));
+    let (round, until) = (Round(1), Round(2));
+    victim.hears(ToClient::Postponed { round, until });
+    assert!(!offers(&victim), "{:?}", victim.actions);
 }

@@ -65,6 +65,8 @@ impl Driver {
     fn connect(&mut self) -> Result<(), LedgerError> {
         self.attempt.0 += 1;
         let (attempt, settings) = (self.attempt, self.settings.clone());
+        self.tls = settings.tls.clone();
+        self.machine.identified_by(self.tls.public_key());
         self.observer.observe(&Event::Connecting {
             server: settings.server.clone(),
         });

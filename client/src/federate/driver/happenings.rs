@@ -157,6 +157,10 @@ impl Driver {
                 self.observer.observe(&Event::Plan {
                     plan: Box::new(plan.plan().clone()),
                 });
+                if plan.secure_aggregation.is_some() {
+                    // What an earlier process finished is without masks, and never sent.
+                    self.kept.clear();
+                }
                 self.agreed = Some((plan.clone(), agreement));
                 let witness = self.witness(plan.digest())?;
                 self.machine
@@ -233,8 +237,12 @@ impl Driver {
                     self.machine
                         .trained(round, update.content, weight, metrics)?
                 {
-                    self.secure.plain = update.bytes.clone();
-                    self.kept.insert(header.id, update.bytes);
+                    if self.agreement()?.0.secure_aggregation.is_some() {
+                        // Without masks it is never sent, so it is not where transfers are sent from.
+                        self.secure.plain = update.bytes;
+                    } else {
+                        self.kept.insert(header.id, update.bytes);
+                    }
                     self.observer.observe(&Event::Trained {
                         done: update.done.clone(),
                     });

@@ -15,7 +15,7 @@ use bytes::Bytes;
 use protocol::{
     message::Content,
     participant::SecureSetup,
-    quic::verify_signature,
+    quic::{TlsMaterial, verify_signature},
     secagg::{
         Action, AttemptId, Deceit, Earlier, Keys, MemberId, RosterEntry, Sealed, Share,
         VerifiedMember,
@@ -38,6 +38,8 @@ use crate::{
 #[derive(Debug, Default)]
 pub(super) struct Secure {
     vault: Option<(AttemptId, Vault)>,
+    /// With whose key we sign in it.
+    signer: Option<TlsMaterial>,
     /// The update without masks, as the round's training made it.
     pub(super) plain: Bytes,
 }
@@ -103,7 +105,8 @@ impl Driver {
                     commitment: advertised.commitment.0,
                 };
                 self.secure.vault = Some((attempt, vault));
-                let tls = self.settings.tls.clone();
+                let tls = self.tls.clone();
+                self.secure.signer = Some(tls.clone());
                 self.machine.in_attempt(attempt, |member| {
                     member.advertised(keys, |statement| tls.sign(statement).to_vec());
                     Ok(())
@@ -116,7 +119,9 @@ impl Driver {
             } => self.share(attempt, (keys.0, threshold), &places)?,
             Action::Mask { shares, peers } => self.mask(attempt, shares, &peers)?,
             Action::Confirm { statement } => {
-                let signature = self.settings.tls.sign(&statement).to_vec();
+                // The members know the certificate that we had when the attempt began.
+                let tls = self.secure.signer.as_ref().unwrap_or(&self.tls);
+                let signature = tls.sign(&statement).to_vec();
                 self.machine.in_attempt(attempt, |member| {
                     member.confirmed(signature);
                     Ok(())
@@ -291,7 +296,10 @@ impl Driver {
 impl Secure {
     /// Without an attempt; `plain` is the update that an earlier process finished.
     pub(super) fn with(plain: Bytes) -> Self {
-        Self { vault: None, plain }
+        Self {
+            plain,
+            ..Self::default()
+        }
     }
 
     fn vault_of(&mut self, attempt: AttemptId) -> Option<&mut Vault> {
