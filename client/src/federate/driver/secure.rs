@@ -275,19 +275,22 @@ impl Driver {
             return Ok(());
         };
         let path = path(state);
+        // A file name alone lies in the current folder, which has to be on the disk like any other.
+        let folder = path
+            .parent()
+            .filter(|folder| !folder.as_os_str().is_empty())
+            .unwrap_or_else(|| Path::new("."));
         let write = || -> io::Result<()> {
-            if let Some(folder) = path.parent() {
-                fs::create_dir_all(folder)?;
-            }
+            fs::create_dir_all(folder)?;
             let part = path.with_added_extension("part");
             let mut file = fs::File::create(&part)?;
             file.write_all(&serde_json::to_vec(earlier)?)?;
             file.sync_all()?;
             fs::rename(&part, &path)?;
-            match path.parent() {
-                Some(folder) if cfg!(unix) && folder.is_dir() => fs::File::open(folder)?.sync_all(),
-                _ => Ok(()),
+            if cfg!(unix) {
+                fs::File::open(folder)?.sync_all()?;
             }
+            Ok(())
         };
         write().map_err(|source| failed("write", &path, source))
     }
