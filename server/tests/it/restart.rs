@@ -145,12 +145,12 @@ async fn a_round_whose_adapter_did_not_come_to_the_disk_is_formed_again_and_the_
     let mut scene = Scene::new(&["north", "south"]);
     scene.config.run.rounds = 2;
     let running = scene.serve();
-    let folder = scene.config.run.folder().join("round-0001");
-    fs::write(&folder, b"no folder").unwrap();
     let mut north = scene.join("north", &running).await;
     let mut south = scene.join("south", &running).await;
     let (round, _) = north.asked().await;
     south.asked().await;
+    let folder = scene.config.run.folder().join("round-0001");
+    fs::write(&folder, b"no folder").unwrap();
     north.deliver(round, &constant(0.5), 1).await;
     south.deliver(round, &constant(1.5), 1).await;
     let how = in_time(south.link.connection.closed()).await;
