@@ -44,6 +44,25 @@ pub(crate) fn read(path: &Path) -> Result<Zeroizing<String>, IssueError> {
         .map_err(|cause| failed("read", path, cause))
 }
 
+/// Says that others may use a private key, and what to do, if they may.
+#[cfg(unix)]
+pub(crate) fn shared(key: &Path) -> Result<Option<String>, IssueError> {
+    use std::os::unix::fs::PermissionsExt;
+
+    let found = fs::metadata(key).map_err(|cause| failed("read", key, cause))?;
+    let mode = found.permissions().mode() & 0o777;
+    let path = key.display();
+    Ok((mode & 0o077 != 0).then(|| {
+        format!("others on this machine may use its key, which has mode {mode:o}: run `chmod 600 {path}`")
+    }))
+}
+
+/// Says nothing where files have no modes.
+#[cfg(not(unix))]
+pub(crate) fn shared(_key: &Path) -> Result<Option<String>, IssueError> {
+    Ok(None)
+}
+
 /// Wraps what the system said.
 pub(crate) fn failed(doing: &'static str, path: &Path, cause: io::Error) -> IssueError {
     IssueError::File {

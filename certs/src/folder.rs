@@ -73,6 +73,9 @@ impl Folder {
         }
         let lock = lock(path)?;
         let certificate = files::read(&path.join(CERTIFICATE))?;
+        if let Some(what) = files::shared(&path.join(KEY))? {
+            return Err(unusable(what));
+        }
         let key = files::read(&path.join(KEY))?;
         let index = files::read(&path.join(INDEX))?;
         let issued = issued::from_lines(&index)

@@ -259,6 +259,25 @@ fn private_keys_are_for_their_owner_only() {
 }
 
 #[test]
+#[cfg(unix)]
+fn authoritys_key_that_others_may_use_is_refused_with_the_command_to_run() {
+    use std::os::unix::fs::PermissionsExt;
+
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    passes(at, INIT);
+    let key = at.join("authority/ca.key");
+    fs::set_permissions(&key, fs::Permissions::from_mode(0o640)).unwrap();
+    let refused = fails(at, "list", 78);
+    assert!(
+        refused.contains("mode 640") && refused.contains("chmod 600"),
+        "{refused}"
+    );
+    fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).unwrap();
+    passes(at, "list");
+}
+
+#[test]
 fn keys_and_authorities_are_never_overwritten() {
     let folder = tempfile::tempdir().unwrap();
     let at = folder.path();
