@@ -45,10 +45,8 @@ pub(super) enum Arrival {
     Whole(Vec<u8>),
     /// They broke off; what came is kept.
     Part,
-    /// With those that were kept they are another content. Nothing is kept.
+    /// With those that were kept they are another content, or those that they go on behind are not here any more. Nothing is kept.
     Damaged,
-    /// They begin behind a byte that is not here.
-    Gap,
 }
 
 /// The contents that came, or began to.
@@ -123,7 +121,7 @@ impl Arrivals {
             StateError::io("keep what arrives in", place)
         };
         let Some(mut part) = self.open(header, &mut memory).map_err(failed())? else {
-            return Ok(Arrival::Gap);
+            return Ok(Arrival::Damaged);
         };
         while let Some(piece) = pieces.blocking_recv() {
             match piece {

@@ -181,10 +181,6 @@ async fn take_transfers(
                 Happening::Received(attempt, Box::new(header), bytes)
             }
             Ok((header, Ok(Arrival::Damaged))) => Happening::Damaged(attempt, Box::new(header)),
-            Ok((header, Ok(Arrival::Gap))) => {
-                let found = header.offset;
-                Happening::Malformed(attempt, TransferFault::Offset { found }.to_string())
-            }
             // The reader of the control stream reports the end.
             Ok((_, Ok(Arrival::Part))) => return,
             Ok((_, Err(error))) => Happening::Unkept(error),

@@ -157,6 +157,8 @@ pub(crate) struct Site {
     pub(crate) spool: Option<Spooled>,
     /// What is here of transfers from the server, by content.
     pub(crate) begun: BTreeMap<Digest, Begun>,
+    /// What of it the present connection was told.
+    listed: BTreeMap<Digest, u64>,
     /// What outlives its process of what it saw.
     pub(crate) evidence: Vec<Evidence>,
     pub(crate) acknowledged: BTreeSet<Round>,
@@ -432,6 +434,7 @@ impl Pair {
             kept: BTreeSet::new(),
             spool: None,
             begun: BTreeMap::new(),
+            listed: BTreeMap::new(),
             evidence: Vec::new(),
             acknowledged: BTreeSet::new(),
             heard: BTreeSet::new(),
@@ -817,7 +820,9 @@ impl Pair {
                         sha256,
                         bytes: begun.bytes,
                     });
-                    site.machine.transfers_kept(begun.collect());
+                    let begun: Vec<_> = begun.collect();
+                    site.listed = begun.iter().map(|one| (one.sha256, one.bytes)).collect();
+                    site.machine.transfers_kept(begun);
                     site.machine.handle_connected(now);
                 }
             }
@@ -870,12 +875,14 @@ impl Pair {
             return;
         };
         let begun = site.begun.remove(&header.sha256);
-        let kept = begun.map_or(0, |begun| begun.bytes);
+        let listed = site.listed.get(&header.sha256).copied().unwrap_or(0);
         assert!(
-            header.offset <= kept,
-            "bytes were left out that are not there"
+            header.offset <= listed,
+            "bytes were left out that nobody said were there"
         );
-        if 0 < header.offset && begun.is_some_and(|begun| begun.is_damaged) {
+        // A content that overtook this one may have taken the room of its beginning.
+        let is_whole = begun.is_some_and(|begun| header.offset <= begun.bytes && !begun.is_damaged);
+        if 0 < header.offset && !is_whole {
             return site.machine.handle_transfer_damaged(header);
         }
         if site.machine.handle_transfer_received(header, now) == Disposition::Keep {

@@ -99,10 +99,10 @@ fn a_damaged_beginning_is_dropped() {
 fn bytes_behind_a_gap_are_not_taken() {
     both(|arrivals| {
         let end = receive(arrivals, global().at(4), &WHOLE[4..], Some(Piece::End));
-        assert_eq!(end, Arrival::Gap);
+        assert_eq!(end, Arrival::Damaged);
         receive(arrivals, global(), &WHOLE[..3], None);
         let end = receive(arrivals, global().at(4), &WHOLE[4..], Some(Piece::End));
-        assert_eq!(end, Arrival::Gap);
+        assert_eq!(end, Arrival::Damaged);
     });
 }
 
