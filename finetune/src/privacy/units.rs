@@ -100,14 +100,15 @@ impl Units {
     }
 }
 
-/// The value of a record's field as text.
+/// The value of a record's field as text. A number and the same number as text, or text with spaces around it, are one person: to
+/// take two for one protects both, to take one for two protects neither.
 fn group(line: &[u8], field: &str) -> Result<String, String> {
     let record: serde_json::Value =
         serde_json::from_slice(line).map_err(|error| format!("is no JSON object: {error}"))?;
     match record.get(field) {
-        Some(serde_json::Value::String(text)) => Ok(format!("text {text}")),
+        Some(serde_json::Value::String(text)) => Ok(text.trim().to_owned()),
         Some(serde_json::Value::Number(number)) if number.is_i64() || number.is_u64() => {
-            Ok(format!("number {number}"))
+            Ok(number.to_string())
         }
         Some(_) => Err(format!(
             "the field {field:?}, by which records belong together, is neither a text nor a whole number"
@@ -153,6 +154,12 @@ mod tests {
         let all = units.sample(1.0, &mut NoiseSource::from_key([1; 32]));
         let members: Vec<_> = all.into_iter().map(|(_, members)| members).collect();
         assert_eq!(members, [vec![3], vec![1], vec![0, 2]]);
+    }
+
+    #[test]
+    fn ways_to_write_one_patient_are_one_unit() {
+        let text = "{\"patient\": 7}\n{\"patient\": \"7\"}\n{\"patient\": \" 7 \"}\n{\"patient\": \"8\"}\n";
+        assert_eq!(grouped(text, &[1, 2, 3, 4], 8).unwrap().count(), 2);
     }
 
     #[test]
