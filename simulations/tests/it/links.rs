@@ -20,11 +20,11 @@ const LINK: Hardship = Hardship {
     link_seed: SEED,
 };
 
-/// 8 MB to the participant, 8 MB back, 8 MB at the end.
-fn exchange(hardship: Hardship) -> LinkFigures {
+/// So many MB to the participant, back, and once more at the end.
+fn exchange(megabytes: f64, hardship: Hardship) -> LinkFigures {
     let scenario = Scenario {
         participants: std::num::NonZeroU32::MIN,
-        megabytes: 8.0,
+        megabytes,
         tensors: 2,
         rounds: 1,
         transfer: Transfer::F32,
@@ -38,17 +38,20 @@ fn exchange(hardship: Hardship) -> LinkFigures {
     figures
 }
 
-/// The two outages come in mid-download and in mid-upload.
+/// An outage comes in each of the three transfers. A new connection starts slowly and overshoots once, which does not grow with what is
+/// moved; so the bytes have to be many beside it.
 #[test]
 fn connections_that_break_in_mid_transfer_cost_less_than_a_twentieth_more_bytes() {
-    let calm = exchange(LINK);
+    let megabytes = 16.0;
+    let calm = exchange(megabytes, LINK);
     assert_eq!((calm.connections, calm.bulk_bytes), (1, calm.content_bytes));
-    let broken = exchange(Hardship {
+    let trouble = Hardship {
         outages: 3,
         outage_seconds: 1.2,
         idle_seconds: 0.8,
         ..LINK
-    });
+    };
+    let broken = exchange(megabytes, trouble);
     assert!(4 <= broken.connections, "{}", broken.connections);
     assert!(broken.extra_bulk() < 0.05, "{}", broken.extra_bulk());
     let sent = |figures: &LinkFigures| 1.0 + figures.extra_datagrams();
@@ -58,22 +61,24 @@ fn connections_that_break_in_mid_transfer_cost_less_than_a_twentieth_more_bytes(
 
 #[test]
 fn a_changed_address_neither_breaks_the_connection_nor_sends_bytes_twice() {
-    let figures = exchange(Hardship {
+    let trouble = Hardship {
         address_changes: 3,
         ..LINK
-    });
+    };
+    let figures = exchange(8.0, trouble);
     assert_eq!(figures.connections, 1);
     assert_eq!(figures.bulk_bytes, figures.content_bytes);
 }
 
 #[test]
 fn a_connection_outlives_a_short_outage_and_losses() {
-    let figures = exchange(Hardship {
+    let trouble = Hardship {
         outages: 2,
         outage_seconds: 0.5,
         loss: 0.01,
         ..LINK
-    });
+    };
+    let figures = exchange(8.0, trouble);
     assert_eq!(figures.connections, 1);
     assert_eq!(figures.bulk_bytes, figures.content_bytes);
 }
