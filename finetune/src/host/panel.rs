@@ -12,7 +12,7 @@ use rayon::prelude::*;
 use super::{
     compressed::Compressed,
     product::{Operand, Weights},
-    square::{self, SIDE},
+    square::{SIDE, Transposer},
     target::{Target, Tile},
 };
 
@@ -149,15 +149,14 @@ impl Task<'_> {
     ) {
         let part = VECTORS * S::F32_LANES;
         for start in (0..self.tile.columns).step_by(part) {
-            let sums = sums::<S, HEIGHT>(simd, rows, self.panel, start);
-            let scale = simd.splat_f32s(self.scale);
+            let sums = simd.vectorize(Sums {
+                rows,
+                panel: self.panel,
+                start,
+            });
             let width = part.min(self.tile.columns - start);
-            for (place, sums) in sums.iter().enumerate().take(height) {
-                let mut values = [0.0; COLUMNS];
-                let (vectors, _) = S::as_mut_simd_f32s(&mut values[..part]);
-                for (vector, sum) in vectors.iter_mut().zip(sums) {
-                    *vector = simd.mul_f32s(scale, *sum);
-                }
+            for (place, mut values) in sums.into_iter().enumerate().take(height) {
+                values.iter_mut().for_each(|value| *value *= self.scale);
                 if width == COLUMNS {
                     self.tile.put(first + place, start, &values);
                 } else {
@@ -168,30 +167,41 @@ impl Task<'_> {
     }
 }
 
-/// The sums over `k` of eight rows, or four, with three vectors of the panel's columns.
-#[inline(always)]
-fn sums<S: Simd, const HEIGHT: usize>(
-    simd: S,
-    rows: [&[f32]; HEIGHT],
-    panel: &[[f32; COLUMNS]],
+/// The sums over `k` of some rows with three vectors of the panel's columns; a function of its own, so that whatever is
+/// around it takes no registers from the sums.
+struct Sums<'a, const HEIGHT: usize> {
+    rows: [&'a [f32]; HEIGHT],
+    panel: &'a [[f32; COLUMNS]],
     start: usize,
-) -> [[S::f32s; VECTORS]; HEIGHT] {
-    let part = VECTORS * S::F32_LANES;
-    // As long as the panel, so that the loop checks no bounds.
-    let rows = rows.map(|row| &row[..panel.len()]);
-    let mut sums = [[simd.splat_f32s(0.0); VECTORS]; HEIGHT];
-    // Indices of constant range, so that the loops are unrolled and the sums stay in registers.
-    for (k, line) in panel.iter().enumerate() {
-        let (vectors, _) = S::as_simd_f32s(&line[start..start + part]);
-        let vectors: [S::f32s; VECTORS] = [vectors[0], vectors[1], vectors[2]];
-        for row in 0..HEIGHT {
-            let value = simd.splat_f32s(rows[row][k]);
-            for place in 0..VECTORS {
-                sums[row][place] = simd.mul_add_e_f32s(value, vectors[place], sums[row][place]);
+}
+
+impl<const HEIGHT: usize> WithSimd for Sums<'_, HEIGHT> {
+    type Output = [[f32; COLUMNS]; HEIGHT];
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) -> [[f32; COLUMNS]; HEIGHT] {
+        let part = VECTORS * S::F32_LANES;
+        // As long as the panel, so that the loop checks no bounds.
+        let rows = self.rows.map(|row| &row[..self.panel.len()]);
+        let mut sums = [[simd.splat_f32s(0.0); VECTORS]; HEIGHT];
+        // Indices of constant range, so that the loops are unrolled and the sums stay in registers.
+        for (k, line) in self.panel.iter().enumerate() {
+            let (vectors, _) = S::as_simd_f32s(&line[self.start..self.start + part]);
+            let vectors: [S::f32s; VECTORS] = [vectors[0], vectors[1], vectors[2]];
+            for row in 0..HEIGHT {
+                let value = simd.splat_f32s(rows[row][k]);
+                for place in 0..VECTORS {
+                    sums[row][place] = simd.mul_add_e_f32s(value, vectors[place], sums[row][place]);
+                }
             }
         }
+        let mut values = [[0.0; COLUMNS]; HEIGHT];
+        for (values, sums) in values.iter_mut().zip(&sums) {
+            let (vectors, _) = S::as_mut_simd_f32s(&mut values[..part]);
+            vectors.copy_from_slice(sums);
+        }
+        values
     }
-    sums
 }
 
 /// Packs `width` columns from `(k, column)` on, as many lines as there is room for; columns beyond the matrix are zero.
@@ -205,7 +215,12 @@ fn pack(right: Right<'_>, (k, column): (usize, usize), width: usize, lines: &mut
         Right::Floats(right) => {
             let values = &right.values[column * right.column_stride + k * right.row_stride..];
             across(width, lines, |place, first, out| {
-                out.copy_from_slice(&values[place * right.column_stride + first..][..out.len()]);
+                let values = &values[place * right.column_stride + first..];
+                match (out.first_chunk_mut::<SIDE>(), values.first_chunk()) {
+                    // A copy of known length; a short one would be a call.
+                    (Some(whole), Some(values)) => *whole = *values,
+                    _ => out.copy_from_slice(&values[..out.len()]),
+                }
             });
         }
         Right::Weights(Weights::Plain(weights)) => decode(weights, (k, column), width, lines),
@@ -249,6 +264,7 @@ fn decode(
 /// Lines across the matrix: `read(column, first, out)` gives what a column has in lines `first..`, sixteen at most.
 #[inline(always)]
 fn across(width: usize, lines: &mut [[f32; COLUMNS]], read: impl Fn(usize, usize, &mut [f32])) {
+    let transposer = Transposer::new();
     for (lines, first) in lines.chunks_mut(SIDE).zip((0..).step_by(SIDE)) {
         for column in (0..COLUMNS).step_by(SIDE) {
             let mut values = [[0.0; SIDE]; SIDE];
@@ -259,7 +275,7 @@ fn across(width: usize, lines: &mut [[f32; COLUMNS]], read: impl Fn(usize, usize
             {
                 read(column + place, first, &mut values[..lines.len()]);
             }
-            square::transpose(&mut values);
+            transposer.transpose(&mut values);
             for (line, values) in lines.iter_mut().zip(&values) {
                 line[column..column + SIDE].copy_from_slice(values);
             }

@@ -9,14 +9,32 @@ pub(super) const SIDE: usize = 16;
 /// Sixteen rows of sixteen values.
 pub(super) type Square = [[f32; SIDE]; SIDE];
 
-/// Exchanges rows and columns.
-pub(super) fn transpose(square: &mut Square) {
+/// The way of transposing on this processor.
+#[derive(Clone, Copy)]
+pub(super) struct Transposer {
     #[cfg(target_arch = "x86_64")]
-    if let Some(simd) = pulp::x86::V4::try_new() {
-        pulp::Simd::vectorize(simd, by_registers::Transposition { simd, square });
-        return;
+    wide: Option<pulp::x86::V4>,
+}
+
+impl Transposer {
+    /// Asks the processor: once for many squares.
+    pub(super) fn new() -> Self {
+        Self {
+            #[cfg(target_arch = "x86_64")]
+            wide: pulp::x86::V4::try_new(),
+        }
     }
-    one_by_one(square);
+
+    /// Exchanges rows and columns.
+    #[inline(always)]
+    pub(super) fn transpose(self, square: &mut Square) {
+        #[cfg(target_arch = "x86_64")]
+        if let Some(simd) = self.wide {
+            pulp::Simd::vectorize(simd, by_registers::Transposition { simd, square });
+            return;
+        }
+        one_by_one(square);
+    }
 }
 
 fn one_by_one(square: &mut Square) {
@@ -30,11 +48,13 @@ fn one_by_one(square: &mut Square) {
 
 #[cfg(target_arch = "x86_64")]
 mod by_registers {
-    use std::arch::x86_64::__m512;
-
-    use pulp::{Simd, WithSimd, core_arch::x86::Avx512f, x86::V4};
+    use pulp::{Simd, WithSimd, x86::V4};
 
     use super::{SIDE, Square};
+
+    /// The even quarters of two registers, and the odd ones.
+    const EVEN: i32 = 0b1000_1000;
+    const ODD: i32 = 0b1101_1101;
 
     /// One square in sixteen registers.
     pub(super) struct Transposition<'a> {
@@ -48,45 +68,43 @@ mod by_registers {
         #[inline(always)]
         fn with_simd<S: Simd>(self, _: S) {
             let avx = self.simd.avx512f;
-            let rows: [__m512; SIDE] = self.square.map(pulp::cast);
+            // Loops and not `map` or `from_fn`: what these call is compiled without the wide registers.
+            let mut rows = [avx._mm512_setzero_ps(); SIDE];
+            for (row, values) in rows.iter_mut().zip(&*self.square) {
+                *row = pulp::cast(*values);
+            }
             // Values of two rows in turn, then pairs of four rows.
-            let pairs: [__m512; SIDE] = std::array::from_fn(|place| {
-                let (one, other) = (rows[place & !1], rows[place | 1]);
-                if place & 1 == 0 {
-                    avx._mm512_unpacklo_ps(one, other)
-                } else {
-                    avx._mm512_unpackhi_ps(one, other)
+            let mut pairs = rows;
+            for place in (0..SIDE).step_by(2) {
+                let (one, other) = (rows[place], rows[place + 1]);
+                pairs[place] = avx._mm512_unpacklo_ps(one, other);
+                pairs[place + 1] = avx._mm512_unpackhi_ps(one, other);
+            }
+            let mut fours = pairs;
+            for place in (0..SIDE).step_by(4) {
+                for half in 0..2 {
+                    let one = avx._mm512_castps_pd(pairs[place + half]);
+                    let other = avx._mm512_castps_pd(pairs[place + half + 2]);
+                    fours[place + 2 * half] =
+                        avx._mm512_castpd_ps(avx._mm512_unpacklo_pd(one, other));
+                    fours[place + 2 * half + 1] =
+                        avx._mm512_castpd_ps(avx._mm512_unpackhi_pd(one, other));
                 }
-            });
-            let fours: [__m512; SIDE] = std::array::from_fn(|place| {
-                let first = (place & !3) + (place >> 1 & 1);
-                let one = avx._mm512_castps_pd(pairs[first]);
-                let other = avx._mm512_castps_pd(pairs[first + 2]);
-                avx._mm512_castpd_ps(if place & 1 == 0 {
-                    avx._mm512_unpacklo_pd(one, other)
-                } else {
-                    avx._mm512_unpackhi_pd(one, other)
-                })
-            });
+            }
             // Even and odd quarters of two registers, four rows apart and then eight.
-            let eights: [__m512; SIDE] = std::array::from_fn(|place| {
-                let first = place & 8 | place & 3;
-                quarters(avx, fours[first], fours[first + 4], place & 4 != 0)
-            });
-            let columns: [__m512; SIDE] = std::array::from_fn(|place| {
-                let first = place & 7;
-                quarters(avx, eights[first], eights[first + 8], place & 8 != 0)
-            });
-            *self.square = columns.map(pulp::cast);
-        }
-    }
-
-    #[inline(always)]
-    fn quarters(avx: Avx512f, one: __m512, other: __m512, odd: bool) -> __m512 {
-        if odd {
-            avx._mm512_shuffle_f32x4::<0b1101_1101>(one, other)
-        } else {
-            avx._mm512_shuffle_f32x4::<0b1000_1000>(one, other)
+            let mut eights = fours;
+            for place in 0..4 {
+                for half in [0, 8] {
+                    let (one, other) = (fours[half + place], fours[half + place + 4]);
+                    eights[half + place] = avx._mm512_shuffle_f32x4::<EVEN>(one, other);
+                    eights[half + place + 4] = avx._mm512_shuffle_f32x4::<ODD>(one, other);
+                }
+            }
+            for place in 0..8 {
+                let (one, other) = (eights[place], eights[place + 8]);
+                self.square[place] = pulp::cast(avx._mm512_shuffle_f32x4::<EVEN>(one, other));
+                self.square[place + 8] = pulp::cast(avx._mm512_shuffle_f32x4::<ODD>(one, other));
+            }
         }
     }
 }
@@ -100,7 +118,7 @@ mod tests {
         let square: Square =
             std::array::from_fn(|row| std::array::from_fn(|column| (row * SIDE + column) as f32));
         let (mut one, mut other) = (square, square);
-        transpose(&mut one);
+        Transposer::new().transpose(&mut one);
         one_by_one(&mut other);
         for row in 0..SIDE {
             for column in 0..SIDE {
