@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use super::history::Late;
 use super::roster::Stage;
-use super::round::OpenRound;
+use super::round::{OpenRound, Work};
 use super::{Coordinator, Entry, Report};
 use crate::close::RefusalReason;
 use crate::ids::{ParticipantName, Round};
@@ -72,7 +72,7 @@ impl Coordinator {
     }
 
     /// A participant came back that owes a late update: if it still has what it worked from it is told to go on, and else
-    /// its update is given up. Returns whether it goes on.
+    /// its update is given up. Returns whether it goes on, or waits for what becomes of an update that is here already.
     pub(super) fn remind(&mut self, name: &ParticipantName) -> bool {
         let Some(late) = self
             .taking()
@@ -81,6 +81,11 @@ impl Coordinator {
         else {
             return false;
         };
+        // The owner will answer for it, whatever its sender still has: until then it must not be forgotten.
+        let work = self.taking().and_then(|taking| taking.works.get(name));
+        if matches!(work, Some(Work::Folding(_))) {
+            return true;
+        }
         let link = self.roster.ready(name);
         let has_it = link.is_some_and(
             |link| matches!(&link.stage, Stage::Ready { holds, .. } if holds.contains(&late.global)),

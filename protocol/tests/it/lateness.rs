@@ -225,6 +225,45 @@ fn a_late_participant_that_comes_back_with_nothing_is_asked_anew() {
     assert_eq!(pair.sites[0].trainings, [Round(1), Round(2)]);
 }
 
+/// L3: one that comes back while its late update is with the owner waits for the answer, whatever it still has.
+#[test]
+fn a_late_participant_that_comes_back_while_its_update_is_folded_hears_the_answer() {
+    for (is_restarted, is_refused) in [(true, false), (true, true), (false, false), (false, true)] {
+        let case = format!("restarted: {is_restarted}, refused: {is_refused}");
+        let mut pair = one_is_late(2, 1);
+        pair.hold_folds = true;
+        finish(&mut pair, 0, 1);
+        pair.drive_until("with the owner", |pair| pair.server.is_with_owner("a"));
+        pair.sites[0].manual = true;
+        pair.cut(0);
+        if is_restarted {
+            // Nothing is left on its disk: its `Ready` holds nothing.
+            pair.restart(0);
+        }
+        let is_a = |report: &&Report| matches!(report, Report::Joined { participant, .. } if *participant == name("a"));
+        pair.drive_until("back", |pair| {
+            pair.server.reports.iter().filter(is_a).count() == 2
+        });
+        pair.hold_folds = false;
+        if is_refused {
+            pair.refuse("a");
+            finish(&mut pair, 1, 2);
+        } else {
+            pair.folded(name("a"));
+        }
+        assert_eq!(asked(&pair, 2), ["b"], "{case}");
+        pair.drive();
+        let counted = if is_refused { "b" } else { "a" };
+        assert_eq!(pair.counted(2), [counted], "{case}");
+        assert_eq!(!pair.refusals("a").is_empty(), is_refused, "{case}");
+        let outcome = &pair.server.outcome;
+        assert!(
+            matches!(outcome, Some(Outcome::Finished { rounds: 2, .. })),
+            "{case}: {outcome:?}"
+        );
+    }
+}
+
 /// L4: before whichever action the server dies, a late update counts once or its participant is told.
 #[test]
 fn a_server_killed_before_any_of_its_actions_keeps_what_it_said_about_late_updates() {
