@@ -327,3 +327,6 @@ fn conclude(
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use protocol::Text;
 use protocol::close::{CloseCode, RunFailure};
 use protocol::coordinator::{Action, Entry, Outcome, Report};
 use protocol::message::TransferKind;
@@ -63,11 +64,26 @@ impl Driver {
         let entries: Vec<_> = actions.iter().filter_map(entry).collect();
         if let Err(error) = self.journal.record(&entries) {
             // Nothing of what depends on these entries is said.
+            let was_over = self.coordinator.is_over();
             self.give_up(error.into());
             actions = self.poll_actions();
+            if was_over {
+                self.end_unsaid();
+            }
         }
         for action in actions {
             self.perform(action);
+        }
+    }
+
+    /// Ends a run whose end could not be written down. The coordinator ends only once, and that end was among what is not
+    /// said: without another the loop would wait for ever.
+    fn end_unsaid(&mut self) {
+        let reason = RunFailure::Stopped;
+        let detail = Text::new(reason.sentence());
+        self.outcome = Some(Outcome::Failed { reason, detail });
+        for peer in self.peers.values() {
+            peer.outbox.put(Outgoing::Close(CloseCode::ServerStopping));
         }
     }
 

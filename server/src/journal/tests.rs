@@ -5,6 +5,17 @@ use protocol::message::{Content, Metrics, TransferHeader};
 use super::*;
 use crate::record::tests::sealed;
 
+impl Journal {
+    /// From now on no entry can be written down, as on a disk that fails.
+    pub(crate) fn spoil(&self) {
+        let other: TableDefinition<'static, &str, u64> = TableDefinition::new("entries");
+        let transaction = self.database.begin_write().unwrap();
+        transaction.delete_table(ENTRIES).unwrap();
+        transaction.open_table(other).unwrap();
+        transaction.commit().unwrap();
+    }
+}
+
 fn identity() -> Identity {
     Identity::new(Digest([1; 32]), Digest([2; 32]))
 }

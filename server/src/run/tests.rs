@@ -1,0 +1,111 @@
+use std::path::Path;
+use std::time::Duration;
+
+use aggregation::peft::{self, Sidecar};
+use aggregation::{AdapterLayout, ModuleLayout};
+use certs::throwaway::{Federation, Material};
+use protocol::ConnectionId;
+use protocol::close::RunFailure;
+use protocol::message::{Capabilities, PROTOCOL_VERSION, ToServer};
+use protocol::plan::Participants;
+use protocol::quic::TlsMaterial;
+
+use super::*;
+
+fn material(of: &Material) -> TlsMaterial {
+    let list = Some(of.revocations.as_str());
+    TlsMaterial::from_pem(&of.certificate, &of.key, &of.authority, list).unwrap()
+}
+
+/// A run that `north` alone takes part in.
+fn config(folder: &Path) -> Config {
+    let modules = vec![ModuleLayout {
+        name: "model.layers.0.self_attn.q_proj".to_owned(),
+        in_features: 6,
+        out_features: 4,
+    }];
+    let layout = Arc::new(AdapterLayout::new(2, 4.0, false, modules).unwrap());
+    let files = peft::save(&aggregation::Adapter::initial(layout, 11), "tiny", 0.1);
+    let sidecar = Sidecar {
+        base_fingerprint: [7; 32],
+        base_name: "tiny".to_owned(),
+    };
+    let start = folder.join("start");
+    std::fs::create_dir(&start).unwrap();
+    std::fs::write(start.join("adapter_config.json"), files.config_json).unwrap();
+    std::fs::write(start.join("adapter_model.safetensors"), files.safetensors).unwrap();
+    std::fs::write(start.join("foedus.json"), sidecar.to_json()).unwrap();
+    let federation = Federation::create("trial-federation", &["north"]).unwrap();
+    let tls = material(federation.server());
+    let mut config = Config::new(tls, "trial".parse().unwrap(), start);
+    config.run.out = folder.join("runs");
+    config.cohort.participants = Participants::Named(vec!["north".parse().unwrap()]);
+    config.cohort.quorum = 1;
+    config
+}
+
+/// North joins.
+fn join(coordinator: &mut Coordinator, plan: Digest) {
+    let (connection, now) = (ConnectionId(1), Instant::now());
+    coordinator.handle_connected(connection, "north".parse().unwrap(), now);
+    let hello = ToServer::Hello {
+        version: PROTOCOL_VERSION,
+        software: Text::new("test 1"),
+        capabilities: Capabilities::NONE,
+    };
+    coordinator.handle_message(connection, hello, now);
+    let ready = ToServer::Ready {
+        plan,
+        holds: Vec::new(),
+        begun: Vec::new(),
+        recorded: protocol::Round(0),
+    };
+    coordinator.handle_message(connection, ready, now);
+}
+
+#[tokio::test]
+async fn a_run_whose_end_cannot_be_written_down_ends_all_the_same() {
+    let folder = tempfile::tempdir().unwrap();
+    let Server {
+        mut prepared,
+        listener,
+    } = Server::bind(config(folder.path())).unwrap();
+    let recovered = Recovered::open(&mut prepared).unwrap();
+    let global = recovered.global_bytes(&prepared);
+    let travelling = Content::of(&global);
+    let mut coordinator = coordinator(&prepared, &recovered, travelling, &Bytes::new()).unwrap();
+    // Who joined is to be written down with the run's end.
+    join(&mut coordinator, prepared.plan.digest());
+    coordinator.stop();
+    recovered.disk.journal.spoil();
+    let (events, incoming) = mpsc::channel(EVENTS_MAX);
+    let (jobs, _queue) = mpsc::unbounded_channel();
+    let parts = Parts {
+        coordinator,
+        tls: prepared.tls.clone(),
+        listener,
+        events: incoming,
+        shared: shared(&prepared, Arc::clone(&recovered.disk.spool), events),
+        jobs,
+        journal: Arc::clone(&recovered.disk.journal),
+        records: Vec::new(),
+        traffic: recovered.traffic(),
+        global,
+        anchor: Bytes::new(),
+        narrator: Narrator {
+            run: prepared.plan.run.clone(),
+            observer: Arc::new(|_: &RunEvent| {}),
+        },
+    };
+    let driven = driver::drive(parts, std::future::pending());
+    let ended = tokio::time::timeout(Duration::from_secs(20), driven);
+    let ended = ended.await.expect("the run goes on for ever");
+    assert!(matches!(ended.broken, Some(ServerError::Journal(_))));
+    assert!(matches!(
+        ended.outcome,
+        Outcome::Failed {
+            reason: RunFailure::Stopped,
+            ..
+        }
+    ));
+}
