@@ -108,11 +108,15 @@ impl Coordinator {
     /// Puts back into a round those who work on an update that may count in it.
     fn restore_late(&self, open: &mut OpenRound, late: &BTreeMap<ParticipantName, Late>) {
         for (name, late) in late {
-            let may_count = late.round < open.round && self.may_count_in(late.round, open.round);
-            if may_count && !open.works.contains_key(name) {
+            if self.is_late_in(open.round, late) && !open.works.contains_key(name) {
                 open.carry(name, Work::Training { step: 0 }, *late, Sent::default());
             }
         }
+    }
+
+    /// Whether an update that was postponed may count in this round.
+    fn is_late_in(&self, round: Round, late: &Late) -> bool {
+        late.round < round && self.may_count_in(late.round, round)
     }
 
     fn reopen(
@@ -128,7 +132,12 @@ impl Coordinator {
             Some(_) => history.asked,
             None => self.joined.clone(),
         };
-        for name in asked {
+        // Those who still work on an update of an earlier round were not asked for one of this.
+        let is_late = |name: &ParticipantName| {
+            late.get(name)
+                .is_some_and(|late| self.is_late_in(round, late))
+        };
+        for name in asked.into_iter().filter(|name| !is_late(name)) {
             open.works.insert(name, Work::Training { step: 0 });
         }
         for (name, reason) in history.refused {

@@ -37,7 +37,13 @@ fn postponed(pair: &Pair, who: &str) -> Vec<(Round, Round)> {
 
 /// Two participants of which `a` is slow: the first of `rounds` rounds is over without it, and the next is open.
 fn one_is_late(rounds: u32, rounds_max: u32) -> Pair {
+    one_is_late_of(None, rounds, rounds_max)
+}
+
+/// As [`one_is_late`], under a plan that asks this many.
+fn one_is_late_of(select: Option<u32>, rounds: u32, rounds_max: u32) -> Pair {
     let mut plan = late(plan(&["a", "b"], 1, rounds), rounds_max);
+    plan.cohort.select = select;
     plan.cohort.enough = Some(1);
     let mut pair = Pair::new(plan, Weather::fair(), 1);
     pair.sites[0].manual = true;
@@ -267,10 +273,10 @@ fn a_late_participant_that_comes_back_while_its_update_is_folded_hears_the_answe
 /// L4: before whichever action the server dies, a late update counts once or its participant is told.
 #[test]
 fn a_server_killed_before_any_of_its_actions_keeps_what_it_said_about_late_updates() {
-    let whole = |crash_before: Option<u64>| {
+    let whole = |select: Option<u32>, crash_before: Option<u64>| {
         let mut plan = late(plan(&["a", "b", "c"], 1, 3), 2);
         plan.cohort.enough = Some(2);
-        plan.cohort.select = Some(3);
+        plan.cohort.select = select;
         let weather = Weather {
             train_ms: (100, 6000),
             fold_ms: (0, 500),
@@ -281,23 +287,41 @@ fn a_server_killed_before_any_of_its_actions_keeps_what_it_said_about_late_updat
         pair.drive();
         pair
     };
-    let calm = whole(None);
-    let said = calm.server.sent.iter();
-    let postponed = said.filter(|(_, message)| matches!(message, ToClient::Postponed { .. }));
-    assert!(
-        0 < postponed.count(),
-        "nobody is late: the sample is of no use"
-    );
-    for before in 0..calm.server.actions {
-        let pair = whole(Some(before));
-        assert_eq!(pair.server.crashes, 1, "before action {before}");
+    for select in [Some(3), None] {
+        let calm = whole(select, None);
+        let said = calm.server.sent.iter();
+        let postponed = said.filter(|(_, message)| matches!(message, ToClient::Postponed { .. }));
         assert!(
-            matches!(
-                pair.server.outcome,
-                Some(Outcome::Finished { rounds: 3, .. })
-            ),
-            "before action {before}"
+            0 < postponed.count(),
+            "nobody is late: the sample is of no use"
         );
+        for before in 0..calm.server.actions {
+            let pair = whole(select, Some(before));
+            assert_eq!(pair.server.crashes, 1, "before action {before}");
+            assert!(
+                matches!(
+                    pair.server.outcome,
+                    Some(Outcome::Finished { rounds: 3, .. })
+                ),
+                "before action {before}, select {select:?}"
+            );
+        }
+    }
+}
+
+/// L4: a server that is killed in an open round still knows who is late, also if its plan asks everybody.
+#[test]
+fn a_late_participant_is_not_forgotten_when_the_server_is_killed_in_an_open_round() {
+    for select in [None, Some(2)] {
+        let mut pair = one_is_late_of(select, 2, 1);
+        pair.crash();
+        pair.drive_until("told again", |pair| postponed(pair, "a").len() == 2);
+        assert!(!asked(&pair, 2).contains(&"a".to_owned()), "{select:?}");
+        finish(&mut pair, 0, 1);
+        pair.drive_until("counted", |pair| pair.counted(2) == ["a"]);
+        pair.drive();
+        assert_eq!(pair.sites[0].trainings, [Round(1)], "{select:?}");
+        assert_eq!(pair.server.summaries[1].accepted[0].rounds_late, 1);
     }
 }
 
