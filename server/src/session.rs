@@ -28,7 +28,7 @@ use self::pace::{MOVED_INTERVAL, Pace};
 use crate::driver::Event;
 use crate::spool::{Arrival, Piece, Spool};
 
-/// Messages and transfers that may wait for one peer. A peer that reads gets by with a handful.
+/// Messages and transfers that may wait for one peer, besides records. A peer that reads gets by with a handful.
 const OUTBOX_MAX: usize = 64;
 /// Handfuls of an update that may wait for the disk, each of at most 64 packets.
 const PIECES_MAX: usize = 4;
@@ -65,10 +65,15 @@ pub(crate) struct Shared {
 /// The driver's end of a session.
 #[derive(Debug)]
 pub(crate) struct Outbox {
-    queue: mpsc::Sender<Outgoing>,
+    queue: mpsc::UnboundedSender<Queued>,
+    /// What may still be queued, in places.
+    room: Arc<Semaphore>,
     asked: Asked,
     connection: Connection,
 }
+
+/// What waits to be written, with its place in the outbox; records wait without one.
+type Queued = (Outgoing, Option<OwnedSemaphorePermit>);
 
 /// The transfer that the coordinator has asked for and from which byte, until it begins.
 type Asked = Arc<Mutex<Option<(TransferId, u64)>>>;
@@ -86,10 +91,23 @@ impl Outbox {
         {
             *self.asked.lock().unwrap_or_else(PoisonError::into_inner) = Some((*transfer, *offset));
         }
-        if let Err(mpsc::error::TrySendError::Full(_)) = self.queue.try_send(outgoing) {
-            self.connection.close(CloseCode::Stalled);
-        }
+        let place = if is_record(&outgoing) {
+            None
+        } else {
+            let Ok(place) = Arc::clone(&self.room).try_acquire_owned() else {
+                return self.connection.close(CloseCode::Stalled);
+            };
+            Some(place)
+        };
+        // A session that has ended needs nothing more.
+        let _ = self.queue.send((outgoing, place));
     }
+}
+
+/// Whether this is a round's record. A newcomer is sent those of all rounds at once, each of them once a connection: that
+/// many say nothing about how well it reads, and there are never more than rounds.
+fn is_record(outgoing: &Outgoing) -> bool {
+    matches!(outgoing, Outgoing::Message(message) if matches!(**message, ToClient::Recorded(_)))
 }
 
 /// Starts the tasks of a connection. The session's end is reported as [`Event::Disconnected`].
@@ -99,7 +117,7 @@ pub(crate) fn start(
     link: Link,
     shared: Shared,
 ) -> Outbox {
-    let (queue, outgoing) = mpsc::channel(OUTBOX_MAX);
+    let (queue, outgoing) = mpsc::unbounded_channel();
     let asked = Asked::default();
     let connection = link.connection.clone();
     let session = Session {
@@ -112,6 +130,7 @@ pub(crate) fn start(
     tasks.spawn(session.run(link, outgoing));
     Outbox {
         queue,
+        room: Arc::new(Semaphore::new(OUTBOX_MAX)),
         asked,
         connection,
     }
@@ -127,7 +146,7 @@ struct Session {
 }
 
 impl Session {
-    async fn run(self, link: Link, outgoing: mpsc::Receiver<Outgoing>) {
+    async fn run(self, link: Link, outgoing: mpsc::UnboundedReceiver<Queued>) {
         let mut readers = JoinSet::new();
         readers.spawn(self.clone().read(link.receiver));
         readers.spawn(self.clone().receive_updates());
@@ -346,11 +365,16 @@ impl Session {
         }
     }
 
-    async fn write(&self, mut sender: ControlSender, mut outgoing: mpsc::Receiver<Outgoing>) {
+    async fn write(
+        &self,
+        mut sender: ControlSender,
+        mut outgoing: mpsc::UnboundedReceiver<Queued>,
+    ) {
         let mut transfers = JoinSet::new();
         loop {
             let next = tokio::select! {
-                next = outgoing.recv() => next,
+                // What is being written has left its place.
+                next = outgoing.recv() => next.map(|(next, _place)| next),
                 _ = self.connection.closed() => return,
                 Some(_) = transfers.join_next(), if !transfers.is_empty() => continue,
             };

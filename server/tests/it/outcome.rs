@@ -1,6 +1,7 @@
 //! Runs that go well, and those that go well enough.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use aggregation::ewc::{FisherAccumulator, penalty};
 use protocol::Round;
@@ -112,7 +113,7 @@ async fn a_client_that_comes_back_delivers_in_the_same_round() {
 async fn a_late_update_is_refused_and_named_and_the_run_goes_on() {
     let mut scene = Scene::new(&["north", "south"]);
     scene.config.cohort.quorum = 1;
-    scene.config.cohort.soft_deadline = std::time::Duration::from_millis(200);
+    scene.config.cohort.soft_deadline = Duration::from_millis(200);
     scene.config.run.rounds = 2;
     let mut running = scene.serve();
     let (mut north, mut south) = (
@@ -213,4 +214,27 @@ fn anchored(scene: &mut Scene, place: EwcPlace) -> aggregation::ewc::Anchor {
     });
     assert_eq!(Arc::strong_count(&layout), 1);
     anchor
+}
+
+#[tokio::test]
+async fn a_participant_joins_after_two_hundred_rounds_and_is_sent_their_records() {
+    let mut scene = Scene::new(&["north", "south"]);
+    scene.config.run.rounds = 202;
+    scene.config.cohort.quorum = 1;
+    scene.config.cohort.join_deadline = Duration::from_millis(100);
+    let mut running = scene.serve();
+    let mut north = scene.join("north", &running).await;
+    for _ in 0..200 {
+        let (round, _) = north.asked().await;
+        north.deliver(round, &constant(0.0), 1).await;
+        north.is_accepted(round).await;
+    }
+    north.asked().await;
+    let mut south = scene.join("south", &running).await;
+    let (round, _) = south.asked().await;
+    assert_eq!((round.0, south.records.len()), (201, 200));
+    south.deliver(round, &constant(0.0), 1).await;
+    south.is_accepted(round).await;
+    running.stop();
+    running.outcome().await.unwrap_err();
 }
