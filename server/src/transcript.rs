@@ -1,7 +1,7 @@
 //! The transcript as this server writes it and as anybody reads it: `transcript.jsonl`, a record a line.
 //!
 //! What a record is and how it is checked is decided in `protocol::transcript`. Here is what needs a key or a disk: the secret
-//! behind the lines' blinds, the chain that a server goes on from, and the offline check of a file ([`audit`]).
+//! behind the lines' blinds, the chain that a server goes on from, and the offline check of a file (`audit`).
 
 mod audit;
 mod reader;

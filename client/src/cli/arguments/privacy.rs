@@ -44,7 +44,7 @@ pub(in crate::cli) struct PrivacyPlanArguments {
 /// Shows what private training has cost a site's records so far
 #[derive(Debug, Args)]
 pub(in crate::cli) struct PrivacySpentArguments {
-    /// The ledger: [privacy] ledger of client.toml, or the data's file with ".privacy"
+    /// The ledger: `ledger` under `privacy` in client.toml, or the data's file with ".privacy"
     pub(in crate::cli) ledger: PathBuf,
     /// At which delta epsilon is counted
     #[arg(long, default_value_t = 1e-5)]
