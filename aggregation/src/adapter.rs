@@ -245,7 +245,8 @@ impl Adapter {
     }
 }
 
-fn all_finite(values: &[f32]) -> bool {
+/// Whether every value is finite, without a way out in between.
+pub(crate) fn all_finite(values: &[f32]) -> bool {
     let finite = values.iter().map(|value| value.is_finite());
     finite.fold(true, |all, one| all & one)
 }

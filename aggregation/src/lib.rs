@@ -4,7 +4,7 @@
 //! It has no I/O, no clock and no tensor library: bytes come in as slices or through [`encoded::ReadAt`]
 //! and go out as vectors, randomness comes in as a seed. It does not know the wire protocol either;
 //! there an update is an opaque blob, and [`admission::admit`] is where those bytes become something
-//! to [fold](strategy::fedavg::FedAvg::fold_admitted) or a refusal.
+//! to [fold](strategy::fedavg::FedAvg::fold_admitted), or to keep for a [robust rule](strategy::robust), or a refusal.
 //!
 //! Formulas follow Hu et al. 2021 (LoRA, arXiv 2106.09685), McMahan et al. 2017 (FedAvg, arXiv
 //! 1602.05629) and Kirkpatrick et al. 2017 (EWC, arXiv 1612.00796).
