@@ -49,7 +49,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let fixed = FixedPoint::for_bounds(64, rules.weight_max, rules.norm_max)?;
     println!("step {:.1e}", fixed.step());
     let mut sum = FedAvg::new(Arc::clone(&layout), fixed);
-    for encoding in [Encoding::F32, Encoding::Bf16] {
+    for encoding in [Encoding::F32, Encoding::Bf16, Encoding::Int8] {
         println!("{encoding:?}");
         let bytes = timed("encode", || encoding.encode(global.values()));
         let copied = timed("memory copy", || bytes.clone());

@@ -17,9 +17,9 @@ use crate::error::AdapterError;
 use crate::gram;
 use crate::layout::AdapterLayout;
 
-pub use update::Update;
+pub use update::{CompressedUpdate, Update};
 
-/// Values that are looked at together.
+/// Values that are looked at together: whole blocks of any encoding.
 const STRETCH: usize = 4096;
 
 /// Values of one layout: the LoRA factors of every module.
@@ -90,7 +90,7 @@ impl Adapter {
         encoding: Encoding,
         bytes: &[u8],
     ) -> Result<Self, AdapterError> {
-        let expected = layout.parameters() * encoding.width();
+        let expected = encoding.size(layout.parameters());
         if bytes.len() != expected {
             return Err(AdapterError::ByteLength {
                 found: bytes.len(),
@@ -100,7 +100,7 @@ impl Adapter {
         let mut values = Vec::with_capacity(layout.parameters());
         let mut is_finite = true;
         // Looked at while they are in the processor's cache.
-        for bytes in bytes.chunks(STRETCH * encoding.width()) {
+        for bytes in bytes.chunks(encoding.size(STRETCH)) {
             let from = values.len();
             encoding.append(bytes, &mut values);
             is_finite &= all_finite(&values[from..]);

@@ -108,10 +108,7 @@ pub fn admit<'a, R: ReadAt + ?Sized>(
     weight: u64,
     rules: &AdmissionRules,
 ) -> Result<Admitted<'a, R>, AdmissionError> {
-    let (found, expected) = (
-        update.size()?,
-        layout.parameters() * update.encoding().width(),
-    );
+    let (found, expected) = (update.size()?, update.encoding().size(layout.parameters()));
     let expected = expected as u64;
     if found != expected {
         return Err(Refusal::WrongSize { found, expected }.into());
@@ -251,6 +248,31 @@ mod tests {
                 format!("{place} has a value that is not finite at index 2")
             );
         }
+    }
+
+    #[test]
+    fn blocks_of_int8_are_judged_by_what_they_decode_to() {
+        let judge = |scale: f32, steps: [i8; 5]| {
+            let mut bytes = scale.to_le_bytes().to_vec();
+            bytes.extend(steps.map(i8::cast_unsigned));
+            let update = EncodedUpdate::new(bytes.as_slice(), Encoding::Int8);
+            admit(&layout(), update, 1, &RULES).map(|admitted| admitted.norm())
+        };
+        assert_eq!(judge(0.5, [6, 0, 0, -8, 0]).unwrap(), 5.0);
+        let over = judge(0.5, [6, 0, 0, -9, 0]).unwrap_err().to_string();
+        assert!(over.starts_with("the update has norm 5.4"), "{over}");
+        let place = "lora_A of model.layers.0.self_attn.q_proj has a value that is not finite";
+        for scale in [f32::NAN, f32::INFINITY, f32::MAX] {
+            let said = judge(scale, [2; 5]).unwrap_err().to_string();
+            assert_eq!(said, format!("{place} at index 0"));
+        }
+        let bytes = [0; 8];
+        let update = EncodedUpdate::new(bytes.as_slice(), Encoding::Int8);
+        let short = admit(&layout(), update, 1, &RULES).unwrap_err();
+        assert_eq!(
+            short.to_string(),
+            "the update has 8 bytes, the run's layout 9"
+        );
     }
 
     #[test]

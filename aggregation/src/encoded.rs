@@ -2,7 +2,7 @@
 
 use std::io;
 
-use crate::encoding::Encoding;
+use crate::encoding::{Encoding, int8};
 
 /// Bytes decoded at a time.
 const BLOCK_BYTES: usize = 1 << 16;
@@ -64,17 +64,41 @@ impl<'a, R: ReadAt + ?Sized> EncodedUpdate<'a, R> {
     }
 
     /// Reads the values from position `first` on.
-    pub(crate) fn read(&self, first: usize, values: &mut [f32]) -> io::Result<()> {
-        let width = self.encoding.width();
+    pub(crate) fn read(&self, first: usize, mut values: &mut [f32]) -> io::Result<()> {
         let mut buffer = [0; BLOCK_BYTES];
-        let mut offset = (first * width) as u64;
-        for values in values.chunks_mut(BLOCK_BYTES / width) {
-            let bytes = &mut buffer[..values.len() * width];
-            self.bytes.read_exact_at(bytes, offset)?;
-            self.encoding.decode(bytes, values);
-            offset += bytes.len() as u64;
+        let (mut place, mut skip) = self.place(first);
+        let values_at_once = self.values_at_once();
+        while !values.is_empty() {
+            // Behind those of the same block that are not asked for.
+            let count = (skip + values.len()).min(values_at_once);
+            let bytes = &mut buffer[..self.encoding.size(count)];
+            self.bytes.read_exact_at(bytes, place)?;
+            let (read, rest) = values.split_at_mut(count - skip);
+            match self.encoding {
+                Encoding::F32 | Encoding::Bf16 => self.encoding.decode(bytes, read),
+                Encoding::Int8 => int8::decode(bytes, skip, read),
+            }
+            place += bytes.len() as u64;
+            (values, skip) = (rest, 0);
         }
         Ok(())
+    }
+
+    /// Where the block of this value begins, and how many values of it come before.
+    fn place(&self, value: usize) -> (u64, usize) {
+        match self.encoding {
+            Encoding::F32 | Encoding::Bf16 => (self.encoding.size(value) as u64, 0),
+            Encoding::Int8 => (int8::block_start(value) as u64, value % int8::BLOCK),
+        }
+    }
+
+    /// Values in whole blocks whose bytes fit the buffer.
+    fn values_at_once(&self) -> usize {
+        match self.encoding {
+            Encoding::F32 => BLOCK_BYTES / 4,
+            Encoding::Bf16 => BLOCK_BYTES / 2,
+            Encoding::Int8 => BLOCK_BYTES / int8::BLOCK_BYTES * int8::BLOCK,
+        }
     }
 }
 
@@ -85,15 +109,15 @@ mod tests {
     #[test]
     fn any_stretch_of_values_can_be_read() {
         let values: Vec<f32> = (0..100_000_u32).map(|value| value as f32).collect();
-        for encoding in [Encoding::F32, Encoding::Bf16] {
+        for encoding in [Encoding::F32, Encoding::Bf16, Encoding::Int8] {
             let bytes = encoding.encode(&values);
             let mut exact = vec![0.0; values.len()];
             encoding.decode(&bytes, &mut exact);
             let update = EncodedUpdate::new(bytes.as_slice(), encoding);
-            for (first, count) in [(0, 0), (0, 1), (17, 70_000), (99_999, 1)] {
+            for (first, count) in [(0, 0), (0, 1), (17, 70_000), (63, 2), (64, 64), (99_999, 1)] {
                 let mut read = vec![0.0; count];
                 update.read(first, &mut read).unwrap();
-                assert_eq!(read, exact[first..first + count]);
+                assert!(read == exact[first..first + count], "{encoding:?} {first}");
             }
             assert!(update.read(99_999, &mut [0.0; 2]).is_err());
         }

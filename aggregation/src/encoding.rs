@@ -1,8 +1,10 @@
-//! How the values of an adapter lie in bytes: exactly, or in half of the room.
+//! How the values of an adapter lie in bytes: exactly, in half of the room, or in a quarter of it ([`int8`]).
 //!
 //! The server keeps its global adapter in f32 whatever travels. bf16 is f32 without its lower sixteen bits, rounded to
 //! nearest, ties to even: a value is off by at most 2^-8 of itself, and no value leaves f32's range but those within 2^-8
 //! of its end, which become infinite and are refused as such.
+
+pub mod int8;
 
 use std::borrow::Cow;
 
@@ -33,47 +35,62 @@ pub enum Encoding {
     F32,
     /// The upper half of it, two bytes.
     Bf16,
+    /// One byte a value and a scale for 64 of them, for updates: see [`int8`]. What is encoded through this type is rounded to nearest; a
+    /// participant rounds its updates by [`Adapter::compressed_update`](crate::Adapter::compressed_update).
+    Int8,
 }
 
 impl Encoding {
-    /// Bytes of one value.
-    pub fn width(self) -> usize {
+    /// Bytes of so many values.
+    pub fn size(self, values: usize) -> usize {
         match self {
-            Self::F32 => 4,
-            Self::Bf16 => 2,
+            Self::F32 => values * 4,
+            Self::Bf16 => values * 2,
+            Self::Int8 => int8::size(values),
         }
     }
 
-    /// The largest distance of a decoded value from the one encoded, relative to it.
+    /// The largest distance of a decoded value from the one encoded, relative to it; in [`Encoding::Int8`] relative to the largest
+    /// of its block, and twice that to nearest.
     pub fn error_max(self) -> f64 {
         match self {
             Self::F32 => 0.0,
             Self::Bf16 => 1.0 / 256.0,
+            Self::Int8 => 1.0 / 127.0,
         }
     }
 
     /// Encodes values.
     pub fn encode(self, values: &[f32]) -> Vec<u8> {
-        let mut bytes = vec![0; values.len() * self.width()];
-        let blocks = bytes.par_chunks_mut(BLOCK * self.width());
+        if self == Self::Int8 {
+            return int8::encode_in_place(&mut values.to_vec(), int8::Rounding::Nearest);
+        }
+        let mut bytes = vec![0; self.size(values.len())];
+        let blocks = bytes.par_chunks_mut(self.size(BLOCK));
         blocks
             .zip(values.par_chunks(BLOCK))
-            .for_each(|(bytes, values)| match self {
-                Self::F32 => {
-                    for (bytes, value) in bytes.as_chunks_mut().0.iter_mut().zip(values) {
-                        *bytes = value.to_le_bytes();
-                    }
-                }
-                Self::Bf16 => {
-                    for (bytes, &value) in bytes.as_chunks_mut().0.iter_mut().zip(values) {
-                        *bytes = bf16::from_f32(value).to_le_bytes();
-                    }
-                }
-            });
+            .for_each(|(bytes, values)| self.encode_plain(values, bytes));
         bytes
     }
 
-    /// Encodes values behind what is there.
+    /// Encodes values one by one.
+    fn encode_plain(self, values: &[f32], bytes: &mut [u8]) {
+        match self {
+            Self::F32 => {
+                for (bytes, value) in bytes.as_chunks_mut().0.iter_mut().zip(values) {
+                    *bytes = value.to_le_bytes();
+                }
+            }
+            Self::Bf16 => {
+                for (bytes, &value) in bytes.as_chunks_mut().0.iter_mut().zip(values) {
+                    *bytes = bf16::from_f32(value).to_le_bytes();
+                }
+            }
+            Self::Int8 => bytes.copy_from_slice(&self.encode(values)),
+        }
+    }
+
+    /// Encodes values behind what is there; values of another call do not share their scale.
     pub(crate) fn append_encoded(self, values: &[f32], bytes: &mut Vec<u8>) {
         match self {
             Self::F32 => bytes.extend_from_slice(&le_bytes(values)),
@@ -83,6 +100,7 @@ impl Encoding {
                     .map(|&value| bf16::from_f32(value).to_le_bytes());
                 bytes.extend(encoded.flatten());
             }
+            Self::Int8 => bytes.extend(self.encode(values)),
         }
     }
 
@@ -97,6 +115,13 @@ impl Encoding {
                 let chunks = bytes.as_chunks().0.iter();
                 values.extend(chunks.map(|&bytes| bf16::from_le_bytes(bytes).to_f32()));
             }
+            Self::Int8 => {
+                let from = values.len();
+                let blocks = bytes.chunks(int8::BLOCK_BYTES);
+                let count: usize = blocks.map(|block| block.len().saturating_sub(4)).sum();
+                values.resize(from + count, 0.0);
+                int8::decode(bytes, 0, &mut values[from..]);
+            }
         }
     }
 
@@ -107,7 +132,7 @@ impl Encoding {
     pub fn decode(self, bytes: &[u8], values: &mut [f32]) {
         assert_eq!(
             bytes.len(),
-            values.len() * self.width(),
+            self.size(values.len()),
             "bytes and values differ in number"
         );
         match self {
@@ -121,6 +146,7 @@ impl Encoding {
                     *value = bf16::from_le_bytes(bytes).to_f32();
                 }
             }
+            Self::Int8 => int8::decode(bytes, 0, values),
         }
     }
 
@@ -130,8 +156,13 @@ impl Encoding {
             return 0.0;
         }
         let blocks = values.par_chunks(BLOCK).map(|values| {
-            values.iter().fold((0.0, 0.0), |(error, norm), &value| {
-                let (exact, moved) = (f64::from(value), bf16::from_f32(value).to_f64());
+            let (mut bytes, mut moved) =
+                (vec![0; self.size(values.len())], vec![0.0; values.len()]);
+            self.encode_plain(values, &mut bytes);
+            self.decode(&bytes, &mut moved);
+            let pairs = values.iter().zip(moved);
+            pairs.fold((0.0, 0.0), |(error, norm), (&value, moved)| {
+                let (exact, moved) = (f64::from(value), f64::from(moved));
                 (error + (moved - exact).powi(2), norm + exact.powi(2))
             })
         });
@@ -155,8 +186,8 @@ mod tests {
     use super::*;
 
     fn decoded(encoding: Encoding, bytes: &[u8]) -> Vec<f32> {
-        let mut values = vec![0.0; bytes.len() / encoding.width()];
-        encoding.decode(bytes, &mut values);
+        let mut values = Vec::new();
+        encoding.append(bytes, &mut values);
         values
     }
 
@@ -188,7 +219,7 @@ mod tests {
         fn decoding_is_exact_or_within_the_bound(values in prop::collection::vec(-1e30_f32..1e30, 1..200)) {
             for encoding in [Encoding::F32, Encoding::Bf16] {
                 let bytes = encoding.encode(&values);
-                prop_assert_eq!(bytes.len(), values.len() * encoding.width());
+                prop_assert_eq!(bytes.len(), encoding.size(values.len()));
                 for (&value, found) in values.iter().zip(decoded(encoding, &bytes)) {
                     let error = (f64::from(found) - f64::from(value)).abs();
                     // Below the smallest normal number the distance is absolute.

@@ -10,6 +10,7 @@ mod arrivals;
 mod driver;
 mod egress;
 mod examiner;
+mod feedback;
 mod happening;
 mod session;
 mod training;

@@ -120,6 +120,8 @@ pub struct RoundDone {
     pub steps: u64,
     /// Norm of the update.
     pub update_norm: f64,
+    /// What rounding to blocks of int8 cut off, relative to the norm of what was to be sent; nothing in other encodings.
+    pub rounding: Option<f64>,
 }
 
 /// Hears of everything that happens, in order.

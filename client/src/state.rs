@@ -1,4 +1,5 @@
-//! What a site keeps over the death of its process: the last finished update and the optimizer behind it, in one file.
+//! What a site keeps over the death of its process: the last finished update, the optimizer behind it and what rounding cut off of
+//! updates, in one file.
 //!
 //! It is written before the update is offered and replaced by the next round's. So a client that was killed delivers an update
 //! that it had finished without training again, and trains the rounds after it as if nothing had happened. A round that was
@@ -27,6 +28,17 @@ pub(crate) struct RoundState {
     pub(crate) update: Bytes,
     /// The trainer after the round, as `Trainer::checkpoint` gives it.
     pub(crate) trainer: Bytes,
+    /// What rounding cut off, if updates are rounded to blocks of int8.
+    pub(crate) left_over: Option<LeftOver>,
+}
+
+/// What updates left over of what was to be sent, as little-endian f32.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct LeftOver {
+    /// All before this one that count; empty before the first.
+    pub(crate) before: Bytes,
+    /// If this one counts too.
+    pub(crate) after: Bytes,
 }
 
 /// The first line of the file.
@@ -34,6 +46,9 @@ pub(crate) struct RoundState {
 struct Header {
     spooled: Spooled,
     trainer: Content,
+    /// Before and after.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    left_over: Option<[Content; 2]>,
 }
 
 /// A site's state that cannot be read or written.
@@ -97,6 +112,7 @@ impl RoundState {
         let header = Header {
             spooled: self.spooled.clone(),
             trainer: Content::of(&self.trainer),
+            left_over: self.left_over.as_ref().map(LeftOver::contents),
         };
         let part = path.with_added_extension("part");
         let write = || -> io::Result<()> {
@@ -108,6 +124,10 @@ impl RoundState {
             file.write_all(b"\n")?;
             file.write_all(&self.update)?;
             file.write_all(&self.trainer)?;
+            if let Some(LeftOver { before, after }) = &self.left_over {
+                file.write_all(before)?;
+                file.write_all(after)?;
+            }
             file.sync_all()?;
             fs::rename(&part, path)
         };
@@ -133,28 +153,51 @@ impl RoundState {
             .take(HEADER_BYTES_MAX)
             .position(|&byte| byte == b'\n')
             .ok_or("it has no first line")?;
-        let Header { spooled, trainer } =
-            serde_json::from_slice(&bytes[..end]).map_err(|error| error.to_string())?;
-        let rest = bytes.slice(end + 1..);
-        let length = usize::try_from(spooled.update.bytes).map_err(|error| error.to_string())?;
-        if rest.len() < length {
-            return Err("it is cut off".to_owned());
-        }
-        let (update, kept) = (rest.slice(..length), rest.slice(length..));
-        for (what, bytes, expected) in [
-            ("update", &update, spooled.update),
-            ("optimizer", &kept, trainer),
-        ] {
-            if bytes.len() as u64 != expected.bytes || Digest::of(bytes) != expected.sha256 {
-                return Err(format!("the {what} is not the one that was written"));
-            }
+        let Header {
+            spooled,
+            trainer,
+            left_over,
+        } = serde_json::from_slice(&bytes[..end]).map_err(|error| error.to_string())?;
+        let mut rest = bytes.slice(end + 1..);
+        let update = take(&mut rest, "update", spooled.update)?;
+        let trainer = take(&mut rest, "optimizer", trainer)?;
+        let mut next = |content| take(&mut rest, "remainder of rounding", content);
+        let left_over = match left_over {
+            Some([before, after]) => Some(LeftOver {
+                before: next(before)?,
+                after: next(after)?,
+            }),
+            None => None,
+        };
+        if !rest.is_empty() {
+            return Err(format!("{} bytes are behind its end", rest.len()));
         }
         Ok(Self {
             spooled,
             update,
-            trainer: kept,
+            trainer,
+            left_over,
         })
     }
+}
+
+impl LeftOver {
+    fn contents(&self) -> [Content; 2] {
+        [&self.before, &self.after].map(|bytes| Content::of(bytes))
+    }
+}
+
+/// Cuts the content off the beginning of what is left of the file.
+fn take(rest: &mut Bytes, what: &str, expected: Content) -> Result<Bytes, String> {
+    let length = usize::try_from(expected.bytes).map_err(|error| error.to_string())?;
+    if rest.len() < length {
+        return Err("it is cut off".to_owned());
+    }
+    let bytes = rest.split_to(length);
+    if Digest::of(&bytes) != expected.sha256 {
+        return Err(format!("the {what} is not the one that was written"));
+    }
+    Ok(bytes)
 }
 
 /// For nobody else's eyes: the update in it is without masks.
@@ -192,7 +235,28 @@ mod tests {
             spooled,
             update,
             trainer: Bytes::from_static(b"moments"),
+            left_over: Some(LeftOver {
+                before: Bytes::new(),
+                after: Bytes::from_static(b"crumbs"),
+            }),
         }
+    }
+
+    #[test]
+    fn a_file_without_what_rounding_cut_off_is_as_before_there_was_any() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("round.state");
+        let plain = RoundState {
+            left_over: None,
+            ..state()
+        };
+        plain.write(&path).unwrap();
+        assert_eq!(RoundState::read(&path).unwrap(), Some(plain));
+        let text = String::from_utf8_lossy(&fs::read(&path).unwrap()).into_owned();
+        assert!(
+            !text.contains("left_over") && text.ends_with("moments"),
+            "{text}"
+        );
     }
 
     #[test]
@@ -220,8 +284,8 @@ mod tests {
             // A changed digit in the header is another header; it can only be noticed where it contradicts the bytes.
             if let Ok(Some(found)) = RoundState::read(&path) {
                 assert_eq!(
-                    (found.update, found.trainer),
-                    (state().update, state().trainer)
+                    (found.update, found.trainer, found.left_over),
+                    (state().update, state().trainer, state().left_over)
                 );
             }
             fs::write(&path, &whole[..place]).unwrap();

@@ -212,6 +212,7 @@ fn encoding(raw: RawTransfer) -> ValueEncoding {
     match raw {
         RawTransfer::Bf16 => ValueEncoding::Bf16,
         RawTransfer::F32 => ValueEncoding::F32,
+        RawTransfer::Int8 => ValueEncoding::Int8,
     }
 }
 

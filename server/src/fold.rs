@@ -84,6 +84,8 @@ pub(crate) struct Folder {
     /// Updates are masked: one by itself is of no use to anybody, and none is kept.
     pub(crate) is_masked: bool,
     pub(crate) global: Arc<Adapter>,
+    /// In which the adapters that rounds start from travel.
+    pub(crate) adapters: Encoding,
     /// SHA-256 of the global adapter as it travels.
     pub(crate) travelling: Digest,
     /// The records of the rounds that are done.
@@ -264,7 +266,7 @@ impl Folder {
         let encoding = if is_last {
             Encoding::F32
         } else {
-            self.summing.encoding
+            self.adapters
         };
         let bytes = adapter_bytes(&formed.adapter, encoding);
         let (content, sha256) = digests(&formed.adapter, encoding, &bytes);

@@ -121,7 +121,7 @@ impl Recovered {
         let encoding = if is_final {
             Encoding::F32
         } else {
-            prepared.encoding()
+            prepared.adapter_encoding()
         };
         adapter_bytes(&self.global, encoding)
     }

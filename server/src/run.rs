@@ -193,6 +193,7 @@ impl Work {
             travelling: global.sha256,
             chain: recovered.chain,
             summing: prepared.summing(),
+            adapters: prepared.adapter_encoding(),
             is_masked: prepared.plan.secure_aggregation.is_some(),
             global: recovered.global,
             merger: prepared.merger(),

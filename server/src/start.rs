@@ -132,12 +132,9 @@ impl Prepared {
         self.adapter.take()
     }
 
-    /// Gives the form in which values travel.
-    pub(crate) fn encoding(&self) -> Encoding {
-        match self.plan.encoding {
-            ValueEncoding::F32 => Encoding::F32,
-            ValueEncoding::Bf16 => Encoding::Bf16,
-        }
+    /// Gives the form in which the adapters that rounds start from travel.
+    pub(crate) fn adapter_encoding(&self) -> Encoding {
+        encoding(self.plan.encoding.of_adapters())
     }
 
     /// Gives what forms the run's adapters.
@@ -154,10 +151,18 @@ impl Prepared {
                 norm_max: limits.update_norm_max,
                 weight_max: limits.weight_max,
             },
-            encoding: self.encoding(),
+            encoding: encoding(self.plan.encoding),
             fixed: self.fixed,
             ring: self.ring,
         }
+    }
+}
+
+fn encoding(of: ValueEncoding) -> Encoding {
+    match of {
+        ValueEncoding::F32 => Encoding::F32,
+        ValueEncoding::Bf16 => Encoding::Bf16,
+        ValueEncoding::Int8 => Encoding::Int8,
     }
 }
 

@@ -69,6 +69,8 @@ pub enum Transfer {
     Bf16,
     /// In four bytes, exactly.
     F32,
+    /// Updates in about one byte a value, what rounding cuts off with the next one; adapters as with `bf16`.
+    Int8,
 }
 
 impl From<Transfer> for ValueEncoding {
@@ -76,6 +78,7 @@ impl From<Transfer> for ValueEncoding {
         match transfer {
             Transfer::Bf16 => Self::Bf16,
             Transfer::F32 => Self::F32,
+            Transfer::Int8 => Self::Int8,
         }
     }
 }

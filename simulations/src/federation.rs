@@ -5,6 +5,7 @@
 
 mod watch;
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -63,6 +64,8 @@ pub struct FederatedOutcome {
     pub server: RunOutcome,
     /// The plan that all agreed on.
     pub plan: protocol::plan::RunPlan,
+    /// The largest share that rounding cut off of an institution's update, by round, if updates were rounded to blocks of int8.
+    pub update_rounding: BTreeMap<u32, f64>,
     /// The training loss of every step of every institution, by institution and step.
     pub steps: Vec<StepRecord>,
 }
@@ -135,11 +138,19 @@ impl Federation {
             });
         }
         let all_clients = async {
-            let mut plan = None;
+            let (mut plan, mut roundings) = (None, BTreeMap::new());
             while let Some(ended) = clients.join_next().await {
-                plan = Some(ended.context("a client broke off")??.plan);
+                let ended = ended.context("a client broke off")??;
+                for done in &ended.rounds {
+                    if let Some(rounding) = done.rounding {
+                        let most: &mut f64 = roundings.entry(done.round.0).or_default();
+                        *most = most.max(rounding);
+                    }
+                }
+                plan = Some(ended.plan);
             }
-            plan.context("a federation has at least one institution")
+            let plan = plan.context("a federation has at least one institution")?;
+            anyhow::Ok((plan, roundings))
         };
         let serving = async {
             server
@@ -147,10 +158,11 @@ impl Federation {
                 .await
                 .context("the server failed")
         };
-        let (server, plan) = tokio::try_join!(serving, all_clients)?;
+        let (server, (plan, update_rounding)) = tokio::try_join!(serving, all_clients)?;
         Ok(FederatedOutcome {
             server,
             plan,
+            update_rounding,
             steps: watch.steps(),
         })
     }

@@ -266,6 +266,12 @@ pub struct RoundRecord {
     /// Relative error of averaging A and B apart instead of their product; not known of updates that were summed in a ring.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub inexactness: Option<f64>,
+    /// How far the adapter moves by the encoding in which it is sent, relative to its norm.
+    #[serde(default)]
+    pub rounding: f64,
+    /// The largest share that rounding to blocks of int8 cut off of an update; an institution knows it, the server does not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub update_rounding: Option<f64>,
     /// Bytes received in the round.
     pub bytes_up: u64,
     /// Bytes sent in the round.

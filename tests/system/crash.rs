@@ -27,8 +27,12 @@ fn next(state: &mut u64) -> u64 {
 
 /// One run that nobody is killed in.
 pub(crate) fn whole() -> Vec<u8> {
+    whole_with(&SETTINGS)
+}
+
+fn whole_with(settings: &[&str]) -> Vec<u8> {
     let federation = Federation::create(PROGRAMS, &NAMES);
-    let (server, address) = federation.start_server(2, &SETTINGS);
+    let (server, address) = federation.start_server(2, settings);
     let clients = NAMES.map(|name| federation.start_client(name, &address));
     for client in clients {
         assert_success(&client.finish());
@@ -44,11 +48,11 @@ fn live(state: &mut u64, kills: u32) {
 }
 
 /// One run whose server is killed again and again; returns its adapter and how often that was.
-fn server_killed(seed: u64) -> (Vec<u8>, u32) {
+fn server_killed(settings: &[&str], seed: u64) -> (Vec<u8>, u32) {
     let federation = Federation::create(PROGRAMS, &NAMES);
-    let (mut server, address) = federation.start_server(2, &SETTINGS);
+    let (mut server, address) = federation.start_server(2, settings);
     let listen = format!("listen={address}");
-    let settings: Vec<&str> = SETTINGS.into_iter().chain([listen.as_str()]).collect();
+    let settings = [settings, &[listen.as_str()]].concat();
     let clients = NAMES.map(|name| federation.start_client(name, &address));
     let (mut state, mut kills) = (seed, 0);
     loop {
@@ -72,9 +76,9 @@ fn server_killed(seed: u64) -> (Vec<u8>, u32) {
 }
 
 /// One run of which a client is killed again and again.
-fn client_killed(seed: u64) -> (Vec<u8>, u32) {
+fn client_killed(settings: &[&str], seed: u64) -> (Vec<u8>, u32) {
     let federation = Federation::create(PROGRAMS, &NAMES);
-    let (mut server, address) = federation.start_server(2, &SETTINGS);
+    let (mut server, address) = federation.start_server(2, settings);
     let [other, mut victim] = NAMES.map(|name| federation.start_client(name, &address));
     let (mut state, mut kills) = (seed, 0);
     loop {
@@ -120,16 +124,20 @@ pub(crate) fn adapter(federation: &Federation) -> Vec<u8> {
 
 /// Runs with other seeds until there were kills enough.
 #[expect(clippy::print_stdout, reason = "a failure is found again by its seed")]
-fn comes_to_the_same_adapter(run: impl Fn(u64) -> (Vec<u8>, u32)) {
-    let expected = whole();
-    let enough = std::env::var("FOEDUS_KILLS").map_or(KILLS, |kills| {
+fn comes_to_the_same_adapter(
+    settings: &[&str],
+    kills: u32,
+    run: impl Fn(&[&str], u64) -> (Vec<u8>, u32),
+) {
+    let expected = whole_with(settings);
+    let enough = std::env::var("FOEDUS_KILLS").map_or(kills, |kills| {
         kills.parse().expect("FOEDUS_KILLS is a number")
     });
     let (mut kills, mut seed) = (0, 0);
     while kills < enough {
         seed += 1;
         println!("seed {seed}");
-        let (found, more) = run(seed);
+        let (found, more) = run(settings, seed);
         assert!(
             found == expected,
             "seed {seed}: another adapter after {more} kills"
@@ -141,10 +149,18 @@ fn comes_to_the_same_adapter(run: impl Fn(u64) -> (Vec<u8>, u32)) {
 
 #[test]
 fn a_server_killed_at_random_instants_comes_to_the_same_adapter() {
-    comes_to_the_same_adapter(server_killed);
+    comes_to_the_same_adapter(&SETTINGS, KILLS, server_killed);
 }
 
 #[test]
 fn a_client_killed_at_random_instants_comes_to_the_same_adapter() {
-    comes_to_the_same_adapter(client_killed);
+    comes_to_the_same_adapter(&SETTINGS, KILLS, client_killed);
+}
+
+/// What rounding cut off of one update is in the next, also when another process makes that.
+#[test]
+fn parties_killed_while_updates_are_rounded_to_int8_come_to_the_same_adapter() {
+    let settings = [&SETTINGS[..], &["run.transfer=\"int8\""]].concat();
+    comes_to_the_same_adapter(&settings, KILLS / 4, client_killed);
+    comes_to_the_same_adapter(&settings, KILLS / 4, server_killed);
 }

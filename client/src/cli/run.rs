@@ -153,7 +153,8 @@ fn show(event: &Event, bar: &RunBar) {
         Event::Trained { done } => {
             let loss = format!("{:.4}", done.train_loss);
             let norm = format!("{:.4}", done.update_norm);
-            tracing::info!(round = %done.round, weight = done.weight, loss, norm, "trained");
+            let rounding = done.rounding.map(|share| format!("{share:.4}"));
+            tracing::info!(round = %done.round, weight = done.weight, loss, norm, rounding, "trained");
         }
         Event::Uploading { round, sent, bytes } => {
             bar.show(

@@ -11,10 +11,10 @@ use aggregation::{Adapter, AdapterError, Encoding};
 use bytes::Bytes;
 use jiff::Timestamp;
 use protocol::{
-    Digest, ParticipantName, Text, TransferId, Violation,
+    Digest, ParticipantName, Round, Text, TransferId, Violation,
     close::CloseCode,
     message::TransferHeader,
-    participant::{self, Participant, Setup},
+    participant::{self, Participant, Setup, Spooled},
     plan::{CheckedPlan, ValueEncoding},
     quic::{IdentityWatch, TlsMaterial},
     violation::Breach,
@@ -27,9 +27,10 @@ use super::{
     arrivals::Arrivals,
     egress::Egress,
     examiner::PeerExaminer,
+    feedback::Feedback,
     happening::{Attempt, Happening},
     session::Session,
-    training::{Task, Training},
+    training::{Task, Training, UpdateForm},
 };
 use crate::{
     error::ClientError,
@@ -38,7 +39,7 @@ use crate::{
     policy::Circumstances,
     settings::{DeviceTurn, Settings},
     site::{Agreement, Learner, Site},
-    state::RoundState,
+    state::{LeftOver, RoundState},
 };
 
 mod actions;
@@ -73,6 +74,10 @@ pub(super) struct Driver {
     agreed: Option<(CheckedPlan, Box<dyn Agreement>)>,
     /// The plan and the learner of the last round that an earlier process finished.
     earlier: Option<(Digest, Bytes)>,
+    /// What rounding cut off then, until the plan is agreed to.
+    left_over: Option<(Spooled, LeftOver)>,
+    /// What rounding cut off of our updates.
+    feedback: Feedback,
     /// At rest between rounds; with the training otherwise.
     learner: Option<Box<dyn Learner>>,
     /// Who may sign what we are told.
@@ -115,6 +120,7 @@ impl Driver {
         setup.secure = Some(secure::setup(&settings)?);
         let egress = Egress::open(&settings)?;
         let (mut kept, mut earlier, mut plain) = (BTreeMap::new(), None, Bytes::new());
+        let mut left_over = None;
         if let Some(path) = &settings.state
             && let Some(state) = RoundState::read(path)?
         {
@@ -122,12 +128,14 @@ impl Driver {
                 spooled,
                 update,
                 trainer,
+                left_over: rounded,
             } = state;
             let name = &setup.name;
             let header = TransferHeader::update(name, spooled.round, spooled.plan, spooled.update);
             plain = update.clone();
             kept.insert(header.id, update);
             earlier = Some((spooled.plan, trainer));
+            left_over = rounded.map(|rounded| (spooled.clone(), rounded));
             setup.spooled = Some(spooled);
         }
         let arrivals = Arrivals::new(settings.state.as_deref());
@@ -145,6 +153,8 @@ impl Driver {
             arrivals: Arc::new(arrivals),
             kept,
             earlier,
+            left_over,
+            feedback: Feedback::default(),
             anchor: None,
             agreed: None,
             learner: None,
@@ -288,12 +298,24 @@ impl Driver {
         Ok((plan, agreement.as_ref()))
     }
 
-    /// The form in which the plan has values travel.
-    fn encoding(&self) -> Result<Encoding, ClientError> {
-        Ok(match self.agreement()?.0.encoding {
-            ValueEncoding::F32 => Encoding::F32,
-            ValueEncoding::Bf16 => Encoding::Bf16,
-        })
+    /// The form in which adapters come that rounds start from.
+    fn adapter_encoding(&self) -> Result<Encoding, ClientError> {
+        Ok(encoding(self.agreement()?.0.encoding.of_adapters()))
+    }
+
+    /// The form in which the plan has the update of this round travel. What was left over before it is settled by now.
+    fn update_form(&mut self, round: Round) -> Result<UpdateForm, ClientError> {
+        if let Some(ring) = self.ring()? {
+            return Ok(UpdateForm::Ring(ring));
+        }
+        let plan = self.agreement()?.0;
+        match encoding(plan.encoding) {
+            Encoding::Int8 => {
+                let plan = plan.digest();
+                Ok(UpdateForm::blocks(plan, round, self.feedback.for_next()))
+            }
+            encoding => Ok(UpdateForm::Values(encoding)),
+        }
     }
 
     /// Reads kept bytes as an adapter of the run's layout.
@@ -310,5 +332,13 @@ impl Driver {
         let layout = Arc::clone(self.agreement()?.1.layout());
         Adapter::from_encoded(layout, encoding, bytes)
             .map_err(|source: AdapterError| ClientError::Adapter { when, source })
+    }
+}
+
+fn encoding(of: ValueEncoding) -> Encoding {
+    match of {
+        ValueEncoding::F32 => Encoding::F32,
+        ValueEncoding::Bf16 => Encoding::Bf16,
+        ValueEncoding::Int8 => Encoding::Int8,
     }
 }

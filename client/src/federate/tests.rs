@@ -368,6 +368,40 @@ async fn rounded_transfers_take_half_of_the_bytes_and_end_near_the_exact_run() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn updates_in_blocks_of_int8_take_a_quarter_of_the_bytes_and_end_near_the_exact_run() {
+    let mut world = World::new();
+    (world.participants, world.transfer) = (1, ValueEncoding::Int8);
+    let words = text(&WORDS);
+    let (served, ends) = world.run(&[("north", Arc::clone(&words))]).await;
+    let [Ok(outcome)] = &ends[..] else {
+        panic!("{ends:?}")
+    };
+    assert_eq!(outcome.adapter, served.unwrap().adapter);
+    let (bytes, up) = (outcome.plan.adapter_bytes, outcome.plan.update_bytes());
+    assert!(3.7 < bytes as f64 / up as f64, "{up} of {bytes}");
+    // Two adapters to start from in half, the final one in full.
+    assert_eq!((outcome.bytes_up, outcome.bytes_down), (2 * up, 2 * bytes));
+    for done in &outcome.rounds {
+        let rounding = done.rounding.unwrap();
+        assert!((1e-4..0.05).contains(&rounding), "{rounding}");
+    }
+    let local = alone(&outcome.plan, &words, None);
+    let (apart, moved) = (
+        distance(&outcome.adapter, &local),
+        distance(&local, &start_adapter()),
+    );
+    assert!(0.0 < apart && apart < moved / 25.0, "{apart} of {moved}");
+    // The same run again comes to the same bytes.
+    let again = World {
+        transfer: ValueEncoding::Int8,
+        participants: 1,
+        ..World::new()
+    };
+    let (served, _) = again.run(&[("north", words)]).await;
+    assert_eq!(served.unwrap().adapter, outcome.adapter);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn two_participants_with_equal_data_are_one() {
     let world = World::new();
     let (_, ends) = world

@@ -8,7 +8,7 @@ use std::{
     },
 };
 
-use aggregation::{Adapter, Encoding, masking::FixedRing};
+use aggregation::{Adapter, AdapterError, Encoding, masking::FixedRing};
 use bytes::Bytes;
 use finetune::train::Trained;
 use protocol::{Digest, Round, message::Content};
@@ -28,13 +28,38 @@ pub(super) struct Task {
     pub(super) round: Round,
     /// Of the global adapter as it was sent.
     pub(super) digest: Digest,
-    /// Of the update, unless it travels in the ring.
-    pub(super) encoding: Encoding,
-    /// The ring in which the update travels.
-    pub(super) ring: Option<RingForm>,
+    /// Of the update.
+    pub(super) form: UpdateForm,
     pub(super) global: Adapter,
     pub(super) first_step: u32,
     pub(super) steps: u32,
+}
+
+/// How an update travels.
+#[derive(Clone, Debug)]
+pub(super) enum UpdateForm {
+    /// Each value by itself.
+    Values(Encoding),
+    /// In blocks of int8, rounded at random.
+    Blocks {
+        /// What earlier updates left over.
+        left_over: Option<Arc<Adapter>>,
+        /// What the random numbers follow from, beside the values.
+        context: Vec<u8>,
+    },
+    /// As fixed point in the plan's ring.
+    Ring(RingForm),
+}
+
+impl UpdateForm {
+    /// In blocks of int8, as the update of this round of the plan.
+    ///
+    /// Rounded by numbers that follow from plan, round and values: a round that is trained again gives the same bytes, and equal data give
+    /// equal updates.
+    pub(super) fn blocks(plan: Digest, round: Round, left_over: Option<Arc<Adapter>>) -> Self {
+        let context = [&plan.0[..], &round.0.to_le_bytes()].concat();
+        Self::Blocks { left_over, context }
+    }
 }
 
 /// How an update is put into the ring.
@@ -88,6 +113,8 @@ pub(super) struct TrainingEnd {
 pub(super) struct Update {
     pub(super) content: Content,
     pub(super) bytes: Bytes,
+    /// What it leaves over, if it is in blocks of int8.
+    pub(super) left_over: Option<Adapter>,
     pub(super) done: RoundDone,
 }
 
@@ -145,8 +172,7 @@ fn train(
     let Task {
         round,
         digest,
-        encoding,
-        ring,
+        form,
         global,
         first_step,
         steps,
@@ -171,23 +197,31 @@ fn train(
         u64::from(steps)
     };
     let trained = learner.learn(&global, u64::from(first_step), asked, &mut observe);
-    let outcome = trained.map(|trained| {
+    let outcome = trained.and_then(|trained| {
         if trained.steps < u64::from(steps) {
-            return None;
+            return Ok(None);
         }
-        let (content, bytes, update_norm) = encoded(&trained, &global, encoding, ring.as_ref());
+        let encoded = match encoded(&trained, &global, &form) {
+            Ok(encoded) => encoded,
+            Err(source) => {
+                let when = format!("the update of round {round}");
+                return Err(ClientError::Adapter { when, source });
+            }
+        };
         let done = RoundDone {
             round,
             weight: trained.examples_used,
             train_loss: trained.mean_loss,
             steps: trained.steps,
-            update_norm,
+            update_norm: encoded.norm,
+            rounding: encoded.rounding,
         };
-        Some(Update {
-            content,
-            bytes,
+        Ok(Some(Update {
+            content: encoded.content,
+            bytes: encoded.bytes,
+            left_over: encoded.left_over,
             done,
-        })
+        }))
     });
     TrainingEnd {
         round,
@@ -197,23 +231,54 @@ fn train(
     }
 }
 
-/// The update as it travels, what it is, and the norm of its values.
+/// An update as it travels.
+struct Encoded {
+    content: Content,
+    bytes: Bytes,
+    /// Of its values before they were encoded.
+    norm: f64,
+    left_over: Option<Adapter>,
+    rounding: Option<f64>,
+}
+
 fn encoded(
     trained: &Trained,
     global: &Adapter,
-    encoding: Encoding,
-    ring: Option<&RingForm>,
-) -> (Content, Bytes, f64) {
-    const SAME_LAYOUT: &str = "both have the run's layout";
-    let Some(ring) = ring else {
-        let update = trained.adapter.update(global, encoding).expect(SAME_LAYOUT);
-        let content = Content {
+    form: &UpdateForm,
+) -> Result<Encoded, AdapterError> {
+    let of = |update: aggregation::adapter::Update| Encoded {
+        content: Content {
             bytes: update.bytes.len() as u64,
             sha256: Digest(update.sha256),
-        };
-        return (content, Bytes::from(update.bytes), update.norm);
+        },
+        bytes: Bytes::from(update.bytes),
+        norm: update.norm,
+        left_over: None,
+        rounding: None,
     };
-    let delta = trained.adapter.difference(global).expect(SAME_LAYOUT);
-    let bytes = Bytes::from(ring.encode(&delta, trained.examples_used));
-    (Content::of(&bytes), bytes, delta.norm())
+    match form {
+        UpdateForm::Values(encoding) => Ok(of(trained.adapter.update(global, *encoding)?)),
+        UpdateForm::Blocks { left_over, context } => {
+            let left_over = left_over.as_deref();
+            let made = trained
+                .adapter
+                .compressed_update(global, left_over, context)?;
+            Ok(Encoded {
+                left_over: Some(made.left_over),
+                rounding: Some(made.rounding),
+                ..of(made.update)
+            })
+        }
+        UpdateForm::Ring(ring) => {
+            let delta = trained.adapter.difference(global)?;
+            let bytes = Bytes::from(ring.encode(&delta, trained.examples_used));
+            Ok(Encoded {
+                content: Content::of(&bytes),
+                bytes,
+                norm: delta.norm(),
+                left_over: None,
+                rounding: None,
+            })
+        }
+    }
 }

@@ -48,6 +48,13 @@ impl Participant {
         }
     }
 
+    /// Whether the server acknowledged this update, trained for this round, or has put it on record; for the last one that was offered, by
+    /// this process or by one before it. Before a round is trained for, all rounds before it are on record.
+    pub fn counts(&self, round: Round, update: Digest) -> bool {
+        let witness = self.witness.as_ref();
+        witness.is_some_and(|witness| witness.counts(round, update))
+    }
+
     /// The last round of whose record we have an excerpt.
     pub(super) fn recorded(&self) -> Round {
         self.witness

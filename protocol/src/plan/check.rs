@@ -5,7 +5,7 @@ use std::fmt;
 use std::ops::Deref;
 use std::time::Duration;
 
-use super::{LatePolicy, Participants, RunPlan};
+use super::{LatePolicy, Participants, RunPlan, ValueEncoding};
 use crate::codec;
 use crate::ids::Digest;
 
@@ -55,6 +55,7 @@ impl RunPlan {
         if let Some(privacy) = &self.privacy {
             privacy.check(self.limits.weight_max)?;
         }
+        self.check_encoding()?;
         self.check_ring()?;
         self.check_secure_aggregation()?;
         let bytes = codec::encode(&self)
@@ -232,6 +233,27 @@ impl RunPlan {
                 within("cohort.late_rounds_max", rounds_max, 1, LATE_ROUNDS_MAX)
             }
         }
+    }
+
+    /// What blocks of int8 cannot be combined with.
+    fn check_encoding(&self) -> Result<(), PlanError> {
+        if self.encoding != ValueEncoding::Int8 {
+            return Ok(());
+        }
+        ensure(
+            "run.transfer",
+            "\"int8\" with a ring",
+            "must be \"bf16\" or \"f32\" there, also under secure aggregation: each participant scales its own blocks, and a sum in the \
+             ring needs a shared scale; ring.bits = 16 halves the bytes of an update instead (E_SECAGG_NONLINEAR_AGG)",
+            self.ring.is_none() && self.secure_aggregation.is_none(),
+        )?;
+        ensure(
+            "run.transfer",
+            "\"int8\" with [privacy]",
+            "must be \"bf16\" or \"f32\" there: what rounding cuts off is kept and sent with later updates, a memory of private records \
+             that no accountant covers (E_DP_EF)",
+            self.privacy.is_none(),
+        )
     }
 
     fn check_limits(&self) -> Result<(), PlanError> {

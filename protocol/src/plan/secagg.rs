@@ -72,14 +72,14 @@ impl RunPlan {
     /// The length of an update as it travels, in bytes.
     pub fn update_bytes(&self) -> u64 {
         match &self.ring {
-            None => self.encoded_bytes(),
+            None => self.encoding.bytes(self.values()),
             Some(ring) => self.ring_elements() * u64::from(ring.bits.bits() / 8),
         }
     }
 
     /// Elements of an update in the ring: one a value, the weight, and the count of values that were cut off.
     pub fn ring_elements(&self) -> u64 {
-        self.adapter_bytes / 4 + EXTRA_ELEMENTS
+        self.values() + EXTRA_ELEMENTS
     }
 
     pub(super) fn check_ring(&self) -> Result<(), PlanError> {

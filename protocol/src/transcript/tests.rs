@@ -199,6 +199,34 @@ fn an_excerpt_shows_a_site_its_own_line_and_nobody_elses() {
 }
 
 #[test]
+fn an_update_counts_once_it_is_acknowledged_or_on_record_and_not_in_a_round_before_its_own() {
+    let update = Digest::of(name(1).as_str().as_bytes());
+    let excerpt = record(&Chain::new(PLAN), 5).excerpt(&name(1));
+    let mut witness = Witness::new(PLAN, &name(1));
+    assert!(!witness.counts(Round(1), update));
+    let recorded = Evidence::Recorded(Box::new(excerpt));
+    witness.recall(&recorded).unwrap();
+    assert!(witness.counts(Round(1), update));
+    assert!(!witness.counts(Round(2), update), "of a later round");
+    assert!(!witness.counts(Round(1), Digest([3; 32])), "another update");
+    let refused = record(&Chain::new(PLAN), 5).excerpt(&name(3));
+    let mut other = Witness::new(PLAN, &name(3));
+    other
+        .recall(&Evidence::Recorded(Box::new(refused)))
+        .unwrap();
+    let its = Digest::of(name(3).as_str().as_bytes());
+    assert!(!other.counts(Round(1), its), "refused");
+    let claim = Claim {
+        plan: PLAN,
+        round: Round(2),
+        update: its,
+        weight: 1,
+    };
+    other.recall(&Evidence::Accepted(claim)).unwrap();
+    assert!(other.counts(Round(1), its), "a round late");
+}
+
+#[test]
 fn an_update_that_counts_twice_is_found() {
     let mut record = record(&Chain::new(PLAN), 3).record;
     let twice = record.lines[0].clone();

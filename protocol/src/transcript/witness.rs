@@ -42,6 +42,8 @@ pub struct Witness {
     claims: BTreeMap<Round, Claim>,
     /// The adapter that the first round started from, if we were there.
     start: Option<Digest>,
+    /// The last update of ours that counts, and the round that it counts in.
+    counted: Option<(Round, Digest)>,
 }
 
 impl Witness {
@@ -53,6 +55,7 @@ impl Witness {
             chain: Chain::new(plan),
             claims: BTreeMap::new(),
             start: None,
+            counted: None,
         }
     }
 
@@ -64,6 +67,12 @@ impl Witness {
     /// The last round of which a record was seen; 0 before the first.
     pub fn round(&self) -> Round {
         self.chain.round()
+    }
+
+    /// Whether this update, the last one that was offered, counts by what was acknowledged or recorded so far. It was trained for `round`.
+    pub fn counts(&self, round: Round, update: Digest) -> bool {
+        self.counted
+            .is_some_and(|(counted_in, counted)| round <= counted_in && counted == update)
     }
 
     /// Takes up what an earlier process kept. Seals were checked when it was kept.
@@ -81,6 +90,7 @@ impl Witness {
     /// Remembers an update that the server acknowledged: it counts in the claim's round.
     pub(crate) fn claim(&mut self, claim: Claim) {
         if claim.plan == self.plan && self.chain.round() < claim.round {
+            self.counted = Some((claim.round, claim.update));
             self.claims.insert(claim.round, claim);
         }
     }
@@ -148,6 +158,9 @@ impl Witness {
             return Err(TranscriptFault::Start { round });
         }
         self.chain.extend(heading)?;
+        if let Some((update, _)) = counted(excerpt).last() {
+            self.counted = Some((round, update));
+        }
         if let Some(of) = settled {
             self.claims.remove(&of);
         }

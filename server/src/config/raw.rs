@@ -117,6 +117,8 @@ pub enum RawTransfer {
     Bf16,
     /// Four bytes a value, exactly.
     F32,
+    /// Updates in about one byte a value; what rounding cuts off is in the next one. Adapters as with `bf16`.
+    Int8,
 }
 
 fn default_listen() -> SocketAddr {

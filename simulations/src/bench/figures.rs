@@ -31,7 +31,7 @@ pub struct Figures {
     pub sum_peak_rss_mb: f64,
     /// Relative L2 error of the final adapter against the closed form.
     pub relative_error: f64,
-    /// Whether that is below 1e-5, or with bf16 below what rounding may cost.
+    /// Whether that is below 1e-5, or with bf16 and int8 below what rounding may cost.
     pub correct: bool,
 }
 
@@ -68,7 +68,7 @@ impl Figures {
         let rounds = seconds.len() as f64;
         let cpu_s_per_round = (last.1 - first.1) / rounds;
         let megabytes = |bytes: u64| bytes as f64 / 1e6;
-        let moved = scenario.gigabytes_a_round();
+        let moved = scenario.gigabytes_a_round()?;
         Ok(Self {
             scenario,
             processes,

@@ -10,7 +10,7 @@ use std::time::Duration;
 use aggregation::peft::{self, Sidecar};
 use aggregation::{Adapter, AdapterLayout, Encoding, ModuleLayout};
 use anyhow::{Context as _, ensure};
-use protocol::plan::{CohortPlan, LimitsPlan, Participants, TrainingPlan};
+use protocol::plan::{CohortPlan, LimitsPlan, Participants, TrainingPlan, ValueEncoding};
 use protocol::quic::TlsMaterial;
 use protocol::{ParticipantName, RunId};
 
@@ -86,17 +86,14 @@ impl Scenario {
         match self.transfer {
             Transfer::Bf16 => Encoding::Bf16.error_max(),
             Transfer::F32 => 1e-5,
+            // Of the adapter that an update is the difference to, and of the update.
+            Transfer::Int8 => Encoding::Bf16.error_max() + Encoding::Int8.error_max(),
         }
     }
 
     /// What is moved in a round, in 10^9 bytes.
-    pub(super) fn gigabytes_a_round(&self) -> f64 {
-        let width = match self.transfer {
-            Transfer::Bf16 => Encoding::Bf16.width(),
-            Transfer::F32 => Encoding::F32.width(),
-        };
-        let both_ways = 2.0 * f64::from(self.participants.get());
-        both_ways * self.megabytes / 1e3 * width as f64 / 4.0
+    pub(super) fn gigabytes_a_round(&self) -> anyhow::Result<f64> {
+        Ok(f64::from(self.participants.get()) * self.bytes_a_round()? as f64 / 1e9)
     }
 
     /// Gives the bytes of all adapters and updates that the run moves.
@@ -104,14 +101,18 @@ impl Scenario {
     /// # Errors
     /// As [`Scenario::layout`].
     pub(super) fn content_bytes(&self) -> anyhow::Result<u64> {
-        let encoding = match self.transfer {
-            Transfer::Bf16 => Encoding::Bf16,
-            Transfer::F32 => Encoding::F32,
-        };
-        let parameters = self.layout()?.parameters() as u64;
-        let both_ways = 2 * u64::from(self.rounds) * parameters * encoding.width() as u64;
-        let last = parameters * Encoding::F32.width() as u64;
-        Ok(u64::from(self.participants.get()) * (both_ways + last))
+        let last = ValueEncoding::F32.bytes(self.layout()?.parameters() as u64);
+        let rounds = u64::from(self.rounds) * self.bytes_a_round()?;
+        Ok(u64::from(self.participants.get()) * (rounds + last))
+    }
+
+    /// The bytes of one update and of the adapter that it starts from.
+    fn bytes_a_round(&self) -> anyhow::Result<u64> {
+        let (values, updates) = (
+            self.layout()?.parameters() as u64,
+            ValueEncoding::from(self.transfer),
+        );
+        Ok(updates.bytes(values) + updates.of_adapters().bytes(values))
     }
 
     /// Gives the names of all participants, in order.

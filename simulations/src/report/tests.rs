@@ -101,6 +101,8 @@ fn round(number: u32) -> RoundRecord {
         missing: vec!["north <clinic>".to_owned()],
         update_norm: 0.5432,
         inexactness: Some(0.0321),
+        rounding: 0.0012,
+        update_rounding: Some(0.0071),
         bytes_up: 8_765_432,
         bytes_down: 7_654_321,
         adapter_sha256: "12".repeat(32),

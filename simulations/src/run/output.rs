@@ -128,8 +128,12 @@ fn round_records(run: &FederatedOutcome) -> anyhow::Result<Vec<RoundRecord>> {
     run.server
         .records
         .iter()
-        .map(|record| serde_json::from_value(serde_json::to_value(record)?))
-        .collect::<Result<_, _>>()
+        .map(|record| {
+            let mut read: RoundRecord = serde_json::from_value(serde_json::to_value(record)?)?;
+            read.update_rounding = run.update_rounding.get(&read.round).copied();
+            Ok(read)
+        })
+        .collect::<Result<_, serde_json::Error>>()
         .context("a round of the server has another form than the report knows")
 }
 

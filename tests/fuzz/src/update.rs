@@ -19,14 +19,14 @@ pub fn update(bytes: &[u8]) {
     let Some((&first, rest)) = bytes.split_first() else {
         return;
     };
-    let encoding = if first % 2 == 0 {
-        Encoding::F32
-    } else {
-        Encoding::Bf16
+    let encoding = match first % 3 {
+        0 => Encoding::F32,
+        1 => Encoding::Bf16,
+        _ => Encoding::Int8,
     };
-    let (layout, weight) = (layout(), u64::from(first / 2 % 16));
+    let (layout, weight) = (layout(), u64::from(first / 3 % 16));
     // Of the right length as often as not: nearly all random lengths are wrong.
-    let expected = layout.parameters() * encoding.width();
+    let expected = encoding.size(layout.parameters());
     let mut rest = rest.to_vec();
     if first < 200 {
         rest.resize(expected, first);
@@ -78,6 +78,6 @@ fn layout() -> Arc<AdapterLayout> {
         in_features,
         out_features,
     };
-    let modules = vec![module("q_proj", 3, 2), module("v_proj", 3, 1)];
+    let modules = vec![module("q_proj", 3, 2), module("v_proj", 30, 7)];
     Arc::new(AdapterLayout::new(2, 4.0, false, modules).expect("a layout of our own"))
 }

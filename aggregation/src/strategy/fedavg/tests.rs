@@ -264,16 +264,17 @@ proptest! {
     #[test]
     fn folding_bytes_is_folding_their_values(updates in any_updates(6)) {
         prop_assert_eq!(fingerprint(&folded_from_bytes(&updates, Encoding::F32)), fingerprint(&folded(&updates)));
-        let rounded: Vec<_> = updates
-            .iter()
-            .map(|(update, weight)| {
-                let bytes = Encoding::Bf16.encode(update.values());
-                (Adapter::from_encoded(layout(), Encoding::Bf16, &bytes).unwrap(), *weight)
-            })
-            .collect();
-        prop_assert_eq!(fingerprint(&folded_from_bytes(&updates, Encoding::Bf16)), fingerprint(&folded(&rounded)));
+        for encoding in [Encoding::Bf16, Encoding::Int8] {
+            let rounded: Vec<_> = updates
+                .iter()
+                .map(|(update, weight)| {
+                    let bytes = encoding.encode(update.values());
+                    (Adapter::from_encoded(layout(), encoding, &bytes).unwrap(), *weight)
+                })
+                .collect();
+            prop_assert_eq!(fingerprint(&folded_from_bytes(&updates, encoding)), fingerprint(&folded(&rounded)));
+        }
     }
-
 
     #[test]
     fn any_permutation_gives_the_same_bytes(

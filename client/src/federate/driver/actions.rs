@@ -130,14 +130,13 @@ impl Driver {
         ) {
             return self.refuse(refusal);
         }
-        let (when, encoding) = (format!("round {}", header.round), self.encoding()?);
+        let (when, encoding) = (format!("round {}", header.round), self.adapter_encoding()?);
         match self.adapter(header.id, encoding, when) {
             Ok(global) => {
                 self.next = Some(Task {
                     round: header.round,
                     digest: header.sha256,
-                    encoding,
-                    ring: self.ring()?,
+                    form: self.update_form(header.round)?,
                     global,
                     first_step,
                     steps,
@@ -235,10 +234,11 @@ impl Driver {
     }
 
     fn keep_evidence(&mut self, evidence: &Evidence) -> Result<(), ClientError> {
-        match &mut self.evidence {
-            Some(file) => Ok(file.append(evidence)?),
-            None => Ok(()),
+        if let Some(file) = &mut self.evidence {
+            file.append(evidence)?;
         }
+        self.settle_feedback();
+        Ok(())
     }
 
     fn report(&self, report: Report) {

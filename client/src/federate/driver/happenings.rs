@@ -1,6 +1,9 @@
 //! What happened, told to the machine.
 
-use std::time::{Instant, SystemTime};
+use std::{
+    sync::Arc,
+    time::{Instant, SystemTime},
+};
 
 use bytes::Bytes;
 use protocol::{
@@ -17,13 +20,14 @@ use crate::{
     evidence::EvidenceFile,
     federate::{
         agreement,
+        feedback::Feedback,
         happening::{Agreed, DialError, Happening},
         session::Session,
         training::TrainingEnd,
     },
     observer::Event,
     site::Learner,
-    state::RoundState,
+    state::{LeftOver, RoundState},
 };
 
 impl Driver {
@@ -163,8 +167,10 @@ impl Driver {
                 }
                 self.agreed = Some((plan.clone(), agreement));
                 let witness = self.witness(plan.digest())?;
+                self.restore_feedback()?;
                 self.machine
                     .accept_plan(plan, AnchorCopy::Missing, witness)?;
+                self.settle_feedback();
             }
             Err(error) => {
                 let reasons = match &error {
@@ -178,6 +184,29 @@ impl Driver {
             }
         }
         Ok(())
+    }
+
+    /// Takes up what rounding cut off of the updates of an earlier process of this run.
+    fn restore_feedback(&mut self) -> Result<(), ClientError> {
+        let (plan, agreement) = self.agreement()?;
+        let (digest, layout) = (plan.digest(), Arc::clone(agreement.layout()));
+        let kept = self.left_over.take();
+        let Some((spooled, kept)) = kept.filter(|(spooled, _)| spooled.plan == digest) else {
+            return Ok(());
+        };
+        self.feedback = Feedback::restore(&layout, &spooled, &kept).map_err(|source| {
+            let when = "what rounding cut off, in this site's state".to_owned();
+            ClientError::Adapter { when, source }
+        })?;
+        Ok(())
+    }
+
+    /// What the last update left over is taken up as soon as it is known to count.
+    pub(super) fn settle_feedback(&mut self) {
+        let Self {
+            feedback, machine, ..
+        } = self;
+        feedback.settle(|round, update| machine.counts(round, update));
     }
 
     /// Remembers what earlier processes saw of the run.
@@ -196,6 +225,7 @@ impl Driver {
         &self,
         spooled: Spooled,
         update: &Bytes,
+        left_over: Option<LeftOver>,
         learner: &dyn Learner,
     ) -> Result<(), ClientError> {
         let Some(path) = &self.settings.state else {
@@ -205,6 +235,7 @@ impl Driver {
             spooled,
             update: update.clone(),
             trainer: Bytes::from(learner.checkpoint()),
+            left_over,
         };
         Ok(state.write(path)?)
     }
@@ -232,7 +263,11 @@ impl Driver {
                     weight,
                     metrics,
                 };
-                self.keep(spooled, &update.bytes, learner.as_ref())?;
+                let sha256 = update.content.sha256;
+                let left_over = update
+                    .left_over
+                    .map(|rest| self.feedback.follow(round, sha256, rest));
+                self.keep(spooled, &update.bytes, left_over, learner.as_ref())?;
                 if let Some(header) =
                     self.machine
                         .trained(round, update.content, weight, metrics)?

@@ -260,6 +260,44 @@ fn exact_weights_beside_private_updates_are_refused_and_said_why() {
     assert!(error.to_string().contains("count alike instead"), "{error}");
 }
 
+#[test]
+fn an_update_in_blocks_of_int8_has_a_scale_for_64_values_and_its_adapter_travels_in_bf16() {
+    let mut plan = good();
+    plan.encoding = ValueEncoding::Int8;
+    let values = 1 << 18;
+    let plan = plan.check().unwrap();
+    assert_eq!(plan.update_bytes(), values + 4 * values / 64);
+    assert_eq!(plan.encoded_bytes(), 2 * values);
+    assert_eq!(ValueEncoding::Int8.bytes(65), 65 + 8);
+    assert_eq!(ValueEncoding::Int8.bytes(0), 0);
+}
+
+#[test]
+fn blocks_of_int8_in_a_ring_or_beside_privacy_are_refused_and_said_what_to_use() {
+    let mut masked = secured();
+    masked.encoding = ValueEncoding::Int8;
+    let mut ring = masked.clone();
+    ring.secure_aggregation = None;
+    for plan in [masked, ring] {
+        let error = plan.check().unwrap_err();
+        assert_eq!(error.field, "run.transfer");
+        let said = error.to_string();
+        assert!(
+            said.contains("needs a shared scale") && said.contains("must be \"bf16\""),
+            "{said}"
+        );
+    }
+    let mut private = private();
+    private.encoding = ValueEncoding::Int8;
+    let error = private.check().unwrap_err();
+    assert_eq!(error.field, "run.transfer");
+    let said = error.to_string();
+    assert!(
+        said.contains("E_DP_EF") && said.contains("must be \"bf16\""),
+        "{said}"
+    );
+}
+
 #[track_caller]
 fn insecure(field: &str, spoil: impl FnOnce(&mut RunPlan)) {
     let mut plan = secured();
