@@ -206,7 +206,7 @@ fn check_size<R: ReadAt + ?Sized>(
     name: &impl fmt::Display,
     update: &EncodedUpdate<'_, R>,
 ) -> Result<(), RobustError> {
-    let expected = (layout.parameters() * update.encoding().width()) as u64;
+    let expected = update.encoding().size(layout.parameters()) as u64;
     match update.size() {
         Ok(found) if found == expected => Ok(()),
         Ok(found) => Err(RobustError::Size {

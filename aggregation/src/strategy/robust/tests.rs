@@ -268,19 +268,21 @@ fn neither_the_size_of_a_block_nor_threads_change_a_bit() {
 }
 
 #[test]
-fn updates_in_bf16_come_to_what_their_values_come_to() {
+fn rounded_updates_come_to_what_their_values_come_to() {
     let updates = long_updates(6);
-    let rounded: Vec<_> = updates
-        .iter()
-        .map(|values| {
-            let mut rounded = vec![0.0; values.len()];
-            Encoding::Bf16.decode(&Encoding::Bf16.encode(values), &mut rounded);
-            rounded
-        })
-        .collect();
-    for rule in RULES {
-        let found = within(rule, &updates, Encoding::Bf16, BLOCK_BYTES).unwrap();
-        assert_eq!(found, of(rule, &rounded));
+    for encoding in [Encoding::Bf16, Encoding::Int8] {
+        let rounded: Vec<_> = updates
+            .iter()
+            .map(|values| {
+                let mut rounded = vec![0.0; values.len()];
+                encoding.decode(&encoding.encode(values), &mut rounded);
+                rounded
+            })
+            .collect();
+        for rule in RULES {
+            let found = within(rule, &updates, encoding, BLOCK_BYTES).unwrap();
+            assert_eq!(found, of(rule, &rounded));
+        }
     }
 }
 
