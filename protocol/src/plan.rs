@@ -9,6 +9,7 @@ mod check;
 mod privacy;
 mod secagg;
 mod signed;
+mod strategy;
 
 use std::time::Duration;
 
@@ -20,6 +21,7 @@ pub use secagg::{
     COHORT_MIN, RingBits, RingPlan, SECURE_PARTICIPANTS_MAX, SecureAggregationPlan, ServerTrust,
 };
 pub use signed::{SignedPlan, SignedPlanError};
+pub use strategy::{ROBUST_PARTICIPANTS_MAX, StrategyPlan};
 
 use crate::ids::{Digest, ParticipantName, Round, RunId};
 
@@ -116,13 +118,6 @@ pub enum Schedule {
     Linear,
     /// Falls to zero along half a cosine.
     Cosine,
-}
-
-/// How updates become the next global adapter.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
-pub enum StrategyPlan {
-    /// The mean of both factors, weighted by examples.
-    FedAvg,
 }
 
 /// The form in which values travel. The server adds them up, and keeps its adapter, in more than f32 in any case.

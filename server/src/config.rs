@@ -8,6 +8,7 @@ mod error;
 mod load;
 mod raw;
 mod size;
+mod strategy;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -15,7 +16,8 @@ use std::path::{Path, PathBuf};
 use protocol::coordinator::Allowance;
 use protocol::plan::{
     CohortPlan, EwcPlace, LatePolicy, LimitsPlan, Participants, PrivacyPlan, PrivacyUnit, RingBits,
-    RingPlan, Schedule, SecureAggregationPlan, ServerTrust, TrainingPlan, ValueEncoding,
+    RingPlan, Schedule, SecureAggregationPlan, ServerTrust, StrategyPlan, TrainingPlan,
+    ValueEncoding,
 };
 use protocol::quic::{Limits, TlsFiles, TlsMaterial};
 use protocol::{Digest, RunId};
@@ -28,6 +30,7 @@ pub use raw::{
     RawSecureAggregation, RawTraining, RawTransfer, RawTrust, RawUnit,
 };
 pub use size::{ByteSize, SizeError};
+pub use strategy::{RawRule, RawStrategy};
 
 /// Everything one server needs for one run, checked field by field.
 ///
@@ -42,6 +45,8 @@ pub struct Config {
     pub run: RunSettings,
     /// How participants train.
     pub training: TrainingPlan,
+    /// How updates become the next global adapter.
+    pub strategy: StrategyPlan,
     /// Who takes part, and how long is waited.
     pub cohort: CohortPlan,
     /// Anchoring against forgetting, if any.
@@ -131,6 +136,7 @@ impl Config {
                 base: None,
             },
             training: training(RawTraining::default()),
+            strategy: StrategyPlan::default(),
             cohort: open_cohort(&RawCohort::default()),
             ewc: None,
             privacy: None,
@@ -164,6 +170,7 @@ impl Config {
             identity: IdentitySource::Files(identity),
             run: run(raw.run, folder)?,
             training: training(raw.training),
+            strategy: raw.strategy.plan()?,
             cohort: cohort(&raw.cohort)?,
             ewc: ewc(raw.ewc, folder)?,
             privacy: privacy(&raw.privacy),

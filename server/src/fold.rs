@@ -2,7 +2,8 @@
 //!
 //! Runs on a thread of its own beside the driver, so that the event loop never waits for arithmetic or for the disk.
 //! Jobs are done in the order in which they were given; the sum does not depend on it. Memory: the global adapter and the
-//! sum (two adapters); updates stay on disk and are read module by module, however many there are.
+//! sum (two adapters); updates stay on disk and are read module by module, however many there are. Under a robust rule there is
+//! no sum: updates are judged as they arrive, and looked at together, in blocks of bounded size, when their round closes.
 //!
 //! A round is done once the journal has what it came to: its updates are on disk, so its adapter can be formed again. The
 //! adapter's folder is written while participants fetch the adapter ([`crate::settling`]); the last round's before.
@@ -30,7 +31,7 @@ use crate::record::{RoundRecord, TurnedAway};
 use crate::round::{Measured, Merger, Traffic};
 use crate::settling::{Disk, Settling, Unsettled};
 use crate::spool::Upload;
-use crate::total::{Summing, Total, Unreadable};
+use crate::total::{Candidate, Summing, Total, Unreadable};
 use crate::transcript;
 
 /// Something for the folding thread to do.
@@ -128,7 +129,9 @@ impl Sum {
     /// Takes the masks off, and looks whether a sum of updates is under them.
     fn open(&mut self, opening: Box<Opening>) {
         let opened = match &mut self.total {
-            Total::Values(_) => Err("the run's updates are not masked".to_owned()),
+            Total::Values(_) | Total::Ballot(_) => {
+                Err("the run's updates are not masked".to_owned())
+            }
             Total::Ring(sum) => crate::opening::open(sum, &opening)
                 .and_then(|()| sum.mean().map(drop).map_err(|error| error.to_string())),
         };
@@ -225,16 +228,20 @@ impl Folder {
     ) -> Result<Result<(), Refused>, ServerError> {
         let file = upload.open()?;
         let keep = || match self.is_masked {
-            true => Ok(()),
+            true => Ok(None),
             false => self
                 .disk
                 .spool
                 .keep(&admission.transfer, upload)
+                .map(Some)
                 .map_err(AddError::Server),
         };
-        let added = self
-            .summing
-            .add(&mut sum.total, (&file, admission.weight), keep);
+        let candidate = Candidate {
+            participant: &admission.participant,
+            file: &file,
+            weight: admission.weight,
+        };
+        let added = self.summing.add(&mut sum.total, candidate, keep);
         if let Ok(Ok(())) = &added {
             sum.updates.push(admission.transfer);
         }

@@ -24,6 +24,7 @@ pub mod start;
 pub mod run;
 
 mod adapter_bytes;
+mod ballot;
 mod driver;
 mod fold;
 mod identity;

@@ -100,12 +100,16 @@ fn log_run(run: &RunId, event: &RunEvent) {
                 seconds,
                 update_norm,
                 inexactness,
+                rule,
                 ..
-            } = record;
+            } = record.as_ref();
+            let left_out = record.participants.iter().filter(|one| one.is_left_out);
+            let left_out: Vec<_> = left_out.map(|one| one.name.as_str()).collect();
+            let left_out = (!left_out.is_empty()).then(|| left_out.join(" "));
             tracing::info!(
                 %run, round, seconds, accepted = record.participants.len(),
                 refused = record.refused.len(), missing = record.missing.len(), update_norm,
-                inexactness, adapter = record.adapter_sha256, "round finished"
+                inexactness, rule, left_out, adapter = record.adapter_sha256, "round finished"
             );
         }
         RunEvent::Finished { rounds, adapter } => {

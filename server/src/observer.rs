@@ -188,7 +188,7 @@ pub enum RunEvent {
         quorum: u32,
     },
     /// A round is complete: its adapter is on disk, or its updates are until it is.
-    RoundFinished(RoundRecord),
+    RoundFinished(Box<RoundRecord>),
     /// The run is complete.
     Finished {
         /// Rounds done.

@@ -36,11 +36,15 @@ pub struct RoundRecord {
     pub refused: Vec<RefusedUpdate>,
     /// Who was asked, or is named in the plan, and delivered nothing.
     pub missing: Vec<String>,
-    /// Euclidean norm of the mean update.
+    /// Euclidean norm of the update by which the global adapter was moved.
     pub update_norm: f64,
-    /// Relative error of averaging the factors apart; see `aggregation::inexactness`. Not known if updates were summed in a ring.
+    /// Relative error of averaging the factors apart; see `aggregation::inexactness`. Not known if updates were summed in a ring, nor
+    /// under a robust rule.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub inexactness: Option<f64>,
+    /// The robust rule and its numbers; none if updates were summed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rule: Option<String>,
     /// How far the next global adapter moves by the encoding in which it is sent, relative to its norm.
     #[serde(default)]
     pub rounding: f64,
@@ -89,6 +93,16 @@ pub struct CountedUpdate {
     /// Rounds by which the update was late.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub rounds_late: u32,
+    /// Euclidean distance of the update from the one by which the global adapter was moved, if the round had a robust rule.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub distance: Option<f64>,
+    /// Whether the rule left the update out of the result: it counted, and was not among those that Krum keeps.
+    #[serde(
+        default,
+        rename = "left_out",
+        skip_serializing_if = "std::ops::Not::not"
+    )]
+    pub is_left_out: bool,
 }
 
 fn is_zero(count: &u32) -> bool {

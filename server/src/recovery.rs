@@ -21,7 +21,7 @@ use crate::round::Traffic;
 use crate::settling::Disk;
 use crate::spool::{Parts, Spool};
 use crate::start::Prepared;
-use crate::total::{Total, Unreadable};
+use crate::total::{Candidate, Total, Unreadable};
 use crate::transcript;
 
 /// A run's state on disk, opened, and what was in it.
@@ -166,7 +166,13 @@ fn fold(prepared: &Prepared, spool: &Spool, accepted: &[Admission]) -> Result<To
         let internal = |what: String| ServerError::Internal {
             what: format!("the kept update of {}: {what}", accepted.participant),
         };
-        let added = summing.add(&mut total, (&file, accepted.weight), || Ok(()));
+        let candidate = Candidate {
+            participant: &accepted.participant,
+            file: &file,
+            weight: accepted.weight,
+        };
+        let keep = || Ok(Some(spool.kept(&accepted.transfer)));
+        let added = summing.add(&mut total, candidate, keep);
         let added = added.map_err(|Unreadable(error)| internal(error.to_string()))?;
         added.map_err(|refused| internal(refused.detail))?;
     }

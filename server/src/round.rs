@@ -1,6 +1,6 @@
-//! From a round's sum to the next global adapter, and to the line that tells of it.
+//! From a round's sum, or its ballot, to the next global adapter, and to the line that tells of it.
 //!
-//! `next = global + mean update`, then the server's EWC step if the plan has one. What was lost by averaging the factors
+//! `next = global + update`, the update being the mean or what the robust rule made of all, then the server's EWC step if the plan has one. What was lost by averaging the factors
 //! apart is measured on the mean, before that step.
 
 mod pull;
@@ -17,6 +17,7 @@ use protocol::plan::{CheckedPlan, EwcPlace};
 use protocol::secagg::{Opening, Secret};
 use protocol::{Digest, ParticipantName, Round};
 
+use crate::ballot::Counted;
 use crate::error::ServerError;
 use crate::fold::Refused;
 use crate::record::{CountedUpdate, EwcRecord, RefusedUpdate, RoundRecord, SecureRecord};
@@ -59,6 +60,8 @@ pub(crate) struct Formed {
     inexactness: Option<f64>,
     /// The sum of the weights in the ring, and values cut off, of such a sum.
     ring: Option<(f64, u64)>,
+    /// What a robust rule made of the updates.
+    counted: Option<Counted>,
     ewc: Option<EwcRecord>,
 }
 
@@ -77,12 +80,12 @@ impl Merger {
         let impossible = |what: String| ServerError::Internal {
             what: format!("round {round}: {what}"),
         };
-        let (next, inexactness, ring) = match sum {
+        let (next, inexactness, ring, counted) = match sum {
             Total::Values(fedavg) => {
                 let next = fedavg.into_next(global);
                 let next = next.map_err(|error| impossible(error.to_string()))?;
                 let inexactness = next.inexactness;
-                (next, Some(inexactness), None)
+                (next, Some(inexactness), None, None)
             }
             Total::Ring(sum) => {
                 let mean = sum.mean().map_err(|error| impossible(error.to_string()))?;
@@ -90,7 +93,15 @@ impl Merger {
                 let of_ring = (mean.weight, mean.cut_off);
                 let next = after(global, mean.values);
                 let next = next.map_err(|error| impossible(error.to_string()))?;
-                (next, None, Some(of_ring))
+                (next, None, Some(of_ring), None)
+            }
+            Total::Ballot(ballot) => {
+                let (update, counted) = ballot
+                    .count()
+                    .map_err(|error| impossible(error.to_string()))?;
+                let next = after(global, update);
+                let next = next.map_err(|error| impossible(error.to_string()))?;
+                (next, None, None, Some(counted))
             }
         };
         let Next {
@@ -104,6 +115,7 @@ impl Merger {
             update_norm,
             inexactness,
             ring,
+            counted,
             ewc,
         })
     }
@@ -133,10 +145,10 @@ impl Merger {
     }
 }
 
-/// The adapter that follows `global` by these mean values; what is not known of them is zero.
-fn after(global: &Adapter, mean: Vec<f32>) -> Result<Next, AdapterError> {
-    // In the mean's place: an adapter less at the peak.
-    let mut adapter = Adapter::from_values(Arc::clone(global.layout()), mean)?;
+/// The adapter that follows `global` by these values of an update; what is not known of them is zero.
+fn after(global: &Adapter, update: Vec<f32>) -> Result<Next, AdapterError> {
+    // In the update's place: an adapter less at the peak.
+    let mut adapter = Adapter::from_values(Arc::clone(global.layout()), update)?;
     let update_norm = adapter.norm();
     adapter.add(global)?;
     Ok(Next {
@@ -155,6 +167,7 @@ impl Formed {
         measured: Measured,
         sha256: Digest,
     ) -> RoundRecord {
+        let counted = self.counted.as_ref();
         let participants = summary.accepted.iter().map(|update| CountedUpdate {
             name: update.participant.to_string(),
             // The weight of a masked update is under its mask.
@@ -162,6 +175,10 @@ impl Formed {
             bytes: update.bytes,
             train_loss: update.metrics.train_loss,
             rounds_late: update.rounds_late,
+            distance: counted
+                .and_then(|counted| counted.distances.get(&update.participant).copied()),
+            is_left_out: counted
+                .is_some_and(|counted| counted.left_out.contains(&update.participant)),
         });
         let refused = summary
             .refused
@@ -175,6 +192,7 @@ impl Formed {
             missing: summary.missing.iter().map(ToString::to_string).collect(),
             update_norm: self.update_norm,
             inexactness: self.inexactness,
+            rule: counted.map(|counted| counted.rule.to_string()),
             rounding: measured.rounding,
             bytes_up: measured.traffic.up,
             bytes_down: measured.traffic.down,

@@ -20,7 +20,7 @@ use protocol::{ParticipantName, TransferId};
 
 use crate::error::ServerError;
 pub(crate) use incoming::{Arrival, Piece};
-pub(crate) use kept::UpdateFile;
+pub(crate) use kept::{KeptUpdate, UpdateFile};
 
 const PART: &str = "part";
 const UPDATE: &str = "update";
@@ -104,13 +104,23 @@ impl Spool {
     }
 
     /// Keeps an update that was admitted; it is on disk under its own name when this returns.
-    pub(crate) fn keep(&self, header: &TransferHeader, upload: &Upload) -> Result<(), ServerError> {
+    pub(crate) fn keep(
+        &self,
+        header: &TransferHeader,
+        upload: &Upload,
+    ) -> Result<KeptUpdate, ServerError> {
         let path = self.update_path(header);
         let keep = || -> io::Result<()> {
             fs::rename(&upload.path, &path)?;
             crate::record::sync_folder(&self.folder)
         };
-        keep().map_err(ServerError::write(&path))
+        keep().map_err(ServerError::write(&path))?;
+        Ok(KeptUpdate::at(path))
+    }
+
+    /// An update that was kept, to be read when all of its round are looked at.
+    pub(crate) fn kept(&self, header: &TransferHeader) -> KeptUpdate {
+        KeptUpdate::at(self.update_path(header))
     }
 
     /// Opens an update that counts, after comparing it with what was accepted.

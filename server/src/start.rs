@@ -11,6 +11,7 @@ use aggregation::ewc::{Anchor, AnchorError, BoundAnchor};
 use aggregation::masking::{FixedRing, Ring};
 use aggregation::peft::{self, PeftConfig, PeftError, Sidecar};
 use aggregation::strategy::fixed_point::FixedPoint;
+use aggregation::strategy::robust::RobustRule;
 use aggregation::{Adapter, AdapterLayout, Encoding};
 use bytes::Bytes;
 use protocol::Digest;
@@ -154,6 +155,7 @@ impl Prepared {
             encoding: encoding(self.plan.encoding),
             fixed: self.fixed,
             ring: self.ring,
+            rule: robust_rule(self.plan.strategy),
         }
     }
 }
@@ -163,6 +165,23 @@ fn encoding(of: ValueEncoding) -> Encoding {
         ValueEncoding::F32 => Encoding::F32,
         ValueEncoding::Bf16 => Encoding::Bf16,
         ValueEncoding::Int8 => Encoding::Int8,
+    }
+}
+
+/// The rule that looks at all updates together, if the plan has one.
+fn robust_rule(strategy: StrategyPlan) -> Option<RobustRule> {
+    // The plan's check keeps every number below a thousand.
+    match strategy {
+        StrategyPlan::FedAvg => None,
+        StrategyPlan::Median => Some(RobustRule::Median),
+        StrategyPlan::TrimmedMean { trim } => Some(RobustRule::TrimmedMean {
+            trim: trim as usize,
+        }),
+        StrategyPlan::Krum { byzantine, keep } => Some(RobustRule::Krum {
+            byzantine: byzantine as usize,
+            keep: keep as usize,
+        }),
+        StrategyPlan::GeometricMedian { passes } => Some(RobustRule::GeometricMedian { passes }),
     }
 }
 
@@ -279,7 +298,7 @@ fn run_plan(config: &Config, folder: &StartFolder, anchor: Option<&LoadedAnchor>
         rounds: config.run.rounds,
         seed: config.run.seed,
         training: config.training.clone(),
-        strategy: StrategyPlan::FedAvg,
+        strategy: config.strategy,
         ewc,
         privacy: config.privacy.clone(),
         cohort: config.cohort.clone(),

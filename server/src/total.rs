@@ -1,18 +1,22 @@
-//! A round's sum: of values, or of vectors in the plan's ring, which may be masked.
+//! What a round's updates come to: a sum of values or of vectors in the plan's ring, which may be masked, or a ballot on which a
+//! robust rule decides.
 
 use std::io;
 use std::sync::Arc;
 
-use aggregation::admission::{self, AdmissionError, AdmissionRules};
+use aggregation::admission::{self, AdmissionError, AdmissionRules, Admitted};
 use aggregation::encoded::EncodedUpdate;
 use aggregation::masking::{FixedRing, RingSum, RingSumError};
 use aggregation::strategy::fedavg::{FedAvg, FoldError};
 use aggregation::strategy::fixed_point::FixedPoint;
+use aggregation::strategy::robust::RobustRule;
 use aggregation::{AdapterLayout, Encoding};
+use protocol::ParticipantName;
 use protocol::close::RefusalReason;
 
+use crate::ballot::Ballot;
 use crate::fold::{Refused, reason};
-use crate::spool::UpdateFile;
+use crate::spool::{KeptUpdate, UpdateFile};
 
 /// How a run's updates are summed.
 #[derive(Clone, Debug)]
@@ -24,6 +28,8 @@ pub(crate) struct Summing {
     pub(crate) fixed: FixedPoint,
     /// In which they travel otherwise.
     pub(crate) ring: Option<FixedRing>,
+    /// What looks at all of them together, if they are not summed.
+    pub(crate) rule: Option<RobustRule>,
 }
 
 /// A sum under way.
@@ -33,37 +39,45 @@ pub(crate) enum Total {
     Values(FedAvg),
     /// Of vectors in the ring.
     Ring(RingSum),
+    /// None: all updates are kept until the round closes.
+    Ballot(Ballot),
+}
+
+/// An update that is to be added.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Candidate<'a> {
+    pub(crate) participant: &'a ParticipantName,
+    pub(crate) file: &'a UpdateFile,
+    pub(crate) weight: u64,
 }
 
 impl Summing {
     /// An empty sum.
     pub(crate) fn empty(&self) -> Total {
-        match self.ring {
-            Some(ring) => Total::Ring(RingSum::new(ring, self.layout.parameters())),
-            None => Total::Values(FedAvg::new(Arc::clone(&self.layout), self.fixed)),
+        let layout = || Arc::clone(&self.layout);
+        match (self.ring, self.rule) {
+            (Some(ring), _) => Total::Ring(RingSum::new(ring, self.layout.parameters())),
+            (None, Some(rule)) => Total::Ballot(Ballot::new(rule, layout(), self.encoding)),
+            (None, None) => Total::Values(FedAvg::new(layout(), self.fixed)),
         }
     }
 
-    /// Adds an update, or says why not. `keep` is called once it is found good and before it is in the sum.
+    /// Adds an update, or says why not. `keep` is called once it is found good and before it is in the sum; what it keeps is
+    /// `None` for an update that is masked.
     ///
     /// # Errors
     /// The file cannot be read, or `keep` failed; the sum must not be used any more.
     pub(crate) fn add<E: From<Unreadable>>(
         &self,
         total: &mut Total,
-        (file, weight): (&UpdateFile, u64),
-        keep: impl FnOnce() -> Result<(), E>,
+        candidate: Candidate<'_>,
+        keep: impl FnOnce() -> Result<Option<KeptUpdate>, E>,
     ) -> Result<Result<(), Refused>, E> {
         match total {
             Total::Values(fedavg) => {
-                let update = EncodedUpdate::new(file, self.encoding);
-                let admitted = match admission::admit(&self.layout, update, weight, &self.rules) {
+                let admitted = match self.admit(candidate)? {
                     Ok(admitted) => admitted,
-                    Err(AdmissionError::Refused(refusal)) => {
-                        let (reason, detail) = (reason(&refusal), refusal.to_string());
-                        return Ok(Err(Refused { reason, detail }));
-                    }
-                    Err(AdmissionError::Read(source)) => return Err(Unreadable(source).into()),
+                    Err(refused) => return Ok(Err(refused)),
                 };
                 keep()?;
                 match fedavg.fold_admitted(&admitted) {
@@ -72,9 +86,19 @@ impl Summing {
                     Err(FoldError::Read(source)) => Err(Unreadable(source).into()),
                 }
             }
+            Total::Ballot(ballot) => {
+                if let Err(refused) = self.admit(candidate)? {
+                    return Ok(Err(refused));
+                }
+                let Some(kept) = keep()? else {
+                    return Ok(Err(internal(&"a masked update under a robust strategy")));
+                };
+                ballot.add(candidate.participant.clone(), kept);
+                Ok(Ok(()))
+            }
             Total::Ring(sum) => {
                 keep()?;
-                match sum.add(file) {
+                match sum.add(candidate.file) {
                     Ok(()) => Ok(Ok(())),
                     Err(RingSumError::Read(source)) => Err(Unreadable(source).into()),
                     Err(error @ RingSumError::Size { .. }) => Ok(Err(Refused {
@@ -84,6 +108,22 @@ impl Summing {
                     Err(error) => Ok(Err(internal(&error))),
                 }
             }
+        }
+    }
+
+    /// Looks whether an update that travels as values keeps the plan's limits.
+    fn admit<'a>(
+        &self,
+        candidate: Candidate<'a>,
+    ) -> Result<Result<Admitted<'a, UpdateFile>, Refused>, Unreadable> {
+        let update = EncodedUpdate::new(candidate.file, self.encoding);
+        match admission::admit(&self.layout, update, candidate.weight, &self.rules) {
+            Ok(admitted) => Ok(Ok(admitted)),
+            Err(AdmissionError::Refused(refusal)) => Ok(Err(Refused {
+                reason: reason(&refusal),
+                detail: refusal.to_string(),
+            })),
+            Err(AdmissionError::Read(source)) => Err(Unreadable(source)),
         }
     }
 }

@@ -58,6 +58,7 @@ impl RunPlan {
         self.check_encoding()?;
         self.check_ring()?;
         self.check_secure_aggregation()?;
+        self.check_strategy()?;
         let bytes = codec::encode(&self)
             .map_err(|error| PlanError::new("plan", error, "must fit one message"))?;
         if PLAN_BYTES_MAX < bytes.len() {

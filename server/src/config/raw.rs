@@ -12,6 +12,7 @@ use jiff::fmt::serde::unsigned_duration::friendly::compact::required as duration
 use serde::{Deserialize, Serialize};
 
 use super::size::ByteSize;
+use super::strategy::RawStrategy;
 
 /// The UDP port that a server listens on unless told otherwise.
 pub const DEFAULT_PORT: u16 = 4433;
@@ -30,6 +31,9 @@ pub struct RawConfig {
     /// How participants train.
     #[serde(default)]
     pub training: RawTraining,
+    /// How updates become the next global adapter.
+    #[serde(default)]
+    pub strategy: RawStrategy,
     /// Who takes part, and how long is waited for whom.
     #[serde(default)]
     pub cohort: RawCohort,

@@ -37,6 +37,10 @@ fn the_example_shows_every_key() {
                     "anchor =",
                     "select =",
                     "enough =",
+                    "trim =",
+                    "byzantine =",
+                    "keep =",
+                    "passes =",
                 ]
                 .iter()
                 .any(|key| rest.starts_with(key))
@@ -75,6 +79,77 @@ fn privacy_is_off_unless_enabled_and_its_plan_is_sound() {
     assert_eq!((privacy.clip_norm, privacy.delta), (1.0, 1e-5));
     let said = refusal(&format!("{REQUIRED}[privacy]\nunit = \"ward\"\n"), &[]);
     assert!(said.contains("`record` or `group`"), "{said}");
+}
+
+#[test]
+fn the_strategy_is_fedavg_unless_a_rule_is_named_with_its_numbers() {
+    let strategy = |keys: &str| read(&format!("{REQUIRED}[strategy]\n{keys}\n"), &[]);
+    assert_eq!(read(REQUIRED, &[]).unwrap().strategy, StrategyPlan::FedAvg);
+    for (keys, expected) in [
+        ("rule = \"median\"", StrategyPlan::Median),
+        (
+            "rule = \"trimmed-mean\"\ntrim = 2",
+            StrategyPlan::TrimmedMean { trim: 2 },
+        ),
+        (
+            "rule = \"krum\"\nbyzantine = 1",
+            StrategyPlan::Krum {
+                byzantine: 1,
+                keep: 1,
+            },
+        ),
+        (
+            "rule = \"krum\"\nbyzantine = 1\nkeep = 4",
+            StrategyPlan::Krum {
+                byzantine: 1,
+                keep: 4,
+            },
+        ),
+        (
+            "rule = \"geometric-median\"",
+            StrategyPlan::GeometricMedian { passes: 8 },
+        ),
+        (
+            "rule = \"geometric-median\"\npasses = 3",
+            StrategyPlan::GeometricMedian { passes: 3 },
+        ),
+    ] {
+        assert_eq!(strategy(keys).unwrap().strategy, expected);
+    }
+}
+
+#[test]
+fn a_number_that_the_rule_lacks_or_does_not_look_at_is_named() {
+    for (keys, expected) in [
+        (
+            "rule = \"krum\"",
+            "strategy.byzantine: missing, but strategy.rule is \"krum\"",
+        ),
+        (
+            "rule = \"trimmed-mean\"",
+            "strategy.trim: missing, but strategy.rule is \"trimmed-mean\"",
+        ),
+        (
+            "rule = \"median\"\ntrim = 1",
+            "has no effect with strategy.rule \"median\"; remove it",
+        ),
+        (
+            "rule = \"trimmed-mean\"\ntrim = 1\npasses = 2",
+            "has no effect",
+        ),
+        (
+            "byzantine = 1",
+            "has no effect with strategy.rule \"fedavg\"",
+        ),
+    ] {
+        let said = refusal(&format!("{REQUIRED}[strategy]\n{keys}\n"), &[]);
+        assert!(said.contains(expected), "{said}");
+    }
+    let said = refusal(&format!("{REQUIRED}[strategy]\nrule = \"mean\"\n"), &[]);
+    assert!(
+        said.contains("server.toml:9:8") && said.contains("`fedavg`"),
+        "{said}"
+    );
 }
 
 #[test]

@@ -207,7 +207,8 @@ impl Driver {
             sealed,
         } = merged;
         self.global = bytes;
-        self.narrator.tell(&RunEvent::RoundFinished(record.clone()));
+        self.narrator
+            .tell(&RunEvent::RoundFinished(Box::new(record.clone())));
         self.records.push(record);
         let went_on = self.coordinator.round_aggregated(content, sealed, now);
         self.must(went_on);

@@ -29,6 +29,7 @@ fn record(round: u32) -> RoundRecord {
         missing: Vec::new(),
         update_norm: 0.1,
         inexactness: Some(0.2),
+        rule: None,
         rounding: 0.0,
         bytes_up: 3,
         bytes_down: 4,

@@ -85,6 +85,7 @@ fn record(adapter: &Adapter) -> RoundRecord {
         missing: Vec::new(),
         update_norm: 0.0,
         inexactness: Some(0.0),
+        rule: None,
         rounding: 0.0,
         bytes_up: 0,
         bytes_down: 0,

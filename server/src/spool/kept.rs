@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io::{self, Read as _, Seek as _};
 use std::os::unix::fs::FileExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use aggregation::encoded::ReadAt;
 use protocol::Digest;
@@ -41,6 +41,30 @@ impl ReadAt for UpdateFile {
 
     fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
         self.0.read_exact_at(buffer, offset)
+    }
+}
+
+/// An update that was kept under its own name, opened anew for each stretch that is read.
+///
+/// A round may have more updates than the process may have files open.
+#[derive(Debug)]
+pub(crate) struct KeptUpdate {
+    path: PathBuf,
+}
+
+impl KeptUpdate {
+    pub(super) fn at(path: PathBuf) -> Self {
+        Self { path }
+    }
+}
+
+impl ReadAt for KeptUpdate {
+    fn size(&self) -> io::Result<u64> {
+        Ok(std::fs::metadata(&self.path)?.len())
+    }
+
+    fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+        UpdateFile::open(&self.path)?.read_exact_at(buffer, offset)
     }
 }
 

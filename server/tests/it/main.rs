@@ -15,3 +15,4 @@ mod resume;
 mod revocation;
 mod scene;
 mod scripted;
+mod strategy;

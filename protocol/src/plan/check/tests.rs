@@ -343,6 +343,117 @@ fn secure_aggregation_that_protects_nobody_or_overflows_is_refused_by_field() {
     });
 }
 
+/// A plan of which every round has seven updates at least.
+fn robust(strategy: StrategyPlan) -> RunPlan {
+    let mut plan = good();
+    plan.strategy = strategy;
+    plan.cohort.participants = Participants::Any;
+    plan.cohort.quorum = 7;
+    plan
+}
+
+const KRUM: StrategyPlan = StrategyPlan::Krum {
+    byzantine: 2,
+    keep: 5,
+};
+const TRIMMED: StrategyPlan = StrategyPlan::TrimmedMean { trim: 3 };
+const GEOMETRIC: StrategyPlan = StrategyPlan::GeometricMedian { passes: 8 };
+
+#[test]
+fn robust_plans_at_the_bound_of_their_condition_are_checked_and_read_back() {
+    for strategy in [StrategyPlan::Median, TRIMMED, KRUM, GEOMETRIC] {
+        let plan = robust(strategy).check().unwrap();
+        assert_eq!(
+            codec::decode::<RunPlan>(plan.bytes()).unwrap(),
+            robust(strategy)
+        );
+    }
+}
+
+/// What a plan with this strategy and quorum is refused for: the field and the sentence.
+#[track_caller]
+fn weak(strategy: StrategyPlan, quorum: u32) -> (&'static str, String) {
+    let mut plan = robust(strategy);
+    plan.cohort.quorum = quorum;
+    let error = plan.check().unwrap_err();
+    (error.field, error.to_string())
+}
+
+#[test]
+fn a_quorum_too_small_for_the_rule_is_refused_with_the_number_it_needs() {
+    for (strategy, quorum, needed, code) in [
+        (KRUM, 6, "at least 7", "E_KRUM_N"),
+        (TRIMMED, 6, "at least 7", "E_TRIM_N"),
+        (
+            StrategyPlan::Median,
+            2,
+            "at least 3",
+            "neither is in the middle",
+        ),
+        (GEOMETRIC, 2, "at least 3", "neither is in the middle"),
+    ] {
+        let (field, said) = weak(strategy, quorum);
+        assert_eq!(field, "cohort.quorum");
+        assert!(said.contains(needed) && said.contains(code), "{said}");
+    }
+}
+
+#[test]
+fn nonsense_about_the_strategy_is_refused_by_field() {
+    let krum = |byzantine, keep| StrategyPlan::Krum { byzantine, keep };
+    for (strategy, expected) in [
+        (krum(0, 1), "strategy.byzantine"),
+        (krum(u32::MAX, 1), "strategy.byzantine"),
+        (krum(2, 0), "strategy.keep"),
+        (krum(2, 6), "strategy.keep"),
+        (krum(2, u32::MAX), "strategy.keep"),
+        (StrategyPlan::TrimmedMean { trim: 0 }, "strategy.trim"),
+        (
+            StrategyPlan::TrimmedMean { trim: u32::MAX },
+            "strategy.trim",
+        ),
+        (
+            StrategyPlan::GeometricMedian { passes: 0 },
+            "strategy.passes",
+        ),
+        (
+            StrategyPlan::GeometricMedian { passes: 101 },
+            "strategy.passes",
+        ),
+    ] {
+        assert_eq!(weak(strategy, 7).0, expected, "{strategy:?}");
+    }
+    let mut plan = robust(StrategyPlan::Median);
+    plan.limits.participants_max = 1001;
+    let field = "limits.participants_max with a robust strategy";
+    assert_eq!(plan.check().unwrap_err().field, field);
+}
+
+#[test]
+fn a_robust_rule_over_sums_is_refused_and_said_what_to_use_instead() {
+    for strategy in [
+        StrategyPlan::Median,
+        StrategyPlan::TrimmedMean { trim: 1 },
+        GEOMETRIC,
+    ] {
+        let mut plan = secured();
+        plan.strategy = strategy;
+        let said = plan.clone().check().unwrap_err().to_string();
+        let start = format!("strategy is {strategy} with secure aggregation: it needs every");
+        assert!(said.starts_with(&start), "{said}");
+        assert!(
+            said.contains("E_KRUM_SECAGG") && said.contains("use \"fedavg\""),
+            "{said}"
+        );
+        plan.secure_aggregation = None;
+        let said = plan.check().unwrap_err().to_string();
+        assert!(
+            said.contains("with ring") && said.contains("leave ring out"),
+            "{said}"
+        );
+    }
+}
+
 /// Signs with nothing but a digest.
 fn sign(bytes: &[u8]) -> Seal {
     Seal {
