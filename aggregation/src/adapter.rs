@@ -132,6 +132,11 @@ impl Adapter {
         &self.values
     }
 
+    /// The values themselves.
+    pub fn into_values(self) -> Vec<f32> {
+        self.values
+    }
+
     /// All values, back to back, to change.
     pub fn values_mut(&mut self) -> &mut [f32] {
         &mut self.values

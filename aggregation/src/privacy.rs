@@ -6,13 +6,15 @@
 //! one unit, added or removed. Costs are kept as Rényi divergences ([`renyi`]), added up over steps, rounds and runs
 //! ([`Accountant`]), and turned into an `(epsilon, delta)` at the end.
 //!
-//! It draws no noise and clips nothing: that is training's. It does not decide what is allowed: that is the site's.
+//! Noise is drawn here from keys that are arguments ([`NoiseKey`]). Clipping gradients is training's, and what is allowed the site's.
 
 mod accountant;
 mod analytic;
 mod budget;
 mod calibration;
 mod mechanism;
+mod noise;
+mod participants;
 pub mod renyi;
 mod special;
 #[cfg(test)]
@@ -23,6 +25,8 @@ pub use analytic::{gaussian_delta, gaussian_epsilon, gaussian_noise};
 pub use budget::Budget;
 pub use calibration::{noise_within, steps_within};
 pub use mechanism::SampledGaussian;
+pub use noise::NoiseKey;
+pub use participants::{AdaptiveClip, noise_beside_count, release};
 
 /// A parameter of a mechanism or of a budget that has no meaning.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]

@@ -9,6 +9,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use crate::durable;
 use aggregation::{
     Adapter,
     peft::{self, PeftConfig, PeftError, Sidecar},
@@ -142,14 +143,7 @@ pub fn write(
     if folder.exists() {
         attempt("move away", folder, fs::rename(folder, &old))?;
     }
-    attempt("rename to", folder, fs::rename(&fresh, folder))?;
-    // The name itself must outlive a power cut; it may be a relative one.
-    let parent = folder
-        .parent()
-        .filter(|parent| !parent.as_os_str().is_empty());
-    let parent = parent.unwrap_or_else(|| Path::new("."));
-    let synced = fs::File::open(parent).and_then(|parent| parent.sync_all());
-    attempt("make durable", folder, synced)?;
+    attempt("rename to", folder, durable::rename(&fresh, folder))?;
     if old.exists() {
         attempt("remove", &old, fs::remove_dir_all(&old))?;
     }

@@ -18,7 +18,11 @@ use serde::Deserialize;
 
 pub use self::quantity::Bytes;
 use self::{privacy::RawPrivacy, quantity::WrittenDuration};
-use crate::{policy::SitePolicy, privacy::PrivacySettings, telemetry::LogFormat};
+use crate::{
+    policy::SitePolicy,
+    privacy::{BudgetError, PrivacySettings, ledger_beside},
+    telemetry::LogFormat,
+};
 
 /// The configuration as typed.
 #[derive(Debug, Deserialize)]
@@ -154,6 +158,8 @@ pub struct Config {
     pub share: Share,
     /// What private training may cost, and where it is counted.
     pub privacy: PrivacySettings,
+    /// Whether its ledger was named, and is not the one that the data leads to.
+    pub privacy_ledger_named: bool,
     /// How long to wait for a server that is away.
     pub patience: Patience,
     /// The largest transfer that is taken in.
@@ -283,6 +289,26 @@ impl Config {
         Ok(Some(policy))
     }
 
+    /// Gives what private training may cost, and the ledger that counts it: the policy's, or the one named here, or the one that the
+    /// contents of the data lead to.
+    ///
+    /// # Errors
+    /// [`BudgetError`] if the ledgers beside the data cannot be read or contradict each other.
+    pub fn private_settings(
+        &self,
+        policy: Option<&SitePolicy>,
+    ) -> Result<PrivacySettings, BudgetError> {
+        let ledger = match policy.and_then(SitePolicy::privacy_ledger) {
+            Some(ledger) => ledger,
+            None if self.privacy_ledger_named => self.privacy.ledger.clone(),
+            None => ledger_beside(&self.data)?,
+        };
+        Ok(PrivacySettings {
+            ledger,
+            ..self.privacy.clone()
+        })
+    }
+
     /// Checks that the site's own privacy budget, which counts over all runs, is within the policy's bounds on its lifetime.
     fn check_budget(&self, policy: &SitePolicy, path: &Path) -> Result<(), ConfigError> {
         let Some([epsilon, delta]) = policy.lifetime() else {
@@ -351,6 +377,8 @@ impl Config {
         }
         let data = folder.join(raw.data);
         let privacy = raw.privacy.check(&data, folder, path)?;
+        // One that is named as it would be without a name is no decision.
+        let privacy_ledger_named = privacy.ledger != data.with_added_extension("privacy");
         Ok(Self {
             server: raw.server,
             model: folder.join(raw.model),
@@ -371,6 +399,7 @@ impl Config {
             tls: raw.tls.resolved(folder),
             share: raw.share,
             privacy,
+            privacy_ledger_named,
             patience,
             transfer_max: raw.connection.transfer_max,
             log: raw.log,

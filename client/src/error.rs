@@ -9,7 +9,7 @@ use finetune::{
     train::{CheckpointError, TrainError},
 };
 use protocol::{
-    Misuse, Text, Violation,
+    Misuse, Round, Text, Violation,
     close::{CloseCode, RunFailure},
     identity::Identity,
     quic::{HandshakeError, MaterialError},
@@ -98,6 +98,19 @@ pub enum ClientError {
     /// The training failed, so we left the run.
     #[error("training failed, so this site left the run: {0}")]
     Training(#[from] TrainError),
+    /// The training ended in values that no update can have.
+    #[error(
+        "training diverged in round {round}, by its step {last_step}: {source}; nothing was sent and this site left the run. Look at the \
+         training text for records that do not belong there, and ask the plan's author for a lower learning rate"
+    )]
+    Diverged {
+        /// The round.
+        round: Round,
+        /// The last step of the run that was taken, from 0.
+        last_step: u64,
+        /// Which value.
+        source: AdapterError,
+    },
     /// What the plan asks for would cost this site's records too much, or the account cannot be kept.
     #[error("this site's privacy budget forbids the training: {0}")]
     Budget(#[from] BudgetError),
@@ -158,6 +171,7 @@ impl ClientError {
             | Self::Data(_)
             | Self::LongExample { .. }
             | Self::Training(_)
+            | Self::Diverged { .. }
             | Self::Budget(_)
             | Self::NoRandomness(_)
             | Self::Checkpoint(_)

@@ -15,6 +15,8 @@ use protocol::{
     transcript::{Evidence, TranscriptFault, Witness},
 };
 
+use crate::durable;
+
 /// The evidence of one run, open for more.
 #[derive(Debug)]
 pub(crate) struct EvidenceFile {
@@ -69,6 +71,8 @@ impl EvidenceFile {
             .create(true)
             .open(&path)
             .map_err(failed("open", &path))?;
+        // It may be new: what is written to it must not be in a file without a name.
+        durable::sync_folder_of(&path).map_err(failed("make durable", &path))?;
         let text = fs::read(&path).map_err(failed("read", &path))?;
         // A line that a crash cut off was never built on.
         let whole = text
@@ -119,7 +123,7 @@ impl EvidenceFile {
     /// [`EvidenceError::Io`].
     pub(crate) fn finish(&self) -> Result<(), EvidenceError> {
         let done = self.path.with_added_extension("done");
-        fs::rename(&self.path, &done).map_err(failed("rename", &self.path))
+        durable::rename(&self.path, &done).map_err(failed("rename", &self.path))
     }
 }
 

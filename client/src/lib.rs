@@ -7,6 +7,7 @@
 pub mod adapter_folder;
 pub mod audit;
 pub mod config;
+mod durable;
 pub mod error;
 mod evidence;
 pub mod ledger;

@@ -7,6 +7,7 @@
 mod account;
 mod learner;
 mod ledger;
+mod place;
 mod terms;
 
 #[cfg(test)]
@@ -20,6 +21,7 @@ pub(crate) use self::learner::PrivateLearner;
 pub use self::{
     account::{Account, BudgetError, RunBudget, Spending},
     ledger::{Entry, Ledger, LedgerError},
+    place::ledger_beside,
     terms::{Noise, PrivateTerms, noise_for},
 };
 

@@ -16,6 +16,8 @@ use bytes::Bytes;
 use protocol::{Digest, message::Content, participant::Spooled};
 use serde::{Deserialize, Serialize};
 
+use crate::durable;
+
 /// The file's first line; more is not looked through for its end.
 const HEADER_BYTES_MAX: usize = 4096;
 
@@ -129,7 +131,8 @@ impl RoundState {
                 file.write_all(after)?;
             }
             file.sync_all()?;
-            fs::rename(&part, path)
+            // Before the update is offered: an older state in its place would be offered again.
+            durable::rename(&part, path)
         };
         write().map_err(StateError::io("write", path))
     }
@@ -139,7 +142,8 @@ impl RoundState {
     /// # Errors
     /// [`StateError::Io`].
     pub(crate) fn remove(path: &Path) -> Result<(), StateError> {
-        match fs::remove_file(path) {
+        let removed = fs::remove_file(path).and_then(|()| durable::sync_folder_of(path));
+        match removed {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 Err(StateError::io("remove", path)(error))
             }

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use aggregation::{
     AdapterLayout,
     masking::{FixedRing, Ring},
+    privacy::{Accountant, Budget, PrivacyError, SampledGaussian},
 };
 use finetune::{
     LoadError,
@@ -19,7 +20,7 @@ use finetune::{
 };
 use protocol::{
     Digest,
-    plan::{RingBits, RunPlan, Schedule as PlanSchedule},
+    plan::{ClipPlan, RingBits, RunPlan, Schedule as PlanSchedule},
 };
 
 /// What a checked plan asks of the training engine.
@@ -84,6 +85,9 @@ pub enum Objection {
          records and has no noise on it (E_DP_METRICS); set it to false"
     )]
     PlainMetrics,
+    /// The plan does not keep what it promises participants.
+    #[error("the plan's participant_privacy section cannot be believed: {0}")]
+    Promise(String),
     /// The recipe cannot be trained with.
     #[error("the plan's training section cannot be used: {0}")]
     Recipe(#[from] RecipeError),
@@ -151,6 +155,36 @@ pub fn ring_of(plan: &RunPlan) -> Result<Option<FixedRing>, Objection> {
     Ok(Some(fixed))
 }
 
+/// Gives the norm to which this site shrinks its updates before they leave, if the plan protects participants by a fixed one.
+///
+/// With a norm that follows the updates it is the server that shrinks them. Of updates in the ring nobody sees the norm, so what
+/// rounding may add is taken off beforehand.
+pub fn clip_of(plan: &RunPlan) -> Option<f64> {
+    match plan.participant_privacy.as_ref()?.clip {
+        ClipPlan::Fixed { norm } => Some(norm - plan.ring_rounding_norm().unwrap_or(0.0)),
+        ClipPlan::Adaptive { .. } => None,
+    }
+}
+
+/// Checks that the rounds of a plan that protects participants cost them no more than it says.
+fn check_participant_budget(plan: &RunPlan) -> Result<(), Objection> {
+    let Some(asked) = &plan.participant_privacy else {
+        return Ok(());
+    };
+    let senseless = |error: PrivacyError| Objection::Promise(error.to_string());
+    let budget = Budget::new(asked.epsilon_max, asked.delta).map_err(senseless)?;
+    let step = SampledGaussian::new(1.0, asked.noise_multiplier).map_err(senseless)?;
+    let run = Accountant::default().with(step, u64::from(plan.rounds));
+    if run.is_within(budget) {
+        return Ok(());
+    }
+    let found = run.cost(asked.delta).epsilon;
+    Err(Objection::Promise(format!(
+        "its {} rounds cost epsilon {found:.3} at delta {}, more than its epsilon_max of {} (E_DP_BUDGET)",
+        plan.rounds, asked.delta, asked.epsilon_max
+    )))
+}
+
 /// Checks a plan against our base model.
 ///
 /// # Errors
@@ -166,6 +200,7 @@ pub fn check(plan: &RunPlan, base: &BaseModel) -> Result<Terms, Objection> {
         });
     }
     ring_of(plan)?;
+    check_participant_budget(plan)?;
     let layout = base.adapter_layout(&lora_of(plan)?)?;
     let found = Digest(layout.digest());
     if plan.layout_digest != found {

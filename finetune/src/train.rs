@@ -202,6 +202,16 @@ impl Trainer {
                 self.slope(&adapter, step)?
             };
             let (gradient_norm, learning_rate) = self.descend(&mut adapter, &slope, step)?;
+            // The last step has no forward pass after it that would notice.
+            let found = adamw::norm(adapter.values());
+            if !found.is_finite() {
+                return Err(TrainError::Diverged {
+                    step,
+                    what: "adapter's norm after it",
+                    found,
+                    lines: self.lines(&examples),
+                });
+            }
             let lines = self.lines(&examples).lines;
             used.extend(examples);
             sum.nats += slope.loss.nats;

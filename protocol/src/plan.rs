@@ -6,6 +6,7 @@
 //! show later what it agreed to.
 
 mod check;
+mod participant_privacy;
 mod privacy;
 mod secagg;
 mod signed;
@@ -16,6 +17,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 pub use check::{CheckedPlan, PLAN_BYTES_MAX, PlanError};
+pub use participant_privacy::{ClipPlan, PARTICIPANTS_FEW, ParticipantPrivacyPlan};
 pub use privacy::{PrivacyPlan, PrivacyUnit};
 pub use secagg::{
     COHORT_MIN, RingBits, RingPlan, SECURE_PARTICIPANTS_MAX, SecureAggregationPlan, ServerTrust,
@@ -52,6 +54,8 @@ pub struct RunPlan {
     pub ewc: Option<EwcPlan>,
     /// Differential privacy of the records behind updates, if any.
     pub privacy: Option<PrivacyPlan>,
+    /// Differential privacy of the participants themselves, if any.
+    pub participant_privacy: Option<ParticipantPrivacyPlan>,
     /// Who is asked, and how long the server waits.
     pub cohort: CohortPlan,
     /// What an update may be.

@@ -15,9 +15,9 @@ use std::path::{Path, PathBuf};
 
 use protocol::coordinator::Allowance;
 use protocol::plan::{
-    CohortPlan, EwcPlace, LatePolicy, LimitsPlan, Participants, PrivacyPlan, PrivacyUnit, RingBits,
-    RingPlan, Schedule, SecureAggregationPlan, ServerTrust, StrategyPlan, TrainingPlan,
-    ValueEncoding,
+    ClipPlan, CohortPlan, EwcPlace, LatePolicy, LimitsPlan, ParticipantPrivacyPlan, Participants,
+    PrivacyPlan, PrivacyUnit, RingBits, RingPlan, Schedule, SecureAggregationPlan, ServerTrust,
+    StrategyPlan, TrainingPlan, ValueEncoding,
 };
 use protocol::quic::{Limits, TlsFiles, TlsMaterial};
 use protocol::{Digest, RunId};
@@ -25,9 +25,9 @@ use protocol::{Digest, RunId};
 pub use error::{ConfigError, Place, ValueError};
 pub use load::{Setting, Source, load, parse};
 pub use raw::{
-    AnyWord, DEFAULT_PORT, LogFormat, RawCohort, RawConfig, RawEwc, RawIdentity, RawLate,
-    RawLimits, RawLog, RawParticipants, RawPlace, RawPrivacy, RawRing, RawRun, RawSchedule,
-    RawSecureAggregation, RawTraining, RawTransfer, RawTrust, RawUnit,
+    AnyWord, DEFAULT_PORT, LogFormat, RawClip, RawCohort, RawConfig, RawEwc, RawIdentity, RawLate,
+    RawLimits, RawLog, RawParticipantPrivacy, RawParticipants, RawPlace, RawPrivacy, RawRing,
+    RawRun, RawSchedule, RawSecureAggregation, RawTraining, RawTransfer, RawTrust, RawUnit,
 };
 pub use size::{ByteSize, SizeError};
 pub use strategy::{RawRule, RawStrategy};
@@ -53,6 +53,8 @@ pub struct Config {
     pub ewc: Option<EwcSettings>,
     /// Differential privacy of the participants' records, if any.
     pub privacy: Option<PrivacyPlan>,
+    /// Differential privacy of the participants themselves, if any.
+    pub participant_privacy: Option<ParticipantPrivacyPlan>,
     /// The ring in which updates travel, if they do.
     pub ring: Option<RingPlan>,
     /// Masks on updates, if any.
@@ -140,6 +142,7 @@ impl Config {
             cohort: open_cohort(&RawCohort::default()),
             ewc: None,
             privacy: None,
+            participant_privacy: None,
             ring: None,
             secure_aggregation: None,
             limits: limits(&RawLimits::default()),
@@ -159,6 +162,7 @@ impl Config {
     pub fn from_raw(raw: RawConfig, folder: &Path) -> Result<Self, ValueError> {
         let allowance = allowance(&raw.limits)?;
         let (ring, secure_aggregation) = (ring(&raw)?, secure_aggregation(&raw.secure_aggregation));
+        let participant_privacy = participant_privacy(&raw)?;
         let identity = TlsFiles {
             certificate: folder.join(raw.identity.certificate),
             key: folder.join(raw.identity.key),
@@ -174,6 +178,7 @@ impl Config {
             cohort: cohort(&raw.cohort)?,
             ewc: ewc(raw.ewc, folder)?,
             privacy: privacy(&raw.privacy),
+            participant_privacy,
             ring,
             secure_aggregation,
             limits: limits(&raw.limits),
@@ -316,6 +321,42 @@ fn privacy(raw: &RawPrivacy) -> Option<PrivacyPlan> {
         epsilon_max: raw.epsilon_max,
         delta: raw.delta,
     })
+}
+
+fn participant_privacy(raw: &RawConfig) -> Result<Option<ParticipantPrivacyPlan>, ValueError> {
+    let own = &raw.participant_privacy;
+    if !own.enabled {
+        return Ok(None);
+    }
+    let named = match &raw.cohort.participants {
+        RawParticipants::Listed(names) => u32::try_from(names.len()).ok(),
+        RawParticipants::Word(AnyWord::Any) => None,
+    };
+    let expected = own.expected.or(raw.cohort.select).or(named);
+    let expected = expected.ok_or_else(|| {
+        let what = "missing, and neither cohort.select nor a list of participants says how many are expected in a round; \
+                    sums are divided by this number";
+        ValueError::new("participant_privacy.expected", what)
+    })?;
+    let clip = match own.clip {
+        RawClip::Fixed => ClipPlan::Fixed {
+            norm: own.clip_norm,
+        },
+        RawClip::Adaptive => ClipPlan::Adaptive {
+            first_norm: own.clip_norm,
+            quantile: own.quantile,
+            learning_rate: own.clip_learning_rate,
+            count_noise: own.count_noise.unwrap_or(f64::from(expected) / 20.0),
+        },
+    };
+    Ok(Some(ParticipantPrivacyPlan {
+        clip,
+        noise_multiplier: own.noise_multiplier,
+        epsilon_max: own.epsilon_max,
+        delta: own.delta,
+        expected,
+        force: own.force,
+    }))
 }
 
 /// Secure aggregation sums in the ring, whether that is enabled by itself or not.

@@ -25,6 +25,7 @@ use protocol::{Digest, ParticipantName};
 use tokio::sync::mpsc;
 
 use crate::adapter_bytes::adapter_bytes;
+use crate::central::Central;
 use crate::driver::Event;
 use crate::error::ServerError;
 use crate::record::{RoundRecord, TurnedAway};
@@ -92,6 +93,8 @@ pub(crate) struct Folder {
     /// The records of the rounds that are done.
     pub(crate) chain: Chain,
     pub(crate) merger: Merger,
+    /// Noise on what is released, if the plan has it.
+    pub(crate) central: Option<Central>,
     pub(crate) disk: Disk,
     /// Rounds of the run; the last one's adapter is also the run's.
     pub(crate) rounds: u32,
@@ -268,7 +271,13 @@ impl Folder {
         if !self.keeps_beginnings {
             self.disk.spool.drop_parts()?;
         }
-        let formed = self.merger.form(&self.global, total, summary.round)?;
+        // On disk before anything is made with it.
+        let noised = self.central.as_ref();
+        let noised = noised.map(|central| central.noised(summary.round, &updates));
+        let noised = noised.transpose()?;
+        let formed = self
+            .merger
+            .form(&self.global, total, summary.round, noised.as_ref())?;
         let is_last = summary.round.0 == self.rounds;
         let encoding = if is_last {
             Encoding::F32
@@ -296,6 +305,10 @@ impl Folder {
         // From here on the round is done, whatever happens.
         self.disk.journal.round_done(&record, &sealed)?;
         self.global = Arc::clone(&formed.adapter);
+        if let Some(central) = &mut self.central {
+            central.go_on(&record);
+            central.bound(&mut self.summing);
+        }
         self.travelling = content.sha256;
         let round = Unsettled {
             record: record.clone(),

@@ -60,6 +60,9 @@ pub struct RoundRecord {
     /// What secure aggregation did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secure: Option<SecureRecord>,
+    /// What privacy of participants did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub participant_privacy: Option<ParticipantPrivacyRecord>,
     /// Offers, updates, connections and handshakes refused since the round before, by whom and why. Counted by the process:
     /// after a restart they begin anew.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -149,6 +152,23 @@ pub struct SecureRecord {
     pub cut_off: u64,
 }
 
+/// What privacy of participants did in a round.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub struct ParticipantPrivacyRecord {
+    /// The norm that updates were within.
+    pub clip_norm: f64,
+    /// That of the next round: it follows from a count with noise, and tells no more than that.
+    pub next_clip_norm: f64,
+    /// What the sum was divided by.
+    pub expected: u32,
+    /// Standard deviation of the noise on each value of the mean.
+    pub noise: f64,
+    /// What the run has cost a participant after this round.
+    pub epsilon: f64,
+    /// The delta at which that is counted.
+    pub delta: f64,
+}
+
 /// The folder of one run.
 #[derive(Debug)]
 pub(crate) struct RunFolder {
@@ -185,6 +205,11 @@ impl RunFolder {
     /// The run's journal.
     pub(crate) fn journal(&self) -> PathBuf {
         self.path.join(JOURNAL_FILE)
+    }
+
+    /// The file with the key of the noise of the round that is being made.
+    pub(crate) fn noise_key(&self) -> PathBuf {
+        self.path.join("noise.key")
     }
 
     /// The folder of updates that count in the open round.

@@ -13,6 +13,7 @@ use protocol::transcript::{Chain, SealedRecord};
 use protocol::{Digest, Round};
 
 use crate::adapter_bytes::adapter_bytes;
+use crate::central::Central;
 use crate::error::ServerError;
 use crate::fold::Sum;
 use crate::journal::{Found, Identity, Journal};
@@ -21,13 +22,15 @@ use crate::round::Traffic;
 use crate::settling::Disk;
 use crate::spool::{Parts, Spool};
 use crate::start::Prepared;
-use crate::total::{Candidate, Total, Unreadable};
+use crate::total::{Candidate, Summing, Total, Unreadable};
 use crate::transcript;
 
 /// A run's state on disk, opened, and what was in it.
 #[derive(Debug)]
 pub(crate) struct Recovered {
     pub(crate) disk: Disk,
+    /// Noise on what is released, if the plan has it.
+    pub(crate) central: Option<Central>,
     /// Updates of which a beginning is here.
     pub(crate) parts: Parts,
     pub(crate) history: History,
@@ -77,13 +80,24 @@ impl Recovered {
             journal: Arc::new(journal),
             spool: Arc::new(spool),
         };
-        let global = last_adapter(prepared, &disk, start, &records, &unsettled)?;
+        let central = Central::new(&prepared.plan, disk.files.noise_key(), &records);
+        let global = last_adapter(
+            prepared,
+            (&disk, central.as_ref()),
+            start,
+            &records,
+            &unsettled,
+        )?;
         if let (Some(last), false) = (records.last(), unsettled.is_empty()) {
             disk.journal.settled(last.round)?;
             disk.spool.forget(&headers(&unsettled))?;
         }
+        if let Some(central) = &central {
+            central.forget_done(&records)?;
+        }
         Ok(Self {
             disk,
+            central,
             parts,
             history,
             records,
@@ -96,7 +110,8 @@ impl Recovered {
 
     /// Folds the updates of the open round that count, as they were folded before.
     pub(crate) fn sum(&self, prepared: &Prepared) -> Result<Sum, ServerError> {
-        let total = fold(prepared, &self.disk.spool, &self.accepted)?;
+        let summing = summing(prepared, self.central.as_ref());
+        let total = fold(&summing, &self.disk.spool, &self.accepted)?;
         Ok(Sum::of(total, headers(&self.accepted)))
     }
 
@@ -130,7 +145,7 @@ impl Recovered {
 /// Reads the adapter that came out of the last round; one that had not come to the disk is formed again.
 fn last_adapter(
     prepared: &Prepared,
-    disk: &Disk,
+    (disk, central): (&Disk, Option<&Central>),
     start: Adapter,
     records: &[RoundRecord],
     unsettled: &[Admission],
@@ -147,8 +162,20 @@ fn last_adapter(
         Some(before) => disk.files.read_round(before, &start)?,
         None => start,
     };
-    let sum = fold(prepared, &disk.spool, unsettled)?;
-    let formed = prepared.merger().form(&before, sum, Round(last.round))?;
+    // With the norm and the noise of that round.
+    let then = central.map(|central| central.before(last));
+    let noised = match &then {
+        Some(then) => match then.noised_before(last, &headers(unsettled))? {
+            Some(noised) => Some(noised),
+            None => return Err(lost),
+        },
+        None => None,
+    };
+    let sum = fold(&summing(prepared, then.as_ref()), &disk.spool, unsettled)?;
+    let round = Round(last.round);
+    let formed = prepared
+        .merger()
+        .form(&before, sum, round, noised.as_ref())?;
     if Digest(formed.adapter.sha256()).to_string() != last.adapter_sha256 {
         return Err(lost);
     }
@@ -158,8 +185,7 @@ fn last_adapter(
 }
 
 /// Folds updates that were accepted, as they were folded before.
-fn fold(prepared: &Prepared, spool: &Spool, accepted: &[Admission]) -> Result<Total, ServerError> {
-    let summing = prepared.summing();
+fn fold(summing: &Summing, spool: &Spool, accepted: &[Admission]) -> Result<Total, ServerError> {
     let mut total = summing.empty();
     for accepted in accepted {
         let file = spool.read(&accepted.transfer)?;
@@ -177,6 +203,15 @@ fn fold(prepared: &Prepared, spool: &Spool, accepted: &[Admission]) -> Result<To
         added.map_err(|refused| internal(refused.detail))?;
     }
     Ok(total)
+}
+
+/// How updates are summed, within the norm that privacy of participants has set.
+fn summing(prepared: &Prepared, central: Option<&Central>) -> Summing {
+    let mut summing = prepared.summing();
+    if let Some(central) = central {
+        central.bound(&mut summing);
+    }
+    summing
 }
 
 fn headers(accepted: &[Admission]) -> Vec<TransferHeader> {

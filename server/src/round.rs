@@ -18,9 +18,12 @@ use protocol::secagg::{Opening, Secret};
 use protocol::{Digest, ParticipantName, Round};
 
 use crate::ballot::Counted;
+use crate::central::Noised;
 use crate::error::ServerError;
 use crate::fold::Refused;
-use crate::record::{CountedUpdate, EwcRecord, RefusedUpdate, RoundRecord, SecureRecord};
+use crate::record::{
+    CountedUpdate, EwcRecord, ParticipantPrivacyRecord, RefusedUpdate, RoundRecord, SecureRecord,
+};
 use crate::start::LoadedAnchor;
 use crate::total::Total;
 use pull::Pull;
@@ -63,6 +66,7 @@ pub(crate) struct Formed {
     /// What a robust rule made of the updates.
     counted: Option<Counted>,
     ewc: Option<EwcRecord>,
+    participant_privacy: Option<ParticipantPrivacyRecord>,
 }
 
 impl Merger {
@@ -76,18 +80,28 @@ impl Merger {
         global: &Adapter,
         sum: Total,
         round: Round,
+        noised: Option<&Noised>,
     ) -> Result<Formed, ServerError> {
         let impossible = |what: String| ServerError::Internal {
             what: format!("round {round}: {what}"),
         };
-        let (next, inexactness, ring, counted) = match sum {
-            Total::Values(fedavg) => {
+        let mut participant_privacy = None;
+        let (next, inexactness, ring, counted) = match (sum, noised) {
+            (sum, Some(noised)) => {
+                let (mean, record) = noised.release(sum).map_err(impossible)?;
+                participant_privacy = Some(record);
+                let next = after(global, mean);
+                let next = next.map_err(|error| impossible(error.to_string()))?;
+                // Nothing exact about the updates is told beside what is noised.
+                (next, None, None, None)
+            }
+            (Total::Values(fedavg), None) => {
                 let next = fedavg.into_next(global);
                 let next = next.map_err(|error| impossible(error.to_string()))?;
                 let inexactness = next.inexactness;
                 (next, Some(inexactness), None, None)
             }
-            Total::Ring(sum) => {
+            (Total::Ring(sum), None) => {
                 let mean = sum.mean().map_err(|error| impossible(error.to_string()))?;
                 drop(sum);
                 let of_ring = (mean.weight, mean.cut_off);
@@ -95,7 +109,7 @@ impl Merger {
                 let next = next.map_err(|error| impossible(error.to_string()))?;
                 (next, None, Some(of_ring), None)
             }
-            Total::Ballot(ballot) => {
+            (Total::Ballot(ballot), None) => {
                 let (update, counted) = ballot
                     .count()
                     .map_err(|error| impossible(error.to_string()))?;
@@ -117,6 +131,7 @@ impl Merger {
             ring,
             counted,
             ewc,
+            participant_privacy,
         })
     }
 
@@ -199,6 +214,7 @@ impl Formed {
             adapter_sha256: sha256.to_string(),
             ewc: self.ewc.clone(),
             secure: opening.map(|opening| self.secure(opening)),
+            participant_privacy: self.participant_privacy.clone(),
             turned_away: Vec::new(),
         }
     }

@@ -189,10 +189,16 @@ impl Work {
         events: mpsc::Sender<Event>,
     ) -> Result<Self, ServerError> {
         let sum = recovered.sum(prepared)?;
+        let central = recovered.central;
+        let mut summing = prepared.summing();
+        if let Some(central) = &central {
+            central.bound(&mut summing);
+        }
         let folder = Folder {
             travelling: global.sha256,
             chain: recovered.chain,
-            summing: prepared.summing(),
+            summing,
+            central,
             adapters: prepared.adapter_encoding(),
             is_masked: prepared.plan.secure_aggregation.is_some(),
             global: recovered.global,

@@ -22,6 +22,7 @@ use protocol::plan::{
 };
 use protocol::quic::{PlanFile, TlsMaterial};
 
+use crate::central;
 use crate::config::{Config, IdentitySource};
 use crate::error::ServerError;
 use crate::round::Merger;
@@ -86,6 +87,9 @@ impl Prepared {
         )
         .map_err(ServerError::Limits)?;
         let plan = run_plan(&config, &folder, anchor.as_ref()).check()?;
+        if let Some(privacy) = &plan.participant_privacy {
+            central::check_budget(privacy, plan.rounds)?;
+        }
         let ring = plan.ring.map(|ring| fixed_ring(&plan, ring)).transpose()?;
         let signed = SignedPlan::new(&plan, |bytes| tls.seal(bytes));
         let StartFolder {
@@ -156,6 +160,7 @@ impl Prepared {
             fixed: self.fixed,
             ring: self.ring,
             rule: robust_rule(self.plan.strategy),
+            clip: None,
         }
     }
 }
@@ -301,6 +306,7 @@ fn run_plan(config: &Config, folder: &StartFolder, anchor: Option<&LoadedAnchor>
         strategy: config.strategy,
         ewc,
         privacy: config.privacy.clone(),
+        participant_privacy: config.participant_privacy.clone(),
         cohort: config.cohort.clone(),
         limits: limits(config),
         ring: config.ring,
@@ -311,12 +317,12 @@ fn run_plan(config: &Config, folder: &StartFolder, anchor: Option<&LoadedAnchor>
 /// The limits as configured. Private updates count alike, so none may claim more weight than another.
 fn limits(config: &Config) -> LimitsPlan {
     let configured = config.limits.clone();
-    match config.privacy {
-        Some(_) => LimitsPlan {
-            weight_max: 1,
-            ..configured
-        },
-        None => configured,
+    if config.privacy.is_none() && config.participant_privacy.is_none() {
+        return configured;
+    }
+    LimitsPlan {
+        weight_max: 1,
+        ..configured
     }
 }
 

@@ -30,6 +30,8 @@ pub(crate) struct Summing {
     pub(crate) ring: Option<FixedRing>,
     /// What looks at all of them together, if they are not summed.
     pub(crate) rule: Option<RobustRule>,
+    /// The norm to which longer updates are shrunk as they are added.
+    pub(crate) clip: Option<f64>,
 }
 
 /// A sum under way.
@@ -80,7 +82,7 @@ impl Summing {
                     Err(refused) => return Ok(Err(refused)),
                 };
                 keep()?;
-                match fedavg.fold_admitted(&admitted) {
+                match fedavg.fold_clipped(&admitted, self.clip.unwrap_or(f64::INFINITY)) {
                     Ok(()) => Ok(Ok(())),
                     Err(FoldError::Refused(error)) => Ok(Err(internal(&error))),
                     Err(FoldError::Read(source)) => Err(Unreadable(source).into()),

@@ -106,6 +106,8 @@ pub struct FedAvg {
     products: ProductSketch,
     participants: u32,
     total_weight: u64,
+    /// Updates that needed no clipping.
+    within_clip: u32,
 }
 
 /// The adapter that follows a round, and how far it is from the one before.
@@ -131,6 +133,7 @@ impl FedAvg {
             products,
             participants: 0,
             total_weight: 0,
+            within_clip: 0,
         }
     }
 
@@ -149,7 +152,7 @@ impl FedAvg {
             values.extend_from_slice(&update.values()[range]);
             Ok::<(), Infallible>(())
         };
-        match self.add(weight, copy) {
+        match self.add(weight, 1.0, copy) {
             Ok(()) => Ok(()),
             Err(never) => match never {},
         }
@@ -164,25 +167,41 @@ impl FedAvg {
         &mut self,
         admitted: &Admitted<'_, R>,
     ) -> Result<(), FoldError> {
+        self.fold_clipped(admitted, f64::INFINITY)
+    }
+
+    /// Adds an update as [`Self::fold_admitted`] does, shrunk to this norm if it is longer.
+    ///
+    /// # Errors
+    /// As [`Self::fold_admitted`].
+    pub fn fold_clipped<R: ReadAt + ?Sized>(
+        &mut self,
+        admitted: &Admitted<'_, R>,
+        clip_norm: f64,
+    ) -> Result<(), FoldError> {
         self.check(&admitted.layout, admitted.weight)?;
         let (found, limit) = (admitted.norm(), self.fixed.norm_max());
         if limit < found {
             return Err(AggregateError::Norm { found, limit }.into());
         }
-        self.add(admitted.weight, |range, values| {
+        let is_within = found <= clip_norm;
+        let share = if is_within { 1.0 } else { clip_norm / found };
+        self.add(admitted.weight, share, |range, values| {
             values.resize(range.len(), 0.0);
             admitted.update.read(range.start, values)
         })?;
+        self.within_clip += u32::from(is_within);
         Ok(())
     }
 
-    /// Adds `weight` times what `read` puts into the empty vector for each range of positions.
+    /// Adds `weight` times `share` of what `read` puts into the empty vector for each range of positions.
     fn add<E: Send>(
         &mut self,
         weight: u64,
+        share: f64,
         read: impl Fn(Range<usize>, &mut Vec<f32>) -> Result<(), E> + Sync,
     ) -> Result<(), E> {
-        let (scale, factor, layout) = (self.fixed.scale(), weight as i64, &self.layout);
+        let (scale, factor, layout) = (self.fixed.scale() * share, weight as i64, &self.layout);
         let modules = self
             .sums
             .par_iter_mut()
@@ -229,12 +248,18 @@ impl FedAvg {
         self.products.merge(&other.products);
         self.participants = participants;
         self.total_weight += other.total_weight;
+        self.within_clip += other.within_clip;
         Ok(())
     }
 
     /// How many updates were folded in.
     pub fn participants(&self) -> u32 {
         self.participants
+    }
+
+    /// How many of them were not longer than the norm that they were to be shrunk to.
+    pub fn within_clip(&self) -> u32 {
+        self.within_clip
     }
 
     /// The sum of their weights.

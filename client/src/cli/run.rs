@@ -72,10 +72,11 @@ async fn take_part(
     settings.patience = config.patience;
     settings.transfer_bytes_max = config.transfer_max.0;
     settings.checkpointing = config.checkpointing;
+    let privacy = config.private_settings(policy.as_ref());
+    settings.privacy = Some(privacy.map_err(ClientError::from)?);
     settings.policy = policy.map(Arc::new);
     settings.ledger = Some(config.ledger.clone());
     settings.state = Some(config.state.clone());
-    settings.privacy = Some(config.privacy.clone());
     settings.out = Some(config.out.clone());
     settings.tls_files = Some(config.tls.clone());
     let text = TrainingText::File(config.data.clone());

@@ -22,7 +22,7 @@ use super::{
 use crate::{
     adapter_folder,
     error::ClientError,
-    privacy::{Noise, PrivacySettings, PrivateTerms, RunBudget, noise_for},
+    privacy::{Noise, PrivacySettings, PrivateTerms, RunBudget, ledger_beside, noise_for},
 };
 
 /// Trains, saves the adapter and prints the result.
@@ -146,10 +146,10 @@ fn private(arguments: &TrainArguments, dataset: &Dataset) -> Result<Option<Priva
     }
     let budget = Budget::new(asked.dp_epsilon, asked.dp_delta);
     let settings = PrivacySettings {
-        ledger: asked
-            .dp_ledger
-            .clone()
-            .unwrap_or_else(|| data.with_added_extension("privacy")),
+        ledger: match &asked.dp_ledger {
+            Some(ledger) => ledger.clone(),
+            None => ledger_beside(data).map_err(ClientError::from)?,
+        },
         budget: budget.map_err(|error| Failure::usage(error.to_string()))?,
         group_by: asked.dp_group_by.clone(),
         records_max: asked.dp_records_max,

@@ -18,7 +18,7 @@ use finetune::{
 use super::{
     arguments::TrainArguments, evaluate::measure, failure::Failure, open, progress::Progress,
 };
-use crate::{error::ClientError, privacy::Account};
+use crate::{durable, error::ClientError, privacy::Account};
 
 /// A training under way.
 pub(super) struct Training<'a> {
@@ -268,14 +268,7 @@ fn store(file: &Path, bytes: &[u8]) -> Result<(), Failure> {
         let mut opened = fs::File::create(&fresh)?;
         opened.write_all(bytes)?;
         opened.sync_all()?;
-        fs::rename(&fresh, file)?;
-        match file
-            .parent()
-            .filter(|folder| !folder.as_os_str().is_empty())
-        {
-            Some(folder) => fs::File::open(folder)?.sync_all(),
-            None => Ok(()),
-        }
+        durable::rename(&fresh, file)
     };
     Ok(write().with_context(|| format!("cannot write the checkpoint {}", file.display()))?)
 }

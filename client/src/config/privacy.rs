@@ -12,7 +12,7 @@ use crate::privacy::PrivacySettings;
 #[derive(Debug, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct RawPrivacy {
-    /// `data` with ".privacy" if not given.
+    /// The one beside the data that knows its contents, or `data` with ".privacy", if not given.
     ledger: Option<PathBuf>,
     epsilon_max: f64,
     delta: f64,

@@ -221,3 +221,25 @@ fn budget_beyond_the_policys_lifetime_is_refused_with_its_line() {
         );
     }
 }
+
+#[test]
+fn ledger_that_the_policy_names_counts_whatever_the_data_is_called() {
+    let folder = tempfile::tempdir().unwrap();
+    let policy = include_str!("../../../deploy/policy.example.toml");
+    let named = policy.replace("# ledger = \"wards.privacy\"", "ledger = \"wards.privacy\"");
+    assert_ne!(named, policy);
+    let policy = SitePolicy::parse(&named, &folder.path().join("policy.toml")).unwrap();
+    let expected = folder.path().join("wards.privacy");
+    let own = format!("{REQUIRED}[privacy]\nledger = \"other.privacy\"\n");
+    for text in [REQUIRED, &own] {
+        let config = parse(text).unwrap();
+        assert_eq!(
+            config.private_settings(Some(&policy)).unwrap().ledger,
+            expected
+        );
+    }
+    // Without it the configuration's.
+    let config = parse(&own).unwrap();
+    let found = config.private_settings(None).unwrap().ledger;
+    assert_eq!(found, Path::new("/etc/foedus/other.privacy"));
+}

@@ -42,7 +42,8 @@ impl Site for TrainingSite {
     /// Compares the plan with our base model and tokenizes the training text for it.
     fn agree(&self, plan: &CheckedPlan) -> Result<Box<dyn Agreement>, ClientError> {
         let terms = terms::check(plan.plan(), &self.base)?;
-        if plan.privacy.is_some() && self.share_train_loss {
+        let is_private = plan.privacy.is_some() || plan.participant_privacy.is_some();
+        if is_private && self.share_train_loss {
             return Err(Objection::PlainMetrics.into());
         }
         let dataset = read(&self.text, &self.base, &terms)?;

@@ -21,16 +21,18 @@ use protocol::{
     close::RunFailure,
     participant::Patience,
     plan::{
-        EwcPlace, Participants, PrivacyPlan, RingBits, RingPlan, SecureAggregationPlan,
-        ServerTrust, TrainingPlan, ValueEncoding,
+        EwcPlace, ParticipantPrivacyPlan, Participants, PrivacyPlan, RingBits, RingPlan,
+        SecureAggregationPlan, ServerTrust, TrainingPlan, ValueEncoding,
     },
     quic::TlsMaterial,
 };
 use server::{EwcSettings, RunOutcome, Server, ServerError};
 use tempfile::TempDir;
 
+mod diverging;
 mod egress;
 mod private;
+mod protected;
 
 use super::*;
 use crate::{Event, Unobserved, adapter_folder, privacy::PrivacySettings, recipe_of};
@@ -71,6 +73,7 @@ struct World {
     participants: u32,
     ewc: Option<EwcSettings>,
     privacy: Option<PrivacyPlan>,
+    participant_privacy: Option<ParticipantPrivacyPlan>,
     site_privacy: Option<PrivacySettings>,
     base: Arc<BaseModel>,
     shared: bool,
@@ -105,6 +108,7 @@ impl World {
             participants: 2,
             ewc: None,
             privacy: None,
+            participant_privacy: None,
             site_privacy: None,
             base: base(),
             shared: false,
@@ -190,6 +194,9 @@ impl World {
         config.limits.participants_max = self.participants;
         config.ewc.clone_from(&self.ewc);
         config.privacy.clone_from(&self.privacy);
+        config
+            .participant_privacy
+            .clone_from(&self.participant_privacy);
         config.ring = self.ring.map(|_| RingPlan {
             bits: RingBits::Bits32,
             value_max: 0.25,

@@ -30,6 +30,8 @@ pub(super) struct Task {
     pub(super) digest: Digest,
     /// Of the update.
     pub(super) form: UpdateForm,
+    /// The norm within which the update must be when it leaves.
+    pub(super) clip: Option<f64>,
     pub(super) global: Adapter,
     pub(super) first_step: u32,
     pub(super) steps: u32,
@@ -173,6 +175,7 @@ fn train(
         round,
         digest,
         form,
+        clip,
         global,
         first_step,
         steps,
@@ -201,13 +204,13 @@ fn train(
         if trained.steps < u64::from(steps) {
             return Ok(None);
         }
-        let encoded = match encoded(&trained, &global, &form) {
-            Ok(encoded) => encoded,
-            Err(source) => {
-                let when = format!("the update of round {round}");
-                return Err(ClientError::Adapter { when, source });
-            }
-        };
+        let last_step = u64::from(first_step) + u64::from(steps).saturating_sub(1);
+        let encoded =
+            encoded(&trained, &global, &form, clip).map_err(|source| ClientError::Diverged {
+                round,
+                last_step,
+                source,
+            })?;
         let done = RoundDone {
             round,
             weight: trained.examples_used,
@@ -241,10 +244,12 @@ struct Encoded {
     rounding: Option<f64>,
 }
 
+/// A training that diverged has an adapter, or a difference, that is not finite: nothing of it may leave.
 fn encoded(
     trained: &Trained,
     global: &Adapter,
     form: &UpdateForm,
+    clip: Option<f64>,
 ) -> Result<Encoded, AdapterError> {
     let of = |update: aggregation::adapter::Update| Encoded {
         content: Content {
@@ -257,7 +262,21 @@ fn encoded(
         rounding: None,
     };
     match form {
-        UpdateForm::Values(encoding) => Ok(of(trained.adapter.update(global, *encoding)?)),
+        UpdateForm::Values(encoding) => {
+            let Some(clip) = clip else {
+                return Ok(of(trained.adapter.update(global, *encoding)?));
+            };
+            let mut delta = trained.adapter.difference(global)?;
+            let norm = clip_to(&mut delta, clip * (1.0 - ENCODING_SPARE));
+            let bytes = Bytes::from(encoding.encode(delta.values()));
+            Ok(Encoded {
+                content: Content::of(&bytes),
+                bytes,
+                norm,
+                left_over: None,
+                rounding: None,
+            })
+        }
         UpdateForm::Blocks { left_over, context } => {
             let left_over = left_over.as_deref();
             let made = trained
@@ -280,5 +299,53 @@ fn encoded(
                 rounding: None,
             })
         }
+    }
+}
+
+/// Shrinks an update to this norm if it is longer; gives what its norm was.
+fn clip_to(delta: &mut Adapter, limit: f64) -> f64 {
+    let norm = delta.norm();
+    if limit < norm {
+        let share = limit / norm;
+        for value in delta.values_mut() {
+            *value = (f64::from(*value) * share) as f32;
+        }
+    }
+    norm
+}
+
+/// The share by which bf16 may lengthen a vector is half of this.
+const ENCODING_SPARE: f64 = 1.0 / 256.0;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    use aggregation::{AdapterLayout, ModuleLayout};
+
+    #[test]
+    fn clipped_update_is_within_the_norm_as_it_travels_and_a_short_one_is_what_it_was() {
+        let module = ModuleLayout {
+            name: "model.layers.0.self_attn.q_proj".to_owned(),
+            in_features: 700,
+            out_features: 900,
+        };
+        let layout = Arc::new(AdapterLayout::new(2, 1.0, false, vec![module]).unwrap());
+        let long = Adapter::initial(layout, 3);
+        for encoding in [Encoding::F32, Encoding::Bf16] {
+            let mut clipped = long.clone();
+            let before = clip_to(&mut clipped, 0.25 * (1.0 - ENCODING_SPARE));
+            assert_eq!(before, long.norm());
+            let bytes = encoding.encode(clipped.values());
+            let sent = Adapter::from_encoded(Arc::clone(long.layout()), encoding, &bytes).unwrap();
+            assert!(
+                sent.norm() <= 0.25 && sent.norm() > 0.248,
+                "{}",
+                sent.norm()
+            );
+        }
+        let mut short = long.clone();
+        clip_to(&mut short, 1e6);
+        assert_eq!(short, long);
     }
 }

@@ -77,6 +77,8 @@ struct RawPrivacy {
     delta_run_max: Spanned<Delta>,
     epsilon_lifetime_max: Spanned<Epsilon>,
     delta_lifetime_max: Spanned<Delta>,
+    #[serde(default)]
+    ledger: Option<PathBuf>,
 }
 
 /// A number about a round that may leave beside the update.
@@ -96,6 +98,8 @@ pub(super) struct PrivacyRules {
     pub(super) delta_run_max: Rule<f64>,
     pub(super) epsilon_lifetime_max: Rule<f64>,
     pub(super) delta_lifetime_max: Rule<f64>,
+    /// Where all private training on the site's data is counted, whatever its files are called.
+    pub(super) ledger: Option<PathBuf>,
 }
 
 impl SitePolicy {
@@ -156,6 +160,7 @@ impl Lines<'_> {
                 epsilon_lifetime_max: self
                     .rule(written.epsilon_lifetime_max, |Epsilon(value)| value),
                 delta_lifetime_max: self.rule(written.delta_lifetime_max, |Delta(value)| value),
+                ledger: written.ledger,
             }),
             hours: raw.hours.map(|hours| self.rule(hours, |hours| hours)),
         }

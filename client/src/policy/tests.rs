@@ -72,6 +72,7 @@ fn plan() -> RunPlan {
         strategy: StrategyPlan::FedAvg,
         ewc: None,
         privacy: None,
+        participant_privacy: None,
         ring: None,
         secure_aggregation: None,
         cohort: CohortPlan {

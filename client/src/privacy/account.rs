@@ -97,6 +97,18 @@ pub enum BudgetError {
         /// The training's.
         asked: String,
     },
+    /// Two ledgers count the same records, each only a part of what was spent.
+    #[error(
+        "the records in {} are counted in more than one privacy ledger: {}; nobody can tell what was spent on them altogether: name one of \
+         them as `ledger` under [privacy], with a budget that leaves out what the others have spent",
+        data.display(), names(ledgers)
+    )]
+    ManyLedgers {
+        /// The data.
+        data: PathBuf,
+        /// The ledgers.
+        ledgers: Vec<PathBuf>,
+    },
     /// Delta promises nothing for so many units.
     #[error(
         "delta is {delta}, but with {units} units it must be at most one over their number ({:.1e}): otherwise giving away a few of \
@@ -108,6 +120,14 @@ pub enum BudgetError {
         /// Units that there are.
         units: u64,
     },
+}
+
+fn names(files: &[PathBuf]) -> String {
+    let names: Vec<_> = files
+        .iter()
+        .map(|file| file.display().to_string())
+        .collect();
+    names.join(", ")
 }
 
 impl Account {

@@ -14,6 +14,8 @@ use aggregation::privacy::{Accountant, PrivacyError, SampledGaussian};
 use protocol::Digest;
 use serde::{Deserialize, Serialize};
 
+use crate::durable;
+
 const FORMAT: &str = "foedus-privacy-ledger/1";
 
 /// The largest ledger that is read: about half a million entries.
@@ -237,8 +239,7 @@ fn write(path: &Path, text: &str) -> io::Result<()> {
     let mut file = fs::File::create(&part)?;
     file.write_all(text.as_bytes())?;
     file.sync_all()?;
-    fs::rename(&part, path)?;
-    fs::File::open(folder)?.sync_all()
+    durable::rename(&part, path)
 }
 
 pub(super) fn failed<'a>(

@@ -127,7 +127,7 @@ fn units(
 }
 
 /// SHA-256 of a file's bytes.
-fn digest(file: &Path) -> Result<Digest, LedgerError> {
+pub(super) fn digest(file: &Path) -> Result<Digest, LedgerError> {
     let bytes = std::fs::read(file).map_err(failed("read the data for", file))?;
     Ok(Digest::of(&bytes))
 }

@@ -194,3 +194,54 @@ fn policy_narrows_the_budget_and_never_widens_it() {
     let kept = settings(folder.path(), 8.0).bounded((9.0, 1e-6)).unwrap();
     assert_eq!((kept.budget.epsilon(), kept.budget.delta()), (8.0, 1e-6));
 }
+
+/// Trains one step on the records of a file, by the ledger that they lead to.
+fn spend_on(data: &Path, first: u64) -> PathBuf {
+    let ledger = ledger_beside(data).unwrap();
+    let settings = PrivacySettings {
+        ledger: ledger.clone(),
+        ..settings(data.parent().unwrap(), 8.0)
+    };
+    let spending = Spending {
+        data: Digest::of(&std::fs::read(data).unwrap()),
+        ..spending()
+    };
+    let account = Account::open(&settings, run("spring", None), spending).unwrap();
+    account.spend(first, 1).unwrap();
+    ledger
+}
+
+#[test]
+fn renamed_or_copied_data_goes_on_with_its_budget_and_changed_data_with_its_own() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    std::fs::write(at("wards.jsonl"), "the records of the wards").unwrap();
+    let first = spend_on(&at("wards.jsonl"), 0);
+    assert_eq!(first, at("wards.jsonl.privacy"));
+    std::fs::copy(at("wards.jsonl"), at("fresh.jsonl")).unwrap();
+    assert_eq!(spend_on(&at("fresh.jsonl"), 1), first);
+    std::fs::rename(at("wards.jsonl"), at("renamed.jsonl")).unwrap();
+    assert_eq!(spend_on(&at("renamed.jsonl"), 2), first);
+    assert_eq!(Ledger::read(&first).unwrap().entries().len(), 3);
+    // One record more: old ones are still in it.
+    std::fs::write(at("wards.jsonl"), "the records of the wards, and one more").unwrap();
+    assert_eq!(spend_on(&at("wards.jsonl"), 3), first);
+    // Records that nobody has trained on have a budget of their own.
+    std::fs::write(at("others.jsonl"), "other records").unwrap();
+    assert_eq!(spend_on(&at("others.jsonl"), 0), at("others.jsonl.privacy"));
+}
+
+#[test]
+fn records_that_are_counted_in_two_ledgers_are_refused_and_both_are_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    for (name, text) in [("a.jsonl", "one"), ("b.jsonl", "two")] {
+        std::fs::write(at(name), text).unwrap();
+        spend_on(&at(name), 0);
+    }
+    std::fs::copy(at("a.jsonl"), at("b.jsonl")).unwrap();
+    let refused = ledger_beside(&at("b.jsonl")).unwrap_err().to_string();
+    for name in ["a.jsonl.privacy", "b.jsonl.privacy", "[privacy]"] {
+        assert!(refused.contains(name), "{refused}");
+    }
+}

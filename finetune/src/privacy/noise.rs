@@ -5,15 +5,12 @@
 
 use std::fmt;
 
+use aggregation::privacy::NoiseKey;
 use rand::{TryRng as _, rngs::SysRng};
 use rand_chacha::{
     ChaCha20Rng,
     rand_core::{Rng as _, SeedableRng as _},
 };
-use rayon::prelude::*;
-
-/// Values that share a ChaCha20 stream: the pieces of parallel work.
-const VALUES_PER_STREAM: usize = 1 << 14;
 
 /// A cryptographic generator that nobody else can repeat.
 pub struct NoiseSource(ChaCha20Rng);
@@ -66,14 +63,7 @@ impl NoiseSource {
         }
         let mut key = [0; 32];
         self.0.fill_bytes(&mut key);
-        let pieces = values.par_chunks_mut(VALUES_PER_STREAM).enumerate();
-        pieces.for_each(|(stream, piece)| {
-            let mut random = ChaCha20Rng::from_seed(key);
-            random.set_stream(stream as u64);
-            for value in piece {
-                *value = (f64::from(*value) + standard_deviation * gaussian(&mut random)) as f32;
-            }
-        });
+        NoiseKey::new(key).add_to(values, standard_deviation);
     }
 }
 
@@ -83,28 +73,12 @@ impl fmt::Debug for NoiseSource {
     }
 }
 
-/// Draws from the standard normal distribution.
-///
-/// Half the sum of four draws: the floating-point numbers that one Box-Muller draw can give are sparse enough to tell what was
-/// added to (Mironov 2012); of four summed draws, too many are possible (Holohan and Braghin 2021, arXiv 2107.10138).
-fn gaussian(random: &mut ChaCha20Rng) -> f64 {
-    let [first, second] = [box_muller(random), box_muller(random)];
-    0.5 * (first[0] + first[1] + second[0] + second[1])
-}
-
-/// Two independent standard normal draws (Box and Muller 1958).
-fn box_muller(random: &mut ChaCha20Rng) -> [f64; 2] {
-    // 53 bits above zero, so that the logarithm is finite.
-    let radius = ((random.next_u64() >> 11) + 1) as f64 * 2.0_f64.powi(-53);
-    let angle = (random.next_u64() >> 11) as f64 * 2.0_f64.powi(-53) * std::f64::consts::TAU;
-    let radius = (-2.0 * radius.ln()).sqrt();
-    let (sine, cosine) = angle.sin_cos();
-    [radius * cosine, radius * sine]
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// More than share a stream of the generator.
+    const FAR: usize = 1 << 14;
 
     fn source() -> NoiseSource {
         NoiseSource::from_key([7; 32])
@@ -159,7 +133,7 @@ mod tests {
                 .sum::<f64>()
                 / (values.len() as f64).sqrt()
         };
-        for lag in [1, 2, VALUES_PER_STREAM] {
+        for lag in [1, 2, FAR] {
             assert!(product(lag).abs() < 4.5, "{lag}: {}", product(lag));
         }
         let mut source = source();

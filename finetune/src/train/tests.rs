@@ -218,6 +218,25 @@ fn stronger_anchor_keeps_the_model_nearer_to_its_base() {
 }
 
 #[test]
+fn training_that_diverges_in_its_very_last_step_is_noticed() {
+    let data = fixture::texts(&base());
+    let recipe = Recipe {
+        learning_rate: 1e300,
+        warmup_steps: 0,
+        ..fixture::recipe()
+    };
+    let mut trainer = on(&data, recipe, SEED, None);
+    let error = trainer
+        .run(&fixture::adapter(&base()), 0, 1, &mut go_on)
+        .unwrap_err();
+    let said = error.to_string();
+    assert!(
+        said.contains("diverged at step 0: the adapter's norm after it"),
+        "{said}"
+    );
+}
+
+#[test]
 fn diverged_training_names_step_and_lines() {
     let data = fixture::texts(&base());
     let recipe = Recipe {

@@ -9,7 +9,7 @@ use crate::violation::Breach;
 impl Participant {
     /// A record of a round that is done.
     pub(super) fn take_record(&mut self, excerpt: Box<Excerpt>) -> Result<(), Breach> {
-        let offered = self.offered();
+        let offered = self.offered_in(excerpt.heading.round);
         let Some(witness) = &mut self.witness else {
             return Err(Breach::Unexpected {
                 message: "Recorded",
@@ -37,7 +37,7 @@ impl Participant {
     /// The server says that it counted our update in this round: it will be held to that.
     pub(super) fn claim(&mut self, round: Round) {
         // It may have been trained for an earlier round.
-        let Some(offered) = self.offered().filter(|offered| offered.round <= round) else {
+        let Some(offered) = self.offered_in(round) else {
             return;
         };
         let claim = Claim { round, ..offered };
@@ -62,9 +62,12 @@ impl Participant {
             .map_or(Round(0), |witness| witness.round())
     }
 
-    /// The update that was offered last, by this process or by one before it. A masked update is known only while it is
-    /// offered: what is kept of it on disk is without masks.
-    fn offered(&self) -> Option<Claim> {
+    /// The update that may count in this round, offered by this process or by one before it. A masked update is known only while
+    /// it is offered: what is kept of it on disk is without masks.
+    ///
+    /// Of an earlier process's update nothing is held against the server but in the round that it was made for. What is on disk may be
+    /// older than what was offered last, after a backup was put back: in a later round another update of ours may rightly count.
+    fn offered_in(&self, round: Round) -> Option<Claim> {
         let plan = self.plan.as_ref()?;
         let claim = |round, update, weight| Claim {
             plan: plan.digest(),
@@ -81,10 +84,13 @@ impl Participant {
                 _,
             ) => {
                 let transfer = &offer.transfer;
-                Some(claim(transfer.round, transfer.sha256, offer.weight))
+                let offered = claim(transfer.round, transfer.sha256, offer.weight);
+                (offered.round <= round).then_some(offered)
             }
             (Work::Idle, Some(spooled))
-                if spooled.plan == plan.digest() && plan.secure_aggregation.is_none() =>
+                if spooled.plan == plan.digest()
+                    && spooled.round == round
+                    && plan.secure_aggregation.is_none() =>
             {
                 Some(claim(spooled.round, spooled.update.sha256, spooled.weight))
             }

@@ -57,6 +57,9 @@ impl RunPlan {
         }
         self.check_encoding()?;
         self.check_ring()?;
+        if let Some(privacy) = &self.participant_privacy {
+            privacy.check(&self)?;
+        }
         self.check_secure_aggregation()?;
         self.check_strategy()?;
         let bytes = codec::encode(&self)
@@ -326,7 +329,7 @@ pub struct PlanError {
 }
 
 impl PlanError {
-    fn new(field: &'static str, found: impl fmt::Display, rule: &str) -> Self {
+    pub(super) fn new(field: &'static str, found: impl fmt::Display, rule: &str) -> Self {
         Self {
             field,
             found: found.to_string(),

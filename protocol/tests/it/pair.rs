@@ -270,6 +270,7 @@ pub(crate) fn plan(participants: &[&str], quorum: u32, rounds: u32) -> RunPlan {
         strategy: StrategyPlan::FedAvg,
         ewc: None,
         privacy: None,
+        participant_privacy: None,
         cohort: CohortPlan {
             participants: Participants::Named(named),
             quorum,

@@ -247,6 +247,38 @@ fn an_update_that_was_acknowledged_to_an_earlier_process_is_not_forgotten() {
     site.accuses("no record counts it");
 }
 
+/// A state that is older than what the site offered last, as after a backup was put back, makes no server guilty.
+#[test]
+fn an_old_state_accuses_nobody_of_having_counted_a_newer_update() {
+    let before = Site::acknowledged();
+    let update = content("update of a");
+    let spooled = Spooled {
+        plan: before.plan.digest(),
+        round: Round(1),
+        global: content("start").sha256,
+        update,
+        weight: WEIGHT,
+        metrics: Metrics::default(),
+    };
+    let first = before.story().tell();
+    let mut chain = Chain::new(before.plan.digest());
+    chain.extend(&first.record.heading).unwrap();
+    let second = Story {
+        chain,
+        round: 2,
+        accepted: vec![counted("a", content("the newer update of a"), WEIGHT)],
+        before: content("global after 1"),
+        after: content("global after 2"),
+        key: KEY,
+    };
+    // That the second round's update was acknowledged is not on this disk, and its state is the first round's.
+    let mut site = Site::dial(&before.plan, before.evidence, Some(spooled));
+    site.hears_record(&first);
+    site.hears(ToClient::Accepted { round: Round(2) });
+    site.hears_record(&second.tell());
+    site.trains(3, "global after 2");
+}
+
 /// T3: weight and digest are the ones that were offered.
 #[test]
 fn a_server_that_changes_a_weight_or_an_update_is_found() {

@@ -123,6 +123,7 @@ pub(crate) fn plan() -> RunPlan {
         strategy: StrategyPlan::FedAvg,
         ewc: None,
         privacy: None,
+        participant_privacy: None,
         ring: None,
         secure_aggregation: None,
         cohort: CohortPlan {

@@ -43,6 +43,9 @@ pub struct RawConfig {
     /// Differential privacy of the participants' records.
     #[serde(default)]
     pub privacy: RawPrivacy,
+    /// Differential privacy of the participants themselves.
+    #[serde(default)]
+    pub participant_privacy: RawParticipantPrivacy,
     /// Updates as fixed point in a ring.
     #[serde(default)]
     pub ring: RawRing,
@@ -343,6 +346,64 @@ impl Default for RawPrivacy {
             noise_multiplier: 1.0,
             epsilon_max: 8.0,
             delta: 1e-5,
+        }
+    }
+}
+
+/// How updates are brought within a norm.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RawClip {
+    /// The same norm throughout; participants shrink their own updates.
+    Fixed,
+    /// A norm that follows the updates; the server shrinks them.
+    Adaptive,
+}
+
+/// `[participant_privacy]`: whether a whole participant took part shows in no adapter.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RawParticipantPrivacy {
+    /// Whether any of this is used.
+    pub enabled: bool,
+    /// How updates are brought within a norm.
+    pub clip: RawClip,
+    /// Largest norm of an update; with an adaptive norm that of the first round.
+    pub clip_norm: f64,
+    /// Share of updates that an adaptive norm lets through as they are.
+    pub quantile: f64,
+    /// How fast an adaptive norm moves.
+    pub clip_learning_rate: f64,
+    /// Noise on the count that an adaptive norm follows; a twentieth of the participants expected if not given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub count_noise: Option<f64>,
+    /// Noise on a round's sum, over the norm.
+    pub noise_multiplier: f64,
+    /// What the whole run may cost a participant.
+    pub epsilon_max: f64,
+    /// At which delta that is counted.
+    pub delta: f64,
+    /// Participants expected in a round, by which sums are divided; those selected or named if not given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub expected: Option<u32>,
+    /// Whether this is meant with fewer than a hundred participants too.
+    pub force: bool,
+}
+
+impl Default for RawParticipantPrivacy {
+    fn default() -> Self {
+        Self {
+            enabled: false,
+            clip: RawClip::Fixed,
+            clip_norm: 1.0,
+            quantile: 0.5,
+            clip_learning_rate: 0.2,
+            count_noise: None,
+            noise_multiplier: 6.5,
+            epsilon_max: 8.0,
+            delta: 1e-5,
+            expected: None,
+            force: false,
         }
     }
 }

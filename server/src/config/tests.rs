@@ -41,6 +41,8 @@ fn the_example_shows_every_key() {
                     "byzantine =",
                     "keep =",
                     "passes =",
+                    "count_noise =",
+                    "expected =",
                 ]
                 .iter()
                 .any(|key| rest.starts_with(key))

@@ -36,6 +36,7 @@ fn record(round: u32) -> RoundRecord {
         adapter_sha256: Digest([3; 32]).to_string(),
         ewc: None,
         secure: None,
+        participant_privacy: None,
         turned_away: Vec::new(),
     }
 }

@@ -92,6 +92,7 @@ fn record(adapter: &Adapter) -> RoundRecord {
         adapter_sha256: Digest(adapter.sha256()).to_string(),
         ewc: None,
         secure: None,
+        participant_privacy: None,
         turned_away: Vec::new(),
     }
 }

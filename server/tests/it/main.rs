@@ -8,6 +8,7 @@
 mod admission;
 mod ending;
 mod lateness;
+mod noise;
 mod outcome;
 mod renewal;
 mod restart;

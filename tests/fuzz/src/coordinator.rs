@@ -474,6 +474,7 @@ fn plan(rules: u8) -> RunPlan {
         strategy: StrategyPlan::FedAvg,
         ewc: None,
         privacy: None,
+        participant_privacy: None,
         cohort: CohortPlan {
             participants: Participants::Named((0..3).map(name).collect()),
             quorum: 2,

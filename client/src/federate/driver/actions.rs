@@ -25,6 +25,7 @@ use crate::{
     observer::Event,
     policy::Refusal,
     site::Learner,
+    terms::clip_of,
 };
 
 impl Driver {
@@ -137,6 +138,7 @@ impl Driver {
                     round: header.round,
                     digest: header.sha256,
                     form: self.update_form(header.round)?,
+                    clip: clip_of(self.agreement()?.0.plan()),
                     global,
                     first_step,
                     steps,

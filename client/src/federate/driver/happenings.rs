@@ -6,6 +6,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use finetune::train::TrainError;
 use protocol::{
     Digest,
     message::{Metrics, TransferHeader, TransferKind},
@@ -288,6 +289,10 @@ impl Driver {
             Err(error @ ClientError::Budget(_)) => {
                 self.leave("this site's privacy budget allows no more steps", error);
             }
+            Err(
+                error @ (ClientError::Diverged { .. }
+                | ClientError::Training(TrainError::Diverged { .. })),
+            ) => self.leave("training diverged at this site", error),
             Err(error) => self.leave("training failed at this site", error),
         }
         self.learner = Some(learner);

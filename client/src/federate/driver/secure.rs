@@ -27,6 +27,7 @@ use zeroize::Zeroizing;
 
 use super::Driver;
 use crate::{
+    durable,
     error::ClientError,
     federate::{happening::Happening, training::RingForm},
     settings::Settings,
@@ -80,7 +81,7 @@ impl Driver {
         Ok(fixed.map(|fixed| RingForm {
             fixed,
             weight_max: plan.limits.weight_max,
-            norm_max: plan.limits.update_norm_max,
+            norm_max: terms::clip_of(plan).unwrap_or(plan.limits.update_norm_max),
         }))
     }
 
@@ -275,7 +276,6 @@ impl Driver {
             return Ok(());
         };
         let path = path(state);
-        // A file name alone lies in the current folder, which has to be on the disk like any other.
         let folder = path
             .parent()
             .filter(|folder| !folder.as_os_str().is_empty())
@@ -286,11 +286,7 @@ impl Driver {
             let mut file = fs::File::create(&part)?;
             file.write_all(&serde_json::to_vec(earlier)?)?;
             file.sync_all()?;
-            fs::rename(&part, &path)?;
-            if cfg!(unix) {
-                fs::File::open(folder)?.sync_all()?;
-            }
-            Ok(())
+            durable::rename(&part, &path)
         };
         write().map_err(|source| failed("write", &path, source))
     }

@@ -2,9 +2,10 @@
 
 use super::*;
 use crate::plan::{
-    BasePlan, CohortPlan, EwcPlace, EwcPlan, LimitsPlan, LoraPlan, PrivacyPlan, PrivacyUnit,
-    RingBits, RingPlan, Schedule, SecureAggregationPlan, ServerTrust, SignedPlan, SignedPlanError,
-    StrategyPlan, TrainingPlan, ValueEncoding,
+    BasePlan, ClipPlan, CohortPlan, EwcPlace, EwcPlan, LimitsPlan, LoraPlan,
+    ParticipantPrivacyPlan, PrivacyPlan, PrivacyUnit, RingBits, RingPlan, Schedule,
+    SecureAggregationPlan, ServerTrust, SignedPlan, SignedPlanError, StrategyPlan, TrainingPlan,
+    ValueEncoding,
 };
 use crate::seal::{Examiner, Seal, SealFault};
 
@@ -45,6 +46,7 @@ fn good() -> RunPlan {
             anchor: Digest::of(b"anchor"),
         }),
         privacy: None,
+        participant_privacy: None,
         cohort: CohortPlan {
             participants: Participants::Named(vec!["a".parse().unwrap(), "b".parse().unwrap()]),
             quorum: 2,
@@ -506,4 +508,135 @@ fn a_signed_plan_opens_only_under_its_signature_and_in_its_one_encoding() {
     let seal = sign(&[b"foedus/plan/1", bytes.as_slice()].concat());
     let error = SignedPlan { plan: bytes, seal }.open(&Eye).unwrap_err();
     assert!(matches!(error, SignedPlanError::Plan(_)), "{error}");
+}
+
+fn protected() -> RunPlan {
+    let mut plan = good();
+    plan.limits.weight_max = 1;
+    plan.limits.participants_max = 1000;
+    plan.cohort.participants = Participants::Any;
+    plan.participant_privacy = Some(ParticipantPrivacyPlan {
+        clip: ClipPlan::Fixed { norm: 1.0 },
+        noise_multiplier: 4.51,
+        epsilon_max: 8.0,
+        delta: 1e-5,
+        expected: 100,
+        force: false,
+    });
+    plan
+}
+
+#[track_caller]
+fn unprotected(
+    field: &str,
+    code: &str,
+    spoil: impl FnOnce(&mut RunPlan, &mut ParticipantPrivacyPlan),
+) {
+    let mut plan = protected();
+    let mut privacy = plan.participant_privacy.clone().unwrap();
+    spoil(&mut plan, &mut privacy);
+    plan.participant_privacy = Some(privacy);
+    let error = plan.check().unwrap_err();
+    assert_eq!(error.field, field, "{error}");
+    assert!(error.to_string().contains(code), "{error}");
+}
+
+#[test]
+fn protection_of_participants_refuses_what_its_noise_is_not_made_for() {
+    protected().check().unwrap();
+    unprotected("limits.weight_max", "E_DP_WEIGHTED", |plan, _| {
+        plan.limits.weight_max = 2
+    });
+    unprotected("run.transfer", "E_DP_EF", |plan, _| {
+        plan.encoding = ValueEncoding::Int8
+    });
+    unprotected("strategy", "E_DP_STRATEGY", |plan, _| {
+        plan.strategy = StrategyPlan::Median
+    });
+    unprotected("cohort.late", "twice", |plan, _| {
+        plan.cohort.late = LatePolicy::LaterRound { rounds_max: 1 };
+    });
+    unprotected(
+        "participant_privacy.noise_multiplier",
+        "without noise",
+        |_, own| {
+            own.noise_multiplier = 0.0;
+        },
+    );
+    unprotected("participant_privacy.delta", "one over", |_, own| {
+        own.delta = 0.02
+    });
+    unprotected("participant_privacy.expected", "2 to 1000", |_, own| {
+        own.expected = 1
+    });
+    unprotected(
+        "participant_privacy.clip_norm",
+        "update_norm_max",
+        |_, own| {
+            own.clip = ClipPlan::Fixed { norm: 11.0 };
+        },
+    );
+    let adaptive = ClipPlan::Adaptive {
+        first_norm: 0.1,
+        quantile: 0.5,
+        learning_rate: 0.2,
+        count_noise: 2.0,
+    };
+    unprotected("participant_privacy.count_noise", "half of", |_, own| {
+        own.clip = adaptive
+    });
+    let ring = RingPlan {
+        bits: RingBits::Bits32,
+        value_max: 0.25,
+    };
+    unprotected(
+        "participant_privacy.clip",
+        "nobody looks into",
+        |plan, own| {
+            plan.ring = Some(ring);
+            own.clip = ClipPlan::Adaptive {
+                first_norm: 0.1,
+                quantile: 0.5,
+                learning_rate: 0.2,
+                count_noise: 5.0,
+            };
+        },
+    );
+    // 1000 participants leave 5 bits in 2^16: a step of 1/128, half a step over 2^18 values is a norm of 2.
+    unprotected("ring.bits", "rounding", |plan, _| {
+        plan.ring = Some(RingPlan {
+            bits: RingBits::Bits16,
+            ..ring
+        });
+    });
+}
+
+#[test]
+fn protection_of_few_participants_is_refused_with_the_size_of_its_noise_unless_it_is_meant() {
+    // The figures of algorithms.md 5.7: 13.6 M values; 20 participants at 4.51, 100 at 6.38, 1000 at 9.02; and 1e5 values.
+    for (expected, noise_multiplier, values, figure) in [
+        (20, 4.51, 13_631_488, 832.0),
+        (100, 6.38, 13_631_488, 235.0),
+        (1000, 9.02, 13_631_488, 33.0),
+        (20, 4.51, 100_000, 71.0),
+        (100, 6.38, 100_000, 20.0),
+        (1000, 9.02, 100_000, 2.9),
+    ] {
+        let privacy = ParticipantPrivacyPlan {
+            expected,
+            noise_multiplier,
+            ..protected().participant_privacy.unwrap()
+        };
+        let found = privacy.noise_norm(values);
+        assert!((found / figure - 1.0).abs() < 0.03, "{found} and {figure}");
+    }
+    let few = |plan: &mut RunPlan, own: &mut ParticipantPrivacyPlan| {
+        (plan.adapter_bytes, own.expected) = (4 * 13_631_488, 20);
+    };
+    unprotected("participant_privacy.expected", "E_DP_FEW_CLIENTS", few);
+    unprotected("participant_privacy.expected", "832.565 times", few);
+    let mut plan = protected();
+    plan.participant_privacy.as_mut().unwrap().expected = 20;
+    plan.participant_privacy.as_mut().unwrap().force = true;
+    plan.check().unwrap();
 }
