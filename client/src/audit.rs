@@ -60,6 +60,8 @@ pub struct AuditSettings {
     pub delta: f64,
     /// Private training, if that is audited.
     pub privacy: Option<AuditNoise>,
+    /// Whether the plan protects all records of a person together. The attacks are on single records all the same.
+    pub protects_groups: bool,
 }
 
 /// DP-SGD by record, as a plan asks for it.
@@ -83,6 +85,7 @@ impl AuditSettings {
             coins: 128,
             delta: 1e-5,
             privacy: None,
+            protects_groups: false,
         }
     }
 }
@@ -96,6 +99,8 @@ pub struct Findings {
     pub steps: u64,
     /// The noise of private training, over the clipping norm; absent without it.
     pub noise_multiplier: Option<f64>,
+    /// Whether the plan protects all records of a person together, while records were planted and attacked one by one.
+    pub protects_groups: bool,
     /// Records of the site that were trained on.
     pub members: usize,
     /// Records of the site that were held out to compare with.
@@ -175,6 +180,7 @@ pub fn audit(
         base: base.name.clone(),
         steps: settings.recipe.total_steps,
         noise_multiplier: settings.privacy.map(|noise| noise.noise_multiplier),
+        protects_groups: settings.protects_groups,
         members: members.examples.len(),
         outsiders: outsiders.examples.len(),
         planted,

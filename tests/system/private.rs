@@ -139,3 +139,47 @@ fn a_client_killed_in_a_private_round_counts_it_again_and_says_so() {
     let rounds = federation.json_lines("runs/trial/rounds.jsonl");
     assert_eq!(rounds[0]["participants"][0]["weight"], 1, "{rounds:?}");
 }
+
+#[test]
+fn masks_and_private_records_go_together_and_the_server_sees_neither_update_nor_weight() {
+    let names = ["hospital-a", "bank-b", "clinic-c"];
+    let federation = Federation::create(PROGRAMS, &names);
+    for name in names {
+        let file = federation.file(&format!("{name}.toml"));
+        let config = fs::read_to_string(&file).expect("it was written");
+        fs::write(&file, config + "[privacy]\nepsilon_max = 1000.0\n").expect("it can be written");
+    }
+    let settings = [
+        "cohort.participants=[\"hospital-a\", \"bank-b\", \"clinic-c\"]",
+        "limits.participants_max=3",
+        "secure_aggregation.enabled=true",
+        "privacy.enabled=true",
+        "privacy.noise_multiplier=2.0",
+        "privacy.epsilon_max=1000.0",
+        "run.rounds=2",
+        "training.local_steps=5",
+    ];
+    let (server, address) = federation.start_server(3, &settings);
+    let clients = names.map(|name| federation.start_client(name, &address));
+    for client in clients {
+        assert_success(&client.finish());
+    }
+    assert_success(&server.finish());
+    let (epsilon, entries) = spent(&federation);
+    assert_eq!(steps(&entries), 10);
+    assert!(0.0 < epsilon && epsilon <= 1000.0, "{epsilon}");
+    let rounds = federation.json_lines("runs/trial/rounds.jsonl");
+    assert_eq!(rounds.len(), 2);
+    for round in &rounds {
+        let counted = round["participants"].as_array().expect("a list");
+        assert_eq!(counted.len(), 3, "{round}");
+        for one in counted {
+            assert_eq!(one["weight"], 0, "under a mask: {round}");
+            assert!(one["train_loss"].is_null(), "{round}");
+        }
+        // Each counts alike, whatever it has.
+        assert_eq!(round["secure"]["weight"], 3.0, "{round}");
+    }
+    let kept = fs::read_dir(federation.file("runs/trial/updates")).expect("it is there");
+    assert_eq!(kept.count(), 0, "no update is kept");
+}

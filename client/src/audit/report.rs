@@ -81,8 +81,14 @@ pub fn to_html(findings: &Findings) -> String {
             format!("Trained privately, record by record, with noise multiplier {noise}.")
         }
     };
+    let unit = if findings.protects_groups {
+        " The plan protects all records of a person together; this audit plants and attacks single records, so what it finds about a \
+         person with several records is too little."
+    } else {
+        ""
+    };
     let facts = format!(
-        "Base model {}. {} optimizer steps on {} records of this site and {} planted canary records; {} records held out to compare with. {noise}",
+        "Base model {}. {} optimizer steps on {} records of this site and {} planted canary records; {} records held out to compare with. {noise}{unit}",
         escaped(&findings.base),
         findings.steps,
         findings.members,

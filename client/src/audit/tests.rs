@@ -2,6 +2,15 @@
 
 use finetune::{data::Record, device::DeviceChoice, lora::Projection, schedule::Schedule, tiny};
 
+use aggregation::{
+    privacy::{Accountant, SampledGaussian},
+    row_space::RowSpace,
+};
+use rand_chacha::{
+    ChaCha20Rng,
+    rand_core::{Rng as _, SeedableRng as _},
+};
+
 use super::*;
 
 fn base() -> BaseModel {
@@ -114,7 +123,15 @@ fn audit_does_not_find_the_leak_of_a_private_training() {
         bits(0)
     );
     assert!(findings.membership.best().auc < 0.75);
-    assert!(findings.one_run.epsilon_lower < 1.0);
+    // What the attack proves is less than what the accountant promises.
+    let records = findings.members + findings.planted;
+    let step = SampledGaussian::new(8.0 / records as f64, 10.0).unwrap();
+    let claimed = Accountant::default()
+        .with(step, 400)
+        .cost(settings.delta)
+        .epsilon;
+    let lower = findings.one_run.epsilon_lower;
+    assert!(lower <= claimed, "{lower} of {claimed}");
 }
 
 #[test]
@@ -194,4 +211,188 @@ fn too_little_text_is_refused() {
         refused.to_string().contains("7 records are too few"),
         "{refused}"
     );
+}
+
+/// The toy of algorithms.md section 7: 2000 unit embeddings in 64 dimensions, and a gradient of `A` of rank 32.
+struct Toy {
+    random: ChaCha20Rng,
+    embeddings: Vec<Vec<f32>>,
+}
+
+impl Toy {
+    const WIDTH: usize = 64;
+    const RANK: usize = 32;
+
+    fn new(seed: u64) -> Self {
+        let mut toy = Self {
+            random: ChaCha20Rng::seed_from_u64(seed),
+            embeddings: Vec::new(),
+        };
+        toy.embeddings = (0..2000)
+            .map(|_| {
+                let drawn = toy.normal(Self::WIDTH);
+                let norm = drawn.iter().map(|value| value * value).sum::<f32>().sqrt();
+                drawn.iter().map(|value| value / norm).collect()
+            })
+            .collect();
+        toy
+    }
+
+    fn normal(&mut self, count: usize) -> Vec<f32> {
+        let mut unit = || (self.random.next_u64() >> 11) as f64 / (1_u64 << 53) as f64;
+        // Of twelve uniform draws: near enough to a normal one.
+        (0..count)
+            .map(|_| ((0..12).map(|_| unit()).sum::<f64>() - 6.0) as f32)
+            .collect()
+    }
+
+    /// The share of the tokens that are right among the nearest to the gradient's row space, the gradient being that of the first
+    /// `tokens` embeddings with this much noise over its own size.
+    fn precision(&mut self, tokens: usize, noise: f32) -> f64 {
+        let mut gradient = vec![0.0_f32; Self::RANK * Self::WIDTH];
+        for token in 0..tokens {
+            let slope = self.normal(Self::RANK);
+            for (row, slope) in gradient.chunks_exact_mut(Self::WIDTH).zip(slope) {
+                for (sum, x) in row.iter_mut().zip(&self.embeddings[token]) {
+                    *sum += slope * x;
+                }
+            }
+        }
+        let square: f32 = gradient.iter().map(|value| value * value).sum();
+        let size = (square / gradient.len() as f32).sqrt();
+        let drawn = self.normal(gradient.len());
+        for (value, drawn) in gradient.iter_mut().zip(drawn) {
+            *value += noise * size * drawn;
+        }
+        let space = RowSpace::of(&gradient, Self::WIDTH, tokens.min(Self::RANK));
+        let mut near: Vec<(f64, usize)> = self
+            .embeddings
+            .iter()
+            .enumerate()
+            .map(|(token, embedding)| (space.distance(embedding), token))
+            .collect();
+        near.sort_by(|one, other| one.0.total_cmp(&other.0));
+        let right = near[..tokens].iter().filter(|(_, token)| *token < tokens);
+        right.count() as f64 / tokens as f64
+    }
+
+    /// Over four gradients.
+    fn mean(tokens: usize, noise: f32) -> f64 {
+        let seeds = 0..4;
+        seeds
+            .map(|seed| Self::new(seed).precision(tokens, noise))
+            .sum::<f64>()
+            / 4.0
+    }
+}
+
+#[test]
+fn token_attack_on_the_toy_has_the_published_precision_by_number_of_tokens() {
+    // Beyond the rank the exact test fails, and ranking does not.
+    for (tokens, published) in [
+        (16, 1.0),
+        (32, 1.0),
+        (40, 0.98),
+        (64, 0.73),
+        (128, 0.37),
+        (256, 0.30),
+    ] {
+        let found = Toy::mean(tokens, 0.0);
+        println!("{tokens} tokens: {found:.3}, published {published}");
+        assert!(
+            (found - published).abs() <= 0.1,
+            "{tokens}: {found} and {published}"
+        );
+    }
+}
+
+#[test]
+fn sums_of_few_participants_still_lead_to_their_tokens_and_of_many_hardly() {
+    // Sixteen tokens each; the published lifts over the base rate.
+    for (participants, published) in [(2, 63.0), (4, 24.0), (8, 6.3), (16, 2.4), (32, 1.4)] {
+        let tokens = 16 * participants;
+        let lift = Toy::mean(tokens, 0.0) * 2000.0 / tokens as f64;
+        println!("{participants} participants: {lift:.2}, published {published}");
+        assert!(
+            (lift / published - 1.0).abs() < 0.25,
+            "{participants}: {lift} and {published}"
+        );
+    }
+}
+
+#[test]
+fn weak_noise_on_a_gradient_does_not_hide_its_tokens() {
+    for (noise, published) in [
+        (0.5, 0.99),
+        (1.0, 0.86),
+        (2.0, 0.38),
+        (3.0, 0.11),
+        (5.0, 0.03),
+        (10.0, 0.008),
+    ] {
+        let found = Toy::mean(16, noise);
+        println!("noise {noise}: {found:.3}, published {published}");
+        assert!(
+            (found - published).abs() <= 0.1,
+            "{noise}: {found} and {published}"
+        );
+    }
+}
+
+/// Records of sixty characters, of all that can be printed: far more tokens in a step than the adapter's rank.
+fn rich_text(base: &BaseModel) -> Dataset {
+    let mut random = ChaCha20Rng::seed_from_u64(5);
+    let mut record = || {
+        let characters = (0..60).map(|_| char::from(33 + (random.next_u64() % 94) as u8));
+        Record::Text(characters.collect())
+    };
+    let records = (0..48).map(|_| record()).collect();
+    Dataset::from_records(
+        std::path::Path::new("rich.jsonl"),
+        records,
+        &base.tokenizer,
+        64,
+    )
+    .unwrap()
+}
+
+#[test]
+fn update_of_a_round_by_default_settings_names_its_tokens_at_most_twice_as_well_as_chance() {
+    let base = base();
+    let recipe = Recipe {
+        // Of server.toml's defaults: twenty steps on four records, rank 16 on q and v.
+        total_steps: 20,
+        batch_examples: 4,
+        max_tokens: 64,
+        learning_rate: 2e-4,
+        ..Recipe::default()
+    };
+    let settings = AuditSettings {
+        candidates: 15,
+        coins: 8,
+        canaries_each: 1,
+        ..AuditSettings::new(recipe, LoraConfig::default())
+    };
+    let mut go_on = |_: &StepReport| ControlFlow::Continue(());
+    let findings = audit(&base, rich_text(&base), &settings, &mut go_on).unwrap();
+    println!("{:#?}", findings.span);
+    let whole = findings
+        .span
+        .iter()
+        .find(|span| span.target == SpanTarget::WholeUpdate);
+    let whole = whole.expect("it was attacked");
+    assert!(whole.tokens > 4 * settings.lora.rank, "{whole:?}");
+    assert!(whole.precision <= 2.0 * whole.base_rate, "{whole:?}");
+}
+
+#[test]
+fn plan_that_protects_persons_is_audited_by_record_and_the_report_says_so() {
+    let base = base();
+    let mut settings = settings(2, 1e-3);
+    let mut go_on = |_: &StepReport| ControlFlow::Continue(());
+    let by_record = audit(&base, text(&base), &settings, &mut go_on).unwrap();
+    settings.protects_groups = true;
+    let by_group = audit(&base, text(&base), &settings, &mut go_on).unwrap();
+    let sentence = "protects all records of a person together";
+    assert!(to_html(&by_group).contains(sentence) && !to_html(&by_record).contains(sentence));
 }

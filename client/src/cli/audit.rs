@@ -4,7 +4,7 @@ use std::{ops::ControlFlow, path::Path, time::SystemTime};
 
 use anyhow::Context as _;
 use finetune::{lora::LoraConfig, recipe::Recipe, train::StepReport};
-use protocol::quic::PlanFile;
+use protocol::{plan::PrivacyUnit, quic::PlanFile};
 
 use super::{arguments::AuditArguments, failure::Failure, open, progress::Progress};
 use crate::{
@@ -30,12 +30,13 @@ pub(super) fn audit(arguments: &AuditArguments) -> Result<(), Failure> {
         });
     let base = open::base_on(&config.model, config.device, config.base_precision)?;
     let text = open::dataset(&config.data, &base.tokenizer, max_tokens)?;
-    let (recipe, lora, privacy) = planned.unwrap_or_else(|| {
+    let (recipe, lora, privacy, protects_groups) = planned.unwrap_or_else(|| {
         let (lora, recipe) = (&arguments.lora, &arguments.recipe);
         (
             recipe.recipe(lora.dropout, text.examples.len()),
             lora.config(),
             None,
+            false,
         )
     });
     let settings = AuditSettings {
@@ -43,6 +44,7 @@ pub(super) fn audit(arguments: &AuditArguments) -> Result<(), Failure> {
         candidates: arguments.candidates,
         coins: arguments.coins,
         privacy,
+        protects_groups,
         ..AuditSettings::new(recipe, lora)
     };
     let mut progress = Progress::begin(
@@ -77,8 +79,8 @@ pub(super) fn audit(arguments: &AuditArguments) -> Result<(), Failure> {
     Ok(())
 }
 
-/// A training as a plan asks for it.
-type Planned = (Recipe, LoraConfig, Option<AuditNoise>);
+/// A training as a plan asks for it, and whether it protects persons and not records.
+type Planned = (Recipe, LoraConfig, Option<AuditNoise>, bool);
 
 /// The training that a plan asks for, over all of its rounds.
 fn of_plan(path: &Path, config: &Config) -> Result<Planned, Failure> {
@@ -94,7 +96,9 @@ fn of_plan(path: &Path, config: &Config) -> Result<Planned, Failure> {
         clip_norm: asked.clip_norm,
         noise_multiplier: asked.noise_multiplier,
     });
-    Ok((recipe_of(&plan), lora, privacy))
+    let asked = plan.privacy.as_ref();
+    let protects_groups = asked.is_some_and(|asked| asked.unit == PrivacyUnit::Group);
+    Ok((recipe_of(&plan), lora, privacy, protects_groups))
 }
 
 fn write(path: &Path, text: &str) -> Result<(), Failure> {
