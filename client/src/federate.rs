@@ -74,15 +74,27 @@ pub async fn federate(
     observer: Arc<dyn Observer>,
     shutdown: Shutdown,
 ) -> Result<Outcome, ClientError> {
-    let site = TrainingSite {
-        privacy: privacy(&settings)?,
+    let site = training_site(&settings, base, text)?;
+    participate(settings, site, turn, observer, shutdown).await
+}
+
+/// Makes the [`Site`] that [`federate`] takes part as: it trains the base model on the text.
+///
+/// # Errors
+/// [`ClientError`] if the site's own privacy budget goes beyond its policy's.
+pub fn training_site(
+    settings: &Settings,
+    base: Arc<BaseModel>,
+    text: TrainingText,
+) -> Result<Arc<dyn Site>, ClientError> {
+    Ok(Arc::new(TrainingSite {
+        privacy: privacy(settings)?,
         base,
         text,
         checkpointing: settings.checkpointing,
         share_train_loss: settings.share_train_loss,
         out: settings.out.clone(),
-    };
-    participate(settings, Arc::new(site), turn, observer, shutdown).await
+    }))
 }
 
 /// What private training may cost at the site: its own budget, within its policy's.

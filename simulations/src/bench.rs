@@ -3,11 +3,12 @@
 //! The server and the participants are the real ones, over mutual TLS on the loopback interface; only what learns is
 //! replaced by a site that adds its own constant, so that the result has a closed form. The scenario and the
 //! figures are those in which other federated systems were measured (`benches/peers`). It is no measure of a wide-area
-//! network, and on one machine all parties share its cores.
+//! network, and on one machine all parties share its cores. [`run_fold`] leaves the network out too: only the server's arithmetic.
 
 mod constant;
 mod exchange;
 mod figures;
+mod fold;
 mod link;
 mod parties;
 mod relay;
@@ -16,6 +17,7 @@ mod usage;
 
 pub use exchange::{Processes, run};
 pub use figures::Figures;
+pub use fold::{FoldFigures, FoldReport, FoldScenario, Strategy, fold_one, run_fold};
 pub use link::{CongestionControl, Hardship, LinkFigures, run_link};
 pub use parties::{serve, take_part};
 pub use relay::{Relay, Traffic, Weather};

@@ -10,6 +10,7 @@ use protocol::plan::{
     COHORT_MIN, RingBits, RingPlan, SecureAggregationPlan, ServerTrust, ValueEncoding,
 };
 use serde::{Deserialize, Serialize};
+use server::config::RawStrategy;
 
 /// A simulation as configured.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -29,6 +30,10 @@ pub struct Experiment {
     pub transfer: Transfer,
     /// How updates are summed.
     pub sums: Sums,
+    /// Institutions, the last ones, that send the opposite of what they learnt, as large as is let through.
+    pub hostile: usize,
+    /// How updates become the next global adapter.
+    pub strategy: RawStrategy,
     /// How much text.
     pub text: TextSection,
     /// The adapter.
@@ -51,6 +56,8 @@ impl Default for Experiment {
             general: None,
             transfer: Transfer::default(),
             sums: Sums::default(),
+            hostile: 0,
+            strategy: RawStrategy::default(),
             text: TextSection::default(),
             adapter: AdapterSection::default(),
             training: TrainingSection::default(),
@@ -314,6 +321,10 @@ impl Experiment {
             (1..=5_000).contains(&self.text.train_records) && self.text.held_out_records <= 1_000,
             "text.train_records and text.held_out_records are at most 5000 and 1000"
         );
+        ensure!(
+            self.sums == Sums::Values || !self.strategy.plan()?.is_robust(),
+            "strategy.rule looks at every update by itself, which only sums = \"values\" shows it"
+        );
         Ok(())
     }
 
@@ -355,6 +366,18 @@ mod tests {
         let said = format!("{:#}", Experiment::open(&path).unwrap_err());
         assert!(said.contains("x.toml") && said.contains("line 3"), "{said}");
         assert!(said.contains("local_step"), "{said}");
+    }
+
+    #[test]
+    fn a_strategy_is_read_with_its_numbers_and_refused_over_sums() {
+        let mut experiment: Experiment =
+            toml::from_str("[strategy]\nrule = \"trimmed-mean\"\ntrim = 1\n").unwrap();
+        experiment.check().unwrap();
+        let plan = experiment.strategy.plan().unwrap();
+        assert_eq!(plan, protocol::plan::StrategyPlan::TrimmedMean { trim: 1 });
+        experiment.sums = Sums::Masked;
+        let said = experiment.check().unwrap_err().to_string();
+        assert!(said.contains("sums = \"values\""), "{said}");
     }
 
     #[test]

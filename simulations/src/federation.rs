@@ -22,6 +22,7 @@ use tokio::task::JoinSet;
 
 use self::watch::Watch;
 use crate::experiment::{Course, Experiment};
+use crate::hostile::HostileSite;
 use crate::privacy::PrivateRun;
 use crate::progress::Progress;
 use crate::summary::{Arm, StepRecord};
@@ -115,7 +116,11 @@ impl Federation {
         let address = server.address().to_string();
         let watch = Watch::new(run, progress);
         let (turn, mut clients) = (DeviceTurn::new(), JoinSet::new());
-        for institution in run.institutions {
+        let honest = run
+            .institutions
+            .len()
+            .saturating_sub(run.experiment.hostile);
+        for (index, institution) in run.institutions.iter().enumerate() {
             let mut settings = Settings::new(address.clone(), self.tls_of(&institution.name)?);
             settings.share_train_loss = run.private.is_none();
             let private = run
@@ -123,14 +128,15 @@ impl Federation {
                 .map(|private| private.settings(&institution.name));
             settings.privacy = private.transpose()?;
             let name = institution.name.clone();
-            let taking_part = client::federate(
-                settings,
-                Arc::clone(run.base),
-                TrainingText::Ready(Arc::clone(&institution.train)),
-                turn.clone(),
-                watch.of(&name),
-                Shutdown::never(),
-            );
+            let text = TrainingText::Ready(Arc::clone(&institution.train));
+            let site = client::training_site(&settings, Arc::clone(run.base), text)?;
+            let site = if index < honest {
+                site
+            } else {
+                Arc::new(HostileSite(site))
+            };
+            let (observer, shutdown) = (watch.of(&name), Shutdown::never());
+            let taking_part = client::participate(settings, site, turn.clone(), observer, shutdown);
             clients.spawn(async move {
                 taking_part
                     .await
@@ -190,6 +196,7 @@ impl Federation {
         config.run.seed = run.experiment.seed;
         config.run.transfer = run.experiment.transfer.into();
         run.experiment.sums.configure(&mut config);
+        config.strategy = run.experiment.strategy.plan()?;
         config.training = training_plan(run.experiment);
         if let Some(private) = run.private {
             config.training.accumulation = private.accumulation;

@@ -14,6 +14,7 @@ pub mod cli;
 pub mod experiment;
 pub mod federation;
 pub mod general;
+mod hostile;
 pub mod institutions;
 pub mod measure;
 pub mod memory;

@@ -4,6 +4,7 @@
 
 pub mod chart;
 mod section;
+mod strategy;
 mod table;
 
 use crate::summary::{RoundRecord, StepRecord, Summary};
@@ -37,6 +38,7 @@ impl Report<'_> {
             section::privacy(self),
             section::curves(self),
             section::rounds(self),
+            strategy::strategy(self),
             section::refusals(self),
             section::phases(self),
             section::details(self),

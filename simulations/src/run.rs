@@ -318,6 +318,7 @@ impl Stage<'_> {
             ewc_lambda: experiment.ewc.lambda,
             mean: MeanSummary::of(&participants),
             participants,
+            hostile: self.hostile(),
             general: GeneralSummary::of(
                 measured.base.general.mean(),
                 measured.federated.general.mean(),
@@ -335,6 +336,15 @@ impl Stage<'_> {
             adapter_sha256: federated.server.adapter_sha256.to_string(),
             adapter_sha256_without_ewc: without.server.adapter_sha256.to_string(),
         }
+    }
+
+    /// The names of the institutions that were told to attack.
+    fn hostile(&self) -> Vec<String> {
+        let names = self.text.institutions.iter().map(|one| one.name.clone());
+        let honest = names
+            .len()
+            .saturating_sub(self.simulation.experiment.hostile);
+        names.skip(honest).collect()
     }
 
     fn participant(&self, at: usize, measured: &Measurements) -> ParticipantSummary {

@@ -28,6 +28,9 @@ pub struct Summary {
     pub participants: Vec<ParticipantSummary>,
     /// The means over the institutions, each counted once.
     pub mean: MeanSummary,
+    /// The institutions that were hostile on purpose.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub hostile: Vec<String>,
     /// General English: what was forgotten.
     pub general: GeneralSummary,
     /// The run under differential privacy, if one was asked for.
@@ -261,7 +264,10 @@ pub struct RoundRecord {
     /// Who did not deliver.
     #[serde(default)]
     pub missing: Vec<String>,
-    /// Norm of the mean update.
+    /// The robust rule, if updates were not averaged.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rule: Option<String>,
+    /// Norm of the update by which the global adapter was moved.
     pub update_norm: f64,
     /// Relative error of averaging A and B apart instead of their product; not known of updates that were summed in a ring.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -292,6 +298,12 @@ pub struct RoundParticipant {
     /// Its mean training loss in the round, if it tells.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub train_loss: Option<f64>,
+    /// How far its update was from the one by which the global adapter was moved, under a robust rule.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub distance: Option<f64>,
+    /// Whether the rule left it out.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub left_out: bool,
 }
 
 /// An update that was refused.

@@ -4,9 +4,9 @@ use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, ensure};
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, ValueEnum as _};
 
-use crate::bench::{self, Hardship, Processes, Scenario};
+use crate::bench::{self, FoldScenario, Hardship, Processes, Scenario, Strategy};
 use crate::experiment::{Sums, Transfer};
 
 #[derive(Debug, Subcommand)]
@@ -17,6 +17,11 @@ pub(super) enum Bench {
     Rounds(Rounds),
     /// Moves adapters over a link that is slow, loses datagrams, goes dark and changes its address.
     Link(Link),
+    /// Folds updates that lie in files by each strategy, beside a memory copy of the same bytes.
+    Fold(Fold),
+    /// One strategy for `fold`, which starts it.
+    #[command(hide = true)]
+    FoldOne(FoldOne),
     /// A server for `exchange`, which starts it.
     #[command(hide = true)]
     Server(Server),
@@ -61,6 +66,28 @@ pub(super) struct Link {
     /// Prints the figures as one line of JSON.
     #[arg(long)]
     json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Fold {
+    #[command(flatten)]
+    scenario: FoldScenario,
+    /// Strategies; all of them unless given.
+    #[arg(long, value_enum, value_delimiter = ',')]
+    strategy: Vec<Strategy>,
+    /// Prints the figures as one line of JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct FoldOne {
+    #[command(flatten)]
+    scenario: FoldScenario,
+    #[arg(long, value_enum)]
+    strategy: Strategy,
+    #[arg(long)]
+    folder: PathBuf,
 }
 
 #[derive(Debug, Args)]
@@ -117,6 +144,8 @@ impl Bench {
                 sums: Sums::Values,
             }),
             Self::Link(link) => link.run(),
+            Self::Fold(fold) => fold.run(),
+            Self::FoldOne(one) => one.run(),
             Self::Server(Server { scenario, folder }) => bench::serve(scenario, folder),
             Self::Participant(Participant {
                 scenario,
@@ -146,6 +175,35 @@ impl Link {
             print!("{}", figures.in_words());
         }
         ensure!(figures.correct, "the result is not the closed form's");
+        Ok(())
+    }
+}
+
+impl Fold {
+    #[expect(clippy::print_stdout, reason = "what the program was asked for")]
+    fn run(&self) -> anyhow::Result<()> {
+        let strategies = match self.strategy.as_slice() {
+            [] => Strategy::value_variants(),
+            some => some,
+        };
+        let report = in_temporary(|folder| bench::run_fold(self.scenario, strategies, folder))?;
+        if self.json {
+            println!("{}", serde_json::to_string(&report)?);
+        } else {
+            print!("{}", report.in_words());
+        }
+        Ok(())
+    }
+}
+
+impl FoldOne {
+    #[expect(
+        clippy::print_stdout,
+        reason = "what the process that started it reads"
+    )]
+    fn run(&self) -> anyhow::Result<()> {
+        let figures = bench::fold_one(&self.scenario, self.strategy, &self.folder)?;
+        println!("{}", serde_json::to_string(&figures)?);
         Ok(())
     }
 }

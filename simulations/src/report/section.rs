@@ -394,7 +394,7 @@ pub(super) fn rounds(report: &Report<'_>) -> String {
         bytes(report.summary.bytes_up),
         bytes(report.summary.bytes_down),
         inexactness,
-        plot("Norm of the mean update", "Euclidean norm", |round| round
+        plot("Norm of the update", "Euclidean norm", |round| round
             .update_norm),
         round_table(report.rounds, "Federated with EWC"),
         round_table(report.rounds_without_ewc, "Federated without EWC"),

@@ -49,6 +49,7 @@ fn summary() -> Summary {
         ewc_lambda: 0.7,
         mean: MeanSummary::of(&participants),
         participants,
+        hostile: Vec::new(),
         general: GeneralSummary::of(3.0123, 3.0456, 3.0987, 2345, 6789),
         privacy: Some(PrivacySummary {
             delta: 1e-5,
@@ -92,6 +93,8 @@ fn round(number: u32) -> RoundRecord {
             weight: 17,
             bytes: 999,
             train_loss: Some(1.8765),
+            distance: None,
+            left_out: false,
         }],
         refused: vec![RoundRefusal {
             name: "north <clinic>".to_owned(),
@@ -99,6 +102,7 @@ fn round(number: u32) -> RoundRecord {
             detail: Some("update norm 12 is over the limit 10".to_owned()),
         }],
         missing: vec!["north <clinic>".to_owned()],
+        rule: None,
         update_norm: 0.5432,
         inexactness: Some(0.0321),
         rounding: 0.0012,
@@ -190,6 +194,33 @@ fn every_round_refusal_and_step_is_shown() {
         assert!(page.contains(shown), "{shown}");
     }
     assert!(page.contains("did not deliver"));
+}
+
+#[test]
+fn a_robust_round_shows_its_rule_who_was_left_out_and_who_was_hostile() {
+    let mut summary = summary();
+    summary.hostile = vec!["north <clinic>".to_owned()];
+    let mut one = round(1);
+    one.rule = Some("krum with byzantine 1 and keep 1".to_owned());
+    one.participants[0].distance = Some(0.4711);
+    one.participants[0].left_out = true;
+    let report = Report {
+        summary: &summary,
+        rounds: &[one],
+        rounds_without_ewc: &[],
+        steps: &[],
+        institutions: &[],
+    };
+    let section = strategy::strategy(&report);
+    for shown in [
+        "north &lt;clinic&gt;",
+        "krum with byzantine 1 and keep 1",
+        "0.4711",
+        "<td>1</td>",
+    ] {
+        assert!(section.contains(shown), "{shown} in {section}");
+    }
+    assert!(!page().contains("<h2>Strategy</h2>"));
 }
 
 #[test]
