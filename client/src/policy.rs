@@ -122,7 +122,12 @@ impl SitePolicy {
     /// The ledger in which all private training on the site's data is counted, if the policy names it. Relative to the policy's file.
     pub fn privacy_ledger(&self) -> Option<PathBuf> {
         let ledger = self.privacy.as_ref()?.ledger.as_ref()?;
-        Some(self.path.parent().unwrap_or(Path::new("")).join(ledger))
+        Some(
+            self.path
+                .parent()
+                .unwrap_or_else(|| Path::new(""))
+                .join(ledger),
+        )
     }
 
     /// The bounds on what everything together may cost the records: epsilon and delta, each with its line.

@@ -283,7 +283,7 @@ pub(crate) fn wipe(path: &Path) -> Result<(), ServerError> {
         file.write_all(&[0; 36])?;
         file.sync_all()?;
         fs::remove_file(path)?;
-        sync_folder(path.parent().unwrap_or(Path::new(".")))
+        sync_folder(path.parent().unwrap_or_else(|| Path::new(".")))
     };
     wipe().map_err(ServerError::write(path))
 }
@@ -303,7 +303,7 @@ fn write(path: &Path, round: Round, key: &[u8; 32]) -> io::Result<()> {
     file.write_all(key)?;
     file.sync_all()?;
     fs::rename(&part, path)?;
-    sync_folder(path.parent().unwrap_or(Path::new(".")))
+    sync_folder(path.parent().unwrap_or_else(|| Path::new(".")))
 }
 
 #[cfg(test)]

@@ -346,7 +346,9 @@ fn participant_privacy(raw: &RawConfig) -> Result<Option<ParticipantPrivacyPlan>
             first_norm: own.clip_norm,
             quantile: own.quantile,
             learning_rate: own.clip_learning_rate,
-            count_noise: own.count_noise.unwrap_or(f64::from(expected) / 20.0),
+            count_noise: own
+                .count_noise
+                .unwrap_or_else(|| f64::from(expected) / 20.0),
         },
     };
     Ok(Some(ParticipantPrivacyPlan {
