@@ -27,18 +27,20 @@ fn next(state: &mut u64) -> u64 {
 
 /// One run that nobody is killed in.
 pub(crate) fn whole() -> Vec<u8> {
-    whole_with(&SETTINGS)
+    whole_with(&NAMES, &SETTINGS)
 }
 
-fn whole_with(settings: &[&str]) -> Vec<u8> {
-    let federation = Federation::create(PROGRAMS, &NAMES);
-    let (server, address) = federation.start_server(2, settings);
-    let clients = NAMES.map(|name| federation.start_client(name, &address));
-    for client in clients {
+fn whole_with(names: &[&str], settings: &[&str]) -> Vec<u8> {
+    let federation = Federation::create(PROGRAMS, names);
+    let (server, address) = federation.start_server(names.len() as u32, settings);
+    let clients = names
+        .iter()
+        .map(|name| federation.start_client(name, &address));
+    for client in clients.collect::<Vec<_>>() {
         assert_success(&client.finish());
     }
     assert_success(&server.finish());
-    adapter(&federation)
+    adapter_of(&federation, names.len())
 }
 
 /// Lets a process live for a while: longer and longer, so that the run comes to its end.
@@ -48,12 +50,15 @@ fn live(state: &mut u64, kills: u32) {
 }
 
 /// One run whose server is killed again and again; returns its adapter and how often that was.
-fn server_killed(settings: &[&str], seed: u64) -> (Vec<u8>, u32) {
-    let federation = Federation::create(PROGRAMS, &NAMES);
-    let (mut server, address) = federation.start_server(2, settings);
+fn server_killed(names: &[&str], settings: &[&str], seed: u64) -> (Vec<u8>, u32) {
+    let federation = Federation::create(PROGRAMS, names);
+    let (mut server, address) = federation.start_server(names.len() as u32, settings);
     let listen = format!("listen={address}");
     let settings = [settings, &[listen.as_str()]].concat();
-    let clients = NAMES.map(|name| federation.start_client(name, &address));
+    let clients = names
+        .iter()
+        .map(|name| federation.start_client(name, &address));
+    let clients: Vec<_> = clients.collect();
     let (mut state, mut kills) = (seed, 0);
     loop {
         live(&mut state, kills);
@@ -65,18 +70,18 @@ fn server_killed(settings: &[&str], seed: u64) -> (Vec<u8>, u32) {
         match restarted(&federation, &settings) {
             Some(again) => server = again,
             // It was killed after its last word.
-            None => return (adapter(&federation), kills),
+            None => return (adapter_of(&federation, names.len()), kills),
         }
     }
     for client in clients {
         assert_success(&client.finish());
     }
     assert_success(&server.finish());
-    (adapter(&federation), kills)
+    (adapter_of(&federation, names.len()), kills)
 }
 
 /// One run of which a client is killed again and again.
-fn client_killed(settings: &[&str], seed: u64) -> (Vec<u8>, u32) {
+fn client_killed(_: &[&str], settings: &[&str], seed: u64) -> (Vec<u8>, u32) {
     let federation = Federation::create(PROGRAMS, &NAMES);
     let (mut server, address) = federation.start_server(2, settings);
     let [other, mut victim] = NAMES.map(|name| federation.start_client(name, &address));
@@ -109,11 +114,16 @@ fn restarted(federation: &Federation, settings: &[&str]) -> Option<Program> {
 }
 
 pub(crate) fn adapter(federation: &Federation) -> Vec<u8> {
+    adapter_of(federation, NAMES.len())
+}
+
+/// The adapter of a finished run in whose rounds so many updates counted.
+fn adapter_of(federation: &Federation, participants: usize) -> Vec<u8> {
     let rounds = federation.json_lines("runs/trial/rounds.jsonl");
     assert_eq!(rounds.len(), 3);
     for round in &rounds {
         let counted = round["participants"].as_array().map(Vec::len);
-        assert_eq!(counted, Some(2), "{round}");
+        assert_eq!(counted, Some(participants), "{round}");
     }
     let verify = ["transcript", "verify", "runs/trial"];
     let authority = ["--authority", "authority/ca.crt"];
@@ -125,11 +135,11 @@ pub(crate) fn adapter(federation: &Federation) -> Vec<u8> {
 /// Runs with other seeds until there were kills enough.
 #[expect(clippy::print_stdout, reason = "a failure is found again by its seed")]
 fn comes_to_the_same_adapter(
-    settings: &[&str],
+    (names, settings): (&[&str], &[&str]),
     kills: u32,
-    run: impl Fn(&[&str], u64) -> (Vec<u8>, u32),
+    run: impl Fn(&[&str], &[&str], u64) -> (Vec<u8>, u32),
 ) {
-    let expected = whole_with(settings);
+    let expected = whole_with(names, settings);
     let enough = std::env::var("FOEDUS_KILLS").map_or(kills, |kills| {
         kills.parse().expect("FOEDUS_KILLS is a number")
     });
@@ -137,7 +147,7 @@ fn comes_to_the_same_adapter(
     while kills < enough {
         seed += 1;
         println!("seed {seed}");
-        let (found, more) = run(settings, seed);
+        let (found, more) = run(names, settings, seed);
         assert!(
             found == expected,
             "seed {seed}: another adapter after {more} kills"
@@ -149,18 +159,30 @@ fn comes_to_the_same_adapter(
 
 #[test]
 fn a_server_killed_at_random_instants_comes_to_the_same_adapter() {
-    comes_to_the_same_adapter(&SETTINGS, KILLS, server_killed);
+    comes_to_the_same_adapter((&NAMES, &SETTINGS), KILLS, server_killed);
 }
 
 #[test]
 fn a_client_killed_at_random_instants_comes_to_the_same_adapter() {
-    comes_to_the_same_adapter(&SETTINGS, KILLS, client_killed);
+    comes_to_the_same_adapter((&NAMES, &SETTINGS), KILLS, client_killed);
 }
 
 /// What rounding cut off of one update is in the next, also when another process makes that.
 #[test]
 fn parties_killed_while_updates_are_rounded_to_int8_come_to_the_same_adapter() {
     let settings = [&SETTINGS[..], &["run.transfer=\"int8\""]].concat();
-    comes_to_the_same_adapter(&settings, KILLS / 4, client_killed);
-    comes_to_the_same_adapter(&settings, KILLS / 4, server_killed);
+    comes_to_the_same_adapter((&NAMES, &settings), KILLS / 4, client_killed);
+    comes_to_the_same_adapter((&NAMES, &settings), KILLS / 4, server_killed);
+}
+
+/// What a robust rule looks at together is kept, so a round is formed again from the same updates, in the same order.
+#[test]
+fn a_server_killed_under_a_robust_strategy_comes_to_the_same_adapter() {
+    let names = [NAMES[0], NAMES[1], "clinic-c"];
+    let participants = "cohort.participants=[\"hospital-a\", \"bank-b\", \"clinic-c\"]";
+    for rule in ["median", "geometric-median"] {
+        let rule = format!("strategy.rule=\"{rule}\"");
+        let settings = [participants, SETTINGS[1], SETTINGS[2], rule.as_str()];
+        comes_to_the_same_adapter((&names, &settings), KILLS / 4, server_killed);
+    }
 }
