@@ -4,11 +4,11 @@
 //! nearest, ties to even: a value is off by at most 2^-8 of itself, and no value leaves f32's range but those within 2^-8
 //! of its end, which become infinite and are refused as such.
 
+mod bf16;
 pub mod int8;
 
 use std::borrow::Cow;
 
-use half::bf16;
 use rayon::prelude::*;
 
 /// Values encoded by one task at a time.
@@ -81,11 +81,7 @@ impl Encoding {
                     *bytes = value.to_le_bytes();
                 }
             }
-            Self::Bf16 => {
-                for (bytes, &value) in bytes.as_chunks_mut().0.iter_mut().zip(values) {
-                    *bytes = bf16::from_f32(value).to_le_bytes();
-                }
-            }
+            Self::Bf16 => bf16::encode(values, bytes),
             Self::Int8 => bytes.copy_from_slice(&self.encode(values)),
         }
     }
@@ -95,10 +91,9 @@ impl Encoding {
         match self {
             Self::F32 => bytes.extend_from_slice(&le_bytes(values)),
             Self::Bf16 => {
-                let encoded = values
-                    .iter()
-                    .map(|&value| bf16::from_f32(value).to_le_bytes());
-                bytes.extend(encoded.flatten());
+                let from = bytes.len();
+                bytes.resize(from + values.len() * self.width(), 0);
+                bf16::encode(values, &mut bytes[from..]);
             }
             Self::Int8 => bytes.extend(self.encode(values)),
         }
@@ -112,8 +107,9 @@ impl Encoding {
                 values.extend(chunks.map(|&bytes| f32::from_le_bytes(bytes)));
             }
             Self::Bf16 => {
-                let chunks = bytes.as_chunks().0.iter();
-                values.extend(chunks.map(|&bytes| bf16::from_le_bytes(bytes).to_f32()));
+                let from = values.len();
+                values.resize(from + bytes.len() / self.width(), 0.0);
+                bf16::decode(bytes, &mut values[from..]);
             }
             Self::Int8 => {
                 let from = values.len();
@@ -141,11 +137,7 @@ impl Encoding {
                     *value = f32::from_le_bytes(bytes);
                 }
             }
-            Self::Bf16 => {
-                for (value, &bytes) in values.iter_mut().zip(bytes.as_chunks().0) {
-                    *value = bf16::from_le_bytes(bytes).to_f32();
-                }
-            }
+            Self::Bf16 => bf16::decode(bytes, values),
             Self::Int8 => int8::decode(bytes, 0, values),
         }
     }
@@ -156,6 +148,9 @@ impl Encoding {
             return 0.0;
         }
         let blocks = values.par_chunks(BLOCK).map(|values| {
+            if self == Self::Bf16 {
+                return bf16::squared_change(values);
+            }
             let (mut bytes, mut moved) =
                 (vec![0; self.size(values.len())], vec![0.0; values.len()]);
             self.encode_plain(values, &mut bytes);

@@ -148,7 +148,7 @@ impl Config {
             limits: limits(&RawLimits::default()),
             adapter_bytes_max: RawLimits::default().adapter_max.bytes(),
             uploads_at_once: RawLimits::default().uploads_at_once,
-            transport: Limits::default(),
+            transport: transport(&RawLimits::default()).expect("the defaults are in order"),
             allowance: Allowance::default(),
             upload_per_second_min: RawLimits::default().upload_per_second_min.bytes(),
             log: RawLog::default(),
@@ -184,7 +184,7 @@ impl Config {
             limits: limits(&raw.limits),
             adapter_bytes_max: raw.limits.adapter_max.bytes(),
             uploads_at_once: raw.limits.uploads_at_once,
-            transport: Limits::default(),
+            transport: transport(&raw.limits)?,
             allowance,
             upload_per_second_min: raw.limits.upload_per_second_min.bytes(),
             log: raw.log,
@@ -415,6 +415,23 @@ fn allowance(raw: &RawLimits) -> Result<Allowance, ValueError> {
     })
 }
 
+/// The transport's bounds.
+fn transport(raw: &RawLimits) -> Result<Limits, ValueError> {
+    let found = raw.upload_window.bytes();
+    let (least, most) = (UPLOAD_WINDOW_MIN, UPLOAD_WINDOW_MAX);
+    let window = u32::try_from(found)
+        .ok()
+        .filter(|window| (least..=most).contains(window));
+    let Some(stream_window_bytes) = window else {
+        let what = format!("is {found} bytes; it must be {least} to {most}");
+        return Err(ValueError::new("limits.upload_window", what));
+    };
+    Ok(Limits {
+        stream_window_bytes,
+        ..Limits::default()
+    })
+}
+
 fn limits(raw: &RawLimits) -> LimitsPlan {
     LimitsPlan {
         update_norm_max: raw.update_norm_max,
@@ -425,6 +442,10 @@ fn limits(raw: &RawLimits) -> LimitsPlan {
 
 /// Fewer messages a minute than these would end honest participants' connections.
 const MESSAGES_MIN: u32 = 16;
+/// With less a packet's worth is under way at a time.
+const UPLOAD_WINDOW_MIN: u32 = 64 * 1024;
+/// 10 Gbit/s at 800 ms.
+const UPLOAD_WINDOW_MAX: u32 = 1 << 30;
 
 #[cfg(test)]
 mod tests;

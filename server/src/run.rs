@@ -25,7 +25,7 @@ use crate::identity;
 use crate::narrate::{Narrator, warn_of_expiry};
 use crate::observer::{Observer, RunEvent, RunOutcome};
 use crate::recovery::Recovered;
-use crate::session::Shared;
+use crate::session::{NARROW_BYTES, Shared};
 use crate::spool::Spool;
 use crate::start::Prepared;
 
@@ -74,6 +74,7 @@ impl Server {
             usize::try_from(prepared.plan.limits.participants_max).unwrap_or(usize::MAX);
         let limits = Limits {
             connections: participants.saturating_add(SPARE_CONNECTIONS),
+            connection_window_bytes: NARROW_BYTES,
             ..prepared.config.transport
         };
         let listener = quic::listen(prepared.config.listen, &prepared.tls, &limits)?;
@@ -230,6 +231,7 @@ fn shared(prepared: &Prepared, spool: Arc<Spool>, events: mpsc::Sender<Event>) -
         slots: Arc::new(Semaphore::new(config.uploads_at_once.max(1) as usize)),
         spool,
         update_bytes: prepared.plan.update_bytes(),
+        window_bytes: config.transport.stream_window_bytes,
         bytes_per_second_min: config.upload_per_second_min,
     }
 }

@@ -2,11 +2,12 @@
 //!
 //! Three tasks a connection: one reads the control stream, one receives updates, one writes what the driver hands over.
 //! All end with the connection; the thread that writes an update ends soon after. What must not grow is bounded here:
-//! messages in wait to be written, pieces in wait for the disk, updates received at a time over all participants, and the
-//! time a peer may refuse to read.
+//! messages in wait to be written, pieces in wait for the disk, updates received at a time over all participants, what each
+//! may send ahead of our reading, and the time a peer may refuse to read.
 
 mod ending;
 mod pace;
+mod window;
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -25,6 +26,8 @@ use tokio::time::timeout;
 
 use self::ending::{Ending, ending};
 use self::pace::{MOVED_INTERVAL, Pace};
+pub(crate) use self::window::NARROW_BYTES;
+use self::window::Window;
 use crate::driver::Event;
 use crate::spool::{Arrival, Piece, Spool};
 
@@ -58,6 +61,8 @@ pub(crate) struct Shared {
     pub(crate) slots: Arc<Semaphore>,
     pub(crate) spool: Arc<Spool>,
     pub(crate) update_bytes: u64,
+    /// What a participant may send ahead of our reading while its update is received.
+    pub(crate) window_bytes: u32,
     /// A delivery slower than this is not reported as moving.
     pub(crate) bytes_per_second_min: u64,
 }
@@ -191,9 +196,10 @@ impl Session {
 
     async fn receive_updates(self) {
         let connection = self.id;
+        let mut window = Window::new(self.connection.clone(), self.shared.window_bytes);
         loop {
             match self.connection.accept_transfer().await {
-                Ok(incoming) => self.receive_update(incoming).await,
+                Ok(incoming) => self.receive_update(incoming, &mut window).await,
                 Err(error) => match error.fault {
                     TransferFault::Closed(_) => return,
                     TransferFault::Abandoned => self.abandoned(error.fault).await,
@@ -225,7 +231,7 @@ impl Session {
     }
 
     /// Receives one update, if it was asked for; its bytes are not read otherwise.
-    async fn receive_update(&self, mut incoming: IncomingTransfer) {
+    async fn receive_update(&self, mut incoming: IncomingTransfer, window: &mut Window) {
         let (connection, header) = (self.id, *incoming.header());
         if !self.is_asked(&header) {
             incoming.refuse(CloseCode::BadTransfer);
@@ -236,7 +242,7 @@ impl Session {
         };
         let (pieces, writer) = self.start_writer(header);
         let fault = match incoming.limit(self.shared.update_bytes) {
-            Ok(()) => self.pass_on(&mut incoming, &pieces).await,
+            Ok(()) => self.pass_on(&mut incoming, &pieces, window).await,
             Err(error) => Some(error.fault),
         };
         let last = match fault.as_ref().map(ending) {
@@ -314,11 +320,14 @@ impl Session {
         &self,
         incoming: &mut IncomingTransfer,
         pieces: &mpsc::Sender<Piece>,
+        window: &mut Window,
     ) -> Option<TransferFault> {
         let (connection, header) = (self.id, *incoming.header());
         let mut received = header.offset;
         let mut pace = Pace::new(self.shared.bytes_per_second_min);
+        window.widen(header.remaining());
         loop {
+            window.note(header.bytes.saturating_sub(received));
             let bytes = match incoming.next().await {
                 Ok(Some(bytes)) => bytes,
                 Ok(None) => return None,

@@ -104,6 +104,15 @@ impl Connection {
         material.check_chain(&self.0.chain, self.peer().role(), now)
     }
 
+    /// Allows the peer this many bytes ahead of what was read of all its streams, instead of [`Limits::connection_window_bytes`].
+    ///
+    /// More takes effect at once. Less takes effect as bytes are read: what was allowed is not taken back (RFC 9000, section 4.1).
+    ///
+    /// [`Limits::connection_window_bytes`]: super::Limits::connection_window_bytes
+    pub fn allow_ahead(&self, bytes: u32) {
+        self.0.quic.set_receive_window(VarInt::from_u32(bytes));
+    }
+
     /// Ends the connection at once: what is not delivered is lost, and the peer is told `code`.
     pub fn close(&self, code: CloseCode) {
         let reason = code.sentence().as_bytes();

@@ -33,10 +33,14 @@ pub struct Limits {
     pub keep_alive: Duration,
     /// Transfers that the peer may have open to us at a time.
     pub transfers: u32,
-    /// Bytes of one transfer in flight: bandwidth times delay, 1 Gbit/s at 130 ms by default.
+    /// Bytes of one incoming transfer in flight: bandwidth times delay, 1 Gbit/s at 130 ms by default.
     pub stream_window_bytes: u32,
-    /// Bytes of all streams of one connection in flight.
+    /// Bytes of all incoming streams of one connection in flight, until [`Connection::allow_ahead`] says otherwise.
+    ///
+    /// [`Connection::allow_ahead`]: super::Connection::allow_ahead
     pub connection_window_bytes: u32,
+    /// Bytes of all outgoing streams of one connection in flight. The peer allows fewer if it has no room for them.
+    pub send_window_bytes: u32,
     /// How the sending side finds out what the path takes.
     pub congestion: Congestion,
 }
@@ -74,6 +78,7 @@ impl Default for Limits {
             transfers: 4,
             stream_window_bytes: 16 * 1024 * 1024,
             connection_window_bytes: 24 * 1024 * 1024,
+            send_window_bytes: 16 * 1024 * 1024,
             congestion: Congestion::default(),
         }
     }
@@ -96,7 +101,7 @@ impl Limits {
             .keep_alive_interval(Some(self.keep_alive))
             .stream_receive_window(VarInt::from_u32(self.stream_window_bytes))
             .receive_window(VarInt::from_u32(self.connection_window_bytes))
-            .send_window(u64::from(self.stream_window_bytes))
+            .send_window(u64::from(self.send_window_bytes))
             .mtu_discovery_config(Some(discovery))
             .ack_frequency_config(Some(acknowledgements))
             .congestion_controller_factory(self.congestion.factory())

@@ -476,6 +476,8 @@ pub struct RawLimits {
     pub adapter_max: ByteSize,
     /// Updates received at a time, over all participants; the others wait. It bounds the server's memory.
     pub uploads_at_once: u32,
+    /// Bytes of each of them in flight: bandwidth times delay. With the number it bounds the server's memory.
+    pub upload_window: ByteSize,
     /// Connections a minute that one participant may open.
     pub connections_per_minute: u32,
     /// Messages a minute that one participant may send without moving the round on.
@@ -496,6 +498,7 @@ impl Default for RawLimits {
             participants_max: 64,
             adapter_max: ByteSize::mebibytes(1024),
             uploads_at_once: 8,
+            upload_window: ByteSize::mebibytes(4),
             connections_per_minute: 30,
             messages_per_minute: 240,
             uploads_per_round: 4,

@@ -50,10 +50,12 @@ impl Learner for ConstantSite {
         steps: u64,
         _observe: &mut dyn FnMut(&StepReport) -> ControlFlow<()>,
     ) -> Result<Trained, ClientError> {
-        let mut adapter = global.clone();
-        for value in adapter.values_mut() {
-            *value += self.constant;
-        }
+        let values = global.values().iter().map(|value| value + self.constant);
+        let adapter = Adapter::from_values(Arc::clone(&self.layout), values.collect());
+        let adapter = adapter.map_err(|source| ClientError::Adapter {
+            when: "the next update".to_owned(),
+            source,
+        })?;
         Ok(Trained {
             adapter,
             steps,

@@ -112,25 +112,29 @@ async fn training_that_diverges_is_an_error_that_says_what_to_do_and_the_run_goe
             one.await.unwrap().unwrap();
         }
         let error = lost.await.unwrap().unwrap_err();
-        assert!(
-            matches!(
-                error,
-                ClientError::Diverged {
-                    round: Round(1),
-                    last_step: 2,
-                    ..
-                }
-            ),
-            "{error:?}"
-        );
-        let said = error.to_string();
-        assert!(
-            said.contains("lora_A of") && said.contains("lower learning rate"),
-            "{said}"
-        );
+        assert_says_what_to_do(&error);
         assert_eq!(
             *left.lock().unwrap(),
             "east: training diverged at this site"
         );
     }
+}
+
+fn assert_says_what_to_do(error: &ClientError) {
+    assert!(
+        matches!(
+            error,
+            ClientError::Diverged {
+                round: Round(1),
+                last_step: 2,
+                ..
+            }
+        ),
+        "{error:?}"
+    );
+    let said = error.to_string();
+    assert!(
+        said.contains("lora_A of") && said.contains("lower learning rate"),
+        "{said}"
+    );
 }
