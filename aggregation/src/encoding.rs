@@ -92,7 +92,7 @@ impl Encoding {
             Self::F32 => bytes.extend_from_slice(&le_bytes(values)),
             Self::Bf16 => {
                 let from = bytes.len();
-                bytes.resize(from + values.len() * self.width(), 0);
+                bytes.resize(from + self.size(values.len()), 0);
                 bf16::encode(values, &mut bytes[from..]);
             }
             Self::Int8 => bytes.extend(self.encode(values)),
@@ -108,7 +108,7 @@ impl Encoding {
             }
             Self::Bf16 => {
                 let from = values.len();
-                values.resize(from + bytes.len() / self.width(), 0.0);
+                values.resize(from + bytes.len() / 2, 0.0);
                 bf16::decode(bytes, &mut values[from..]);
             }
             Self::Int8 => {
