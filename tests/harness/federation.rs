@@ -142,7 +142,7 @@ impl Federation {
         let text = format!(
             "server = \"SERVER\"\nmodel = \"model\"\ndata = \"{config}.jsonl\"\nout = \"{config}-adapter\"\ndevice = \"cpu\"\n\
              [tls]\ncertificate = \"{identity}.crt\"\nkey = \"{identity}.key\"\n{authority}\n\
-             [connection]\nfirst_pause = \"50ms\"\nlongest_pause = \"200ms\"\ngive_up_after = \"5s\"\n"
+             [connection]\nfirst_pause = \"50ms\"\nlongest_pause = \"200ms\"\ngive_up_after = \"20s\"\n"
         );
         self.write(&format!("{config}.toml"), &text);
     }
