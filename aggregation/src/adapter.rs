@@ -211,6 +211,13 @@ impl Adapter {
         self.layout.scale() * squared.sqrt()
     }
 
+    /// Multiplies every value by this factor.
+    pub fn scale(&mut self, factor: f64) {
+        for value in &mut self.values {
+            *value = (f64::from(*value) * factor) as f32;
+        }
+    }
+
     /// Checks that every value is finite.
     ///
     /// # Errors
@@ -247,6 +254,25 @@ impl Adapter {
         } else {
             Err(AdapterError::LayoutMismatch)
         }
+    }
+}
+
+/// The values of an adapter as little-endian f32, without a copy: for whoever keeps or sends them while others use them.
+///
+/// Only where the machine is little-endian; see [`LeBytes::of`].
+#[derive(Debug, Clone)]
+pub struct LeBytes(Arc<Adapter>);
+
+impl LeBytes {
+    /// Gives the bytes of an adapter, or nothing on a machine on which they are not its memory.
+    pub fn of(adapter: &Arc<Adapter>) -> Option<Self> {
+        cfg!(target_endian = "little").then(|| Self(Arc::clone(adapter)))
+    }
+}
+
+impl AsRef<[u8]> for LeBytes {
+    fn as_ref(&self) -> &[u8] {
+        bytemuck::cast_slice(&self.0.values)
     }
 }
 

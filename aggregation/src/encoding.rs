@@ -62,27 +62,16 @@ impl Encoding {
 
     /// Encodes values.
     pub fn encode(self, values: &[f32]) -> Vec<u8> {
-        if self == Self::Int8 {
-            return int8::encode_in_place(&mut values.to_vec(), int8::Rounding::Nearest);
-        }
-        let mut bytes = vec![0; self.size(values.len())];
-        let blocks = bytes.par_chunks_mut(self.size(BLOCK));
-        blocks
-            .zip(values.par_chunks(BLOCK))
-            .for_each(|(bytes, values)| self.encode_plain(values, bytes));
-        bytes
-    }
-
-    /// Encodes values one by one.
-    fn encode_plain(self, values: &[f32], bytes: &mut [u8]) {
         match self {
-            Self::F32 => {
-                for (bytes, value) in bytes.as_chunks_mut().0.iter_mut().zip(values) {
-                    *bytes = value.to_le_bytes();
-                }
+            Self::F32 => le_bytes(values).into_owned(),
+            Self::Bf16 => {
+                let mut bytes = vec![0; self.size(values.len())];
+                let blocks = bytes.par_chunks_mut(self.size(BLOCK));
+                let blocks = blocks.zip(values.par_chunks(BLOCK));
+                blocks.for_each(|(bytes, values)| bf16::encode(values, bytes));
+                bytes
             }
-            Self::Bf16 => bf16::encode(values, bytes),
-            Self::Int8 => bytes.copy_from_slice(&self.encode(values)),
+            Self::Int8 => int8::encode_in_place(&mut values.to_vec(), int8::Rounding::Nearest),
         }
     }
 
@@ -113,9 +102,7 @@ impl Encoding {
             }
             Self::Int8 => {
                 let from = values.len();
-                let blocks = bytes.chunks(int8::BLOCK_BYTES);
-                let count: usize = blocks.map(|block| block.len().saturating_sub(4)).sum();
-                values.resize(from + count, 0.0);
+                values.resize(from + int8::count(bytes.len()), 0.0);
                 int8::decode(bytes, 0, &mut values[from..]);
             }
         }
@@ -144,23 +131,12 @@ impl Encoding {
 
     /// How far encoding moves these values: the norm of the change, relative to theirs.
     pub fn relative_error(self, values: &[f32]) -> f64 {
-        if self == Self::F32 {
-            return 0.0;
-        }
-        let blocks = values.par_chunks(BLOCK).map(|values| {
-            if self == Self::Bf16 {
-                return bf16::squared_change(values);
-            }
-            let (mut bytes, mut moved) =
-                (vec![0; self.size(values.len())], vec![0.0; values.len()]);
-            self.encode_plain(values, &mut bytes);
-            self.decode(&bytes, &mut moved);
-            let pairs = values.iter().zip(moved);
-            pairs.fold((0.0, 0.0), |(error, norm), (&value, moved)| {
-                let (exact, moved) = (f64::from(value), f64::from(moved));
-                (error + (moved - exact).powi(2), norm + exact.powi(2))
-            })
-        });
+        let squared_change = match self {
+            Self::F32 => return 0.0,
+            Self::Bf16 => bf16::squared_change,
+            Self::Int8 => int8::squared_change,
+        };
+        let blocks = values.par_chunks(BLOCK).map(squared_change);
         // In order, so that the same values give the same figure on any number of cores.
         let blocks: Vec<(f64, f64)> = blocks.collect();
         let (error, norm) = blocks

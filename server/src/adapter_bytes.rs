@@ -2,24 +2,15 @@
 
 use std::sync::Arc;
 
+use aggregation::adapter::LeBytes;
 use aggregation::{Adapter, Encoding};
 use bytes::Bytes;
 
-/// Gives the bytes of an adapter; as exact values on a little-endian machine they are the adapter itself.
+/// Gives the bytes of an adapter; as exact values they are its own memory, where that is possible.
 pub(crate) fn adapter_bytes(adapter: &Arc<Adapter>, encoding: Encoding) -> Bytes {
-    if encoding == Encoding::F32 && cfg!(target_endian = "little") {
-        Bytes::from_owner(Values(Arc::clone(adapter)))
-    } else {
-        Bytes::from(encoding.encode(adapter.values()))
-    }
-}
-
-/// Keeps an adapter for as long as somebody sends it.
-struct Values(Arc<Adapter>);
-
-impl AsRef<[u8]> for Values {
-    fn as_ref(&self) -> &[u8] {
-        bytemuck::cast_slice(self.0.values())
+    match LeBytes::of(adapter) {
+        Some(values) if encoding == Encoding::F32 => Bytes::from_owner(values),
+        _ => Bytes::from(encoding.encode(adapter.values())),
     }
 }
 

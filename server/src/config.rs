@@ -5,7 +5,9 @@
 //! are relative to the file's own folder, so that a service starts the same from anywhere.
 
 mod error;
+mod limits;
 mod load;
+mod privacy;
 mod raw;
 mod size;
 mod strategy;
@@ -15,19 +17,21 @@ use std::path::{Path, PathBuf};
 
 use protocol::coordinator::Allowance;
 use protocol::plan::{
-    ClipPlan, CohortPlan, EwcPlace, LatePolicy, LimitsPlan, ParticipantPrivacyPlan, Participants,
-    PrivacyPlan, PrivacyUnit, RingBits, RingPlan, Schedule, SecureAggregationPlan, ServerTrust,
-    StrategyPlan, TrainingPlan, ValueEncoding,
+    CohortPlan, EwcPlace, LatePolicy, LimitsPlan, ParticipantPrivacyPlan, Participants,
+    PrivacyPlan, RingBits, RingPlan, Schedule, SecureAggregationPlan, ServerTrust, StrategyPlan,
+    TrainingPlan, ValueEncoding,
 };
 use protocol::quic::{Limits, TlsFiles, TlsMaterial};
 use protocol::{Digest, RunId};
 
 pub use error::{ConfigError, Place, ValueError};
+pub use limits::RawLimits;
 pub use load::{Setting, Source, load, parse};
+pub use privacy::{RawClip, RawParticipantPrivacy, RawPrivacy, RawUnit};
 pub use raw::{
-    AnyWord, DEFAULT_PORT, LogFormat, RawClip, RawCohort, RawConfig, RawEwc, RawIdentity, RawLate,
-    RawLimits, RawLog, RawParticipantPrivacy, RawParticipants, RawPlace, RawPrivacy, RawRing,
-    RawRun, RawSchedule, RawSecureAggregation, RawTraining, RawTransfer, RawTrust, RawUnit,
+    AnyWord, DEFAULT_PORT, LogFormat, RawCohort, RawConfig, RawEwc, RawIdentity, RawLate, RawLog,
+    RawParticipants, RawPlace, RawRing, RawRun, RawSchedule, RawSecureAggregation, RawTraining,
+    RawTransfer, RawTrust,
 };
 pub use size::{ByteSize, SizeError};
 pub use strategy::{RawRule, RawStrategy};
@@ -145,10 +149,12 @@ impl Config {
             participant_privacy: None,
             ring: None,
             secure_aggregation: None,
-            limits: limits(&RawLimits::default()),
+            limits: RawLimits::default().plan(),
             adapter_bytes_max: RawLimits::default().adapter_max.bytes(),
             uploads_at_once: RawLimits::default().uploads_at_once,
-            transport: transport(&RawLimits::default()).expect("the defaults are in order"),
+            transport: RawLimits::default()
+                .transport()
+                .expect("the defaults are in order"),
             allowance: Allowance::default(),
             upload_per_second_min: RawLimits::default().upload_per_second_min.bytes(),
             log: RawLog::default(),
@@ -160,9 +166,9 @@ impl Config {
     /// # Errors
     /// [`ValueError`] names the first key that is wrong and what to do.
     pub fn from_raw(raw: RawConfig, folder: &Path) -> Result<Self, ValueError> {
-        let allowance = allowance(&raw.limits)?;
+        let allowance = raw.limits.allowance()?;
         let (ring, secure_aggregation) = (ring(&raw)?, secure_aggregation(&raw.secure_aggregation));
-        let participant_privacy = participant_privacy(&raw)?;
+        let participant_privacy = raw.participant_privacy.plan(&raw.cohort)?;
         let identity = TlsFiles {
             certificate: folder.join(raw.identity.certificate),
             key: folder.join(raw.identity.key),
@@ -177,14 +183,14 @@ impl Config {
             strategy: raw.strategy.plan()?,
             cohort: cohort(&raw.cohort)?,
             ewc: ewc(raw.ewc, folder)?,
-            privacy: privacy(&raw.privacy),
+            privacy: raw.privacy.plan(),
             participant_privacy,
             ring,
             secure_aggregation,
-            limits: limits(&raw.limits),
+            limits: raw.limits.plan(),
             adapter_bytes_max: raw.limits.adapter_max.bytes(),
             uploads_at_once: raw.limits.uploads_at_once,
-            transport: transport(&raw.limits)?,
+            transport: raw.limits.transport()?,
             allowance,
             upload_per_second_min: raw.limits.upload_per_second_min.bytes(),
             log: raw.log,
@@ -310,57 +316,6 @@ fn ewc(raw: RawEwc, folder: &Path) -> Result<Option<EwcSettings>, ValueError> {
     }))
 }
 
-fn privacy(raw: &RawPrivacy) -> Option<PrivacyPlan> {
-    raw.enabled.then_some(PrivacyPlan {
-        unit: match raw.unit {
-            RawUnit::Record => PrivacyUnit::Record,
-            RawUnit::Group => PrivacyUnit::Group,
-        },
-        clip_norm: raw.clip_norm,
-        noise_multiplier: raw.noise_multiplier,
-        epsilon_max: raw.epsilon_max,
-        delta: raw.delta,
-    })
-}
-
-fn participant_privacy(raw: &RawConfig) -> Result<Option<ParticipantPrivacyPlan>, ValueError> {
-    let own = &raw.participant_privacy;
-    if !own.enabled {
-        return Ok(None);
-    }
-    let named = match &raw.cohort.participants {
-        RawParticipants::Listed(names) => u32::try_from(names.len()).ok(),
-        RawParticipants::Word(AnyWord::Any) => None,
-    };
-    let expected = own.expected.or(raw.cohort.select).or(named);
-    let expected = expected.ok_or_else(|| {
-        let what = "missing, and neither cohort.select nor a list of participants says how many are expected in a round; \
-                    sums are divided by this number";
-        ValueError::new("participant_privacy.expected", what)
-    })?;
-    let clip = match own.clip {
-        RawClip::Fixed => ClipPlan::Fixed {
-            norm: own.clip_norm,
-        },
-        RawClip::Adaptive => ClipPlan::Adaptive {
-            first_norm: own.clip_norm,
-            quantile: own.quantile,
-            learning_rate: own.clip_learning_rate,
-            count_noise: own
-                .count_noise
-                .unwrap_or_else(|| f64::from(expected) / 20.0),
-        },
-    };
-    Ok(Some(ParticipantPrivacyPlan {
-        clip,
-        noise_multiplier: own.noise_multiplier,
-        epsilon_max: own.epsilon_max,
-        delta: own.delta,
-        expected,
-        force: own.force,
-    }))
-}
-
 /// Secure aggregation sums in the ring, whether that is enabled by itself or not.
 fn ring(raw: &RawConfig) -> Result<Option<RingPlan>, ValueError> {
     let bits = match raw.ring.bits {
@@ -388,64 +343,6 @@ fn secure_aggregation(raw: &RawSecureAggregation) -> Option<SecureAggregationPla
         },
     })
 }
-
-/// What one participant may ask of us. A participant that may do nothing at all could never take part.
-fn allowance(raw: &RawLimits) -> Result<Allowance, ValueError> {
-    let counts = [
-        ("limits.uploads_at_once", raw.uploads_at_once),
-        ("limits.connections_per_minute", raw.connections_per_minute),
-        ("limits.uploads_per_round", raw.uploads_per_round),
-    ];
-    if let Some((key, _)) = counts.into_iter().find(|&(_, count)| count == 0) {
-        return Err(ValueError::new(key, "is 0; it must be at least 1"));
-    }
-    // Hello, Ready, Received, Offer, and some to spare.
-    if raw.messages_per_minute < MESSAGES_MIN {
-        let what = format!(
-            "is {}; a round alone takes some, so it must be at least {MESSAGES_MIN}",
-            raw.messages_per_minute
-        );
-        return Err(ValueError::new("limits.messages_per_minute", what));
-    }
-    Ok(Allowance {
-        connections_per_minute: raw.connections_per_minute,
-        messages_per_minute: raw.messages_per_minute,
-        uploads_per_round: raw.uploads_per_round,
-        interruptions_per_round: raw.interruptions_per_round,
-    })
-}
-
-/// The transport's bounds.
-fn transport(raw: &RawLimits) -> Result<Limits, ValueError> {
-    let found = raw.upload_window.bytes();
-    let (least, most) = (UPLOAD_WINDOW_MIN, UPLOAD_WINDOW_MAX);
-    let window = u32::try_from(found)
-        .ok()
-        .filter(|window| (least..=most).contains(window));
-    let Some(stream_window_bytes) = window else {
-        let what = format!("is {found} bytes; it must be {least} to {most}");
-        return Err(ValueError::new("limits.upload_window", what));
-    };
-    Ok(Limits {
-        stream_window_bytes,
-        ..Limits::default()
-    })
-}
-
-fn limits(raw: &RawLimits) -> LimitsPlan {
-    LimitsPlan {
-        update_norm_max: raw.update_norm_max,
-        weight_max: raw.weight_max,
-        participants_max: raw.participants_max,
-    }
-}
-
-/// Fewer messages a minute than these would end honest participants' connections.
-const MESSAGES_MIN: u32 = 16;
-/// With less a packet's worth is under way at a time.
-const UPLOAD_WINDOW_MIN: u32 = 64 * 1024;
-/// 10 Gbit/s at 800 ms.
-const UPLOAD_WINDOW_MAX: u32 = 1 << 30;
 
 #[cfg(test)]
 mod tests;

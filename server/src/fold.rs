@@ -25,9 +25,9 @@ use protocol::{Digest, ParticipantName};
 use tokio::sync::mpsc;
 
 use crate::adapter_bytes::adapter_bytes;
-use crate::central::Central;
 use crate::driver::Event;
 use crate::error::ServerError;
+use crate::participant_privacy::ParticipantPrivacy;
 use crate::record::{RoundRecord, TurnedAway};
 use crate::round::{Measured, Merger, Traffic};
 use crate::settling::{Disk, Settling, Unsettled};
@@ -94,7 +94,7 @@ pub(crate) struct Folder {
     pub(crate) chain: Chain,
     pub(crate) merger: Merger,
     /// Noise on what is released, if the plan has it.
-    pub(crate) central: Option<Central>,
+    pub(crate) participant_privacy: Option<ParticipantPrivacy>,
     pub(crate) disk: Disk,
     /// Rounds of the run; the last one's adapter is also the run's.
     pub(crate) rounds: u32,
@@ -272,8 +272,9 @@ impl Folder {
             self.disk.spool.drop_parts()?;
         }
         // On disk before anything is made with it.
-        let noised = self.central.as_ref();
-        let noised = noised.map(|central| central.noised(summary.round, &updates));
+        let noised = self.participant_privacy.as_ref();
+        let noised =
+            noised.map(|participant_privacy| participant_privacy.noised(summary.round, &updates));
         let noised = noised.transpose()?;
         let formed = self
             .merger
@@ -305,9 +306,9 @@ impl Folder {
         // From here on the round is done, whatever happens.
         self.disk.journal.round_done(&record, &sealed)?;
         self.global = Arc::clone(&formed.adapter);
-        if let Some(central) = &mut self.central {
-            central.go_on(&record);
-            central.bound(&mut self.summing);
+        if let Some(participant_privacy) = &mut self.participant_privacy {
+            participant_privacy.go_on(&record);
+            participant_privacy.bound(&mut self.summing);
         }
         self.travelling = content.sha256;
         let round = Unsettled {

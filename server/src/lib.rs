@@ -10,7 +10,7 @@
 //! - `session`: one connection; only moves bytes.
 //! - `adapter_bytes`: what is sent to everybody, once in memory.
 //! - `fold`, `total`, `round`: updates checked and folded as they arrive, the next global adapter formed and anchored; `opening`: the
-//!   masks taken off a sum; `central`: noise put on it for privacy of participants.
+//!   masks taken off a sum; `participant_privacy`: noise put on it for privacy of participants.
 //! - [`transcript`]: the signed record of each round, and its check offline.
 //! - [`record`], `settling`: what a run leaves on disk. `journal`, `spool`, `recovery`: what it must not forget if its process is killed.
 //! - `tally`: whom it turned away, counted.
@@ -25,13 +25,13 @@ pub mod run;
 
 mod adapter_bytes;
 mod ballot;
-mod central;
 mod driver;
 mod fold;
 mod identity;
 pub mod journal;
 mod lines;
 mod opening;
+mod participant_privacy;
 mod recovery;
 mod round;
 mod session;

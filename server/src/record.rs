@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::ServerError;
 use crate::lines::LineFile;
+use crate::participant_privacy::NoiseKeyFile;
 use crate::start::{CONFIG_FILE, MODEL_FILE, SIDECAR_FILE};
 
 pub(crate) const ROUNDS_FILE: &str = "rounds.jsonl";
@@ -208,8 +209,8 @@ impl RunFolder {
     }
 
     /// The file with the key of the noise of the round that is being made.
-    pub(crate) fn noise_key(&self) -> PathBuf {
-        self.path.join("noise.key")
+    pub(crate) fn noise_key(&self) -> NoiseKeyFile {
+        NoiseKeyFile::at(self.path.join("noise.key"))
     }
 
     /// The folder of updates that count in the open round.

@@ -13,10 +13,10 @@ use protocol::transcript::{Chain, SealedRecord};
 use protocol::{Digest, Round};
 
 use crate::adapter_bytes::adapter_bytes;
-use crate::central::Central;
 use crate::error::ServerError;
 use crate::fold::Sum;
 use crate::journal::{Found, Identity, Journal};
+use crate::participant_privacy::ParticipantPrivacy;
 use crate::record::{RoundRecord, RunFolder};
 use crate::round::Traffic;
 use crate::settling::Disk;
@@ -30,7 +30,7 @@ use crate::transcript;
 pub(crate) struct Recovered {
     pub(crate) disk: Disk,
     /// Noise on what is released, if the plan has it.
-    pub(crate) central: Option<Central>,
+    pub(crate) participant_privacy: Option<ParticipantPrivacy>,
     /// Updates of which a beginning is here.
     pub(crate) parts: Parts,
     pub(crate) history: History,
@@ -80,10 +80,11 @@ impl Recovered {
             journal: Arc::new(journal),
             spool: Arc::new(spool),
         };
-        let central = Central::new(&prepared.plan, disk.files.noise_key(), &records);
+        let participant_privacy =
+            ParticipantPrivacy::new(&prepared.plan, disk.files.noise_key(), &records);
         let global = last_adapter(
             prepared,
-            (&disk, central.as_ref()),
+            (&disk, participant_privacy.as_ref()),
             start,
             &records,
             &unsettled,
@@ -92,12 +93,12 @@ impl Recovered {
             disk.journal.settled(last.round)?;
             disk.spool.forget(&headers(&unsettled))?;
         }
-        if let Some(central) = &central {
-            central.forget_done(&records)?;
+        if let Some(participant_privacy) = &participant_privacy {
+            participant_privacy.forget_done(&records)?;
         }
         Ok(Self {
             disk,
-            central,
+            participant_privacy,
             parts,
             history,
             records,
@@ -108,10 +109,14 @@ impl Recovered {
         })
     }
 
+    /// How the updates of the open round are summed.
+    pub(crate) fn summing(&self, prepared: &Prepared) -> Summing {
+        summing(prepared, self.participant_privacy.as_ref())
+    }
+
     /// Folds the updates of the open round that count, as they were folded before.
     pub(crate) fn sum(&self, prepared: &Prepared) -> Result<Sum, ServerError> {
-        let summing = summing(prepared, self.central.as_ref());
-        let total = fold(&summing, &self.disk.spool, &self.accepted)?;
+        let total = fold(&self.summing(prepared), &self.disk.spool, &self.accepted)?;
         Ok(Sum::of(total, headers(&self.accepted)))
     }
 
@@ -145,7 +150,7 @@ impl Recovered {
 /// Reads the adapter that came out of the last round; one that had not come to the disk is formed again.
 fn last_adapter(
     prepared: &Prepared,
-    (disk, central): (&Disk, Option<&Central>),
+    (disk, participant_privacy): (&Disk, Option<&ParticipantPrivacy>),
     start: Adapter,
     records: &[RoundRecord],
     unsettled: &[Admission],
@@ -163,7 +168,7 @@ fn last_adapter(
         None => start,
     };
     // With the norm and the noise of that round.
-    let then = central.map(|central| central.before(last));
+    let then = participant_privacy.map(|participant_privacy| participant_privacy.before(last));
     let noised = match &then {
         Some(then) => match then.noised_before(last, &headers(unsettled))? {
             Some(noised) => Some(noised),
@@ -206,10 +211,10 @@ fn fold(summing: &Summing, spool: &Spool, accepted: &[Admission]) -> Result<Tota
 }
 
 /// How updates are summed, within the norm that privacy of participants has set.
-fn summing(prepared: &Prepared, central: Option<&Central>) -> Summing {
+fn summing(prepared: &Prepared, participant_privacy: Option<&ParticipantPrivacy>) -> Summing {
     let mut summing = prepared.summing();
-    if let Some(central) = central {
-        central.bound(&mut summing);
+    if let Some(participant_privacy) = participant_privacy {
+        participant_privacy.bound(&mut summing);
     }
     summing
 }

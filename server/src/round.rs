@@ -1,7 +1,7 @@
 //! From a round's sum, or its ballot, to the next global adapter, and to the line that tells of it.
 //!
-//! `next = global + update`, the update being the mean or what the robust rule made of all, then the server's EWC step if the plan has one. What was lost by averaging the factors
-//! apart is measured on the mean, before that step.
+//! `next = global + update`, the update being the mean or what the robust rule made of all, then the server's EWC step if the
+//! plan has one. What was lost by averaging the factors apart is measured on the mean, before that step.
 
 mod pull;
 
@@ -18,9 +18,9 @@ use protocol::secagg::{Opening, Secret};
 use protocol::{Digest, ParticipantName, Round};
 
 use crate::ballot::Counted;
-use crate::central::Noised;
 use crate::error::ServerError;
 use crate::fold::Refused;
+use crate::participant_privacy::Noised;
 use crate::record::{
     CountedUpdate, EwcRecord, ParticipantPrivacyRecord, RefusedUpdate, RoundRecord, SecureRecord,
 };

@@ -190,16 +190,12 @@ impl Work {
         events: mpsc::Sender<Event>,
     ) -> Result<Self, ServerError> {
         let sum = recovered.sum(prepared)?;
-        let central = recovered.central;
-        let mut summing = prepared.summing();
-        if let Some(central) = &central {
-            central.bound(&mut summing);
-        }
+        let summing = recovered.summing(prepared);
         let folder = Folder {
             travelling: global.sha256,
             chain: recovered.chain,
             summing,
-            central,
+            participant_privacy: recovered.participant_privacy,
             adapters: prepared.adapter_encoding(),
             is_masked: prepared.plan.secure_aggregation.is_some(),
             global: recovered.global,

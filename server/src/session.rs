@@ -6,33 +6,34 @@
 //! may send ahead of our reading, and the time a peer may refuse to read.
 
 mod ending;
+mod outbox;
 mod pace;
 mod window;
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use protocol::close::CloseCode;
-use protocol::message::{ToClient, ToServer, TransferHeader, TransferKind};
+use protocol::message::{ToServer, TransferHeader, TransferKind};
 use protocol::quic::{
     Closed, Connection, ControlFault, ControlReceiver, ControlSender, IncomingTransfer, Link,
     TransferFault,
 };
-use protocol::{ConnectionId, ParticipantName, TransferId};
+use protocol::{ConnectionId, ParticipantName};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::timeout;
 
 use self::ending::{Ending, ending};
+use self::outbox::{Asked, Queued};
+pub(crate) use self::outbox::{Outbox, Outgoing};
 use self::pace::{MOVED_INTERVAL, Pace};
 pub(crate) use self::window::NARROW_BYTES;
 use self::window::Window;
 use crate::driver::Event;
 use crate::spool::{Arrival, Piece, Spool};
 
-/// Messages and transfers that may wait for one peer, besides records. A peer that reads gets by with a handful.
-const OUTBOX_MAX: usize = 64;
 /// Handfuls of an update that may wait for the disk, each of at most 64 packets.
 const PIECES_MAX: usize = 4;
 /// How long the transport may take to hand one message to a peer that does not read.
@@ -41,17 +42,6 @@ const SEND_LIMIT: Duration = Duration::from_secs(20);
 const LAST_WORDS: Duration = Duration::from_secs(2);
 /// How often a participant that waits for room on our side is reported as moving.
 const WAITING_INTERVAL: Duration = Duration::from_secs(1);
-
-/// Something to be written to a peer.
-#[derive(Debug)]
-pub(crate) enum Outgoing {
-    Message(Box<ToClient>),
-    Transfer {
-        header: TransferHeader,
-        bytes: Bytes,
-    },
-    Close(CloseCode),
-}
 
 /// What all sessions of a server share.
 #[derive(Clone, Debug)]
@@ -65,54 +55,6 @@ pub(crate) struct Shared {
     pub(crate) window_bytes: u32,
     /// A delivery slower than this is not reported as moving.
     pub(crate) bytes_per_second_min: u64,
-}
-
-/// The driver's end of a session.
-#[derive(Debug)]
-pub(crate) struct Outbox {
-    queue: mpsc::UnboundedSender<Queued>,
-    /// What may still be queued, in places.
-    room: Arc<Semaphore>,
-    asked: Asked,
-    connection: Connection,
-}
-
-/// What waits to be written, with its place in the outbox; records wait without one.
-type Queued = (Outgoing, Option<OwnedSemaphorePermit>);
-
-/// The transfer that the coordinator has asked for and from which byte, until it begins.
-type Asked = Arc<Mutex<Option<(TransferId, u64)>>>;
-
-impl Outbox {
-    /// The connection itself.
-    pub(crate) fn connection(&self) -> &Connection {
-        &self.connection
-    }
-
-    /// Queues something for the peer. One that lets its queue fill up is cut off.
-    pub(crate) fn put(&self, outgoing: Outgoing) {
-        if let Outgoing::Message(message) = &outgoing
-            && let ToClient::Deliver { transfer, offset } = message.as_ref()
-        {
-            *self.asked.lock().unwrap_or_else(PoisonError::into_inner) = Some((*transfer, *offset));
-        }
-        let place = if is_record(&outgoing) {
-            None
-        } else {
-            let Ok(place) = Arc::clone(&self.room).try_acquire_owned() else {
-                return self.connection.close(CloseCode::Stalled);
-            };
-            Some(place)
-        };
-        // A session that has ended needs nothing more.
-        let _ = self.queue.send((outgoing, place));
-    }
-}
-
-/// Whether this is a round's record. A newcomer is sent those of all rounds at once, each of them once a connection: that
-/// many say nothing about how well it reads, and there are never more than rounds.
-fn is_record(outgoing: &Outgoing) -> bool {
-    matches!(outgoing, Outgoing::Message(message) if matches!(**message, ToClient::Recorded(_)))
 }
 
 /// Starts the tasks of a connection. The session's end is reported as [`Event::Disconnected`].
@@ -133,12 +75,7 @@ pub(crate) fn start(
         asked: Arc::clone(&asked),
     };
     tasks.spawn(session.run(link, outgoing));
-    Outbox {
-        queue,
-        room: Arc::new(Semaphore::new(OUTBOX_MAX)),
-        asked,
-        connection,
-    }
+    Outbox::new(queue, asked, connection)
 }
 
 #[derive(Clone)]
@@ -196,7 +133,7 @@ impl Session {
 
     async fn receive_updates(self) {
         let connection = self.id;
-        let mut window = Window::new(self.connection.clone(), self.shared.window_bytes);
+        let mut window = Window::new(self.shared.window_bytes);
         loop {
             match self.connection.accept_transfer().await {
                 Ok(incoming) => self.receive_update(incoming, &mut window).await,
@@ -325,9 +262,9 @@ impl Session {
         let (connection, header) = (self.id, *incoming.header());
         let mut received = header.offset;
         let mut pace = Pace::new(self.shared.bytes_per_second_min);
-        window.widen(header.remaining());
+        self.allow(window.widen(header.remaining()));
         loop {
-            window.note(header.bytes.saturating_sub(received));
+            self.allow(window.narrow(header.bytes.saturating_sub(received)));
             let bytes = match incoming.next().await {
                 Ok(Some(bytes)) => bytes,
                 Ok(None) => return None,
@@ -347,6 +284,12 @@ impl Session {
                     total: header.bytes,
                 });
             }
+        }
+    }
+
+    fn allow(&self, window: Option<u32>) {
+        if let Some(bytes) = window {
+            self.connection.allow_ahead(bytes);
         }
     }
 

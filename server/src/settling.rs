@@ -12,7 +12,6 @@ use protocol::message::TransferHeader;
 use protocol::transcript::SealedRecord;
 use tokio::sync::mpsc;
 
-use crate::central;
 use crate::driver::Event;
 use crate::error::ServerError;
 use crate::journal::Journal;
@@ -56,7 +55,7 @@ impl Disk {
         self.files.append(record, sealed)?;
         self.journal.settled(record.round)?;
         self.spool.forget(updates)?;
-        central::wipe(&self.files.noise_key())
+        self.files.noise_key().wipe()
     }
 }
 

@@ -22,9 +22,9 @@ use protocol::plan::{
 };
 use protocol::quic::{PlanFile, TlsMaterial};
 
-use crate::central;
 use crate::config::{Config, IdentitySource};
 use crate::error::ServerError;
+use crate::participant_privacy;
 use crate::round::Merger;
 use crate::total::Summing;
 
@@ -88,7 +88,7 @@ impl Prepared {
         .map_err(ServerError::Limits)?;
         let plan = run_plan(&config, &folder, anchor.as_ref()).check()?;
         if let Some(privacy) = &plan.participant_privacy {
-            central::check_budget(privacy, plan.rounds)?;
+            participant_privacy::check_budget(privacy, plan.rounds)?;
         }
         let ring = plan.ring.map(|ring| fixed_ring(&plan, ring)).transpose()?;
         let signed = SignedPlan::new(&plan, |bytes| tls.seal(bytes));

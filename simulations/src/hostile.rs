@@ -5,7 +5,7 @@
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use aggregation::{Adapter, AdapterLayout};
+use aggregation::{Adapter, AdapterError, AdapterLayout};
 use client::{Agreement, ClientError, Learner, Site};
 use finetune::train::{StepReport, Trained};
 use protocol::plan::{CheckedPlan, LimitsPlan};
@@ -60,11 +60,11 @@ impl Learner for Turned<dyn Learner> {
         observe: &mut dyn FnMut(&StepReport) -> ControlFlow<()>,
     ) -> Result<Trained, ClientError> {
         let mut trained = self.inner.learn(global, first_step, steps, observe)?;
-        turn(
-            &mut trained.adapter,
-            global,
-            SHARE * self.limits.update_norm_max,
-        );
+        let norm = SHARE * self.limits.update_norm_max;
+        trained.adapter = turned(&trained.adapter, global, norm).map_err(|source| {
+            let when = "an attack".to_owned();
+            ClientError::Adapter { when, source }
+        })?;
         trained.examples_used = self.limits.weight_max;
         Ok(trained)
     }
@@ -74,19 +74,15 @@ impl Learner for Turned<dyn Learner> {
     }
 }
 
-/// Puts an adapter as far as `norm` on the other side of `global`.
-fn turn(adapter: &mut Adapter, global: &Adapter, norm: f64) {
-    let pairs = || adapter.values().iter().zip(global.values());
-    let squares = pairs().map(|(value, before)| (f64::from(*value) - f64::from(*before)).powi(2));
-    let length = squares.sum::<f64>().sqrt();
-    if length == 0.0 {
-        return;
+/// Gives the adapter as far as `norm` on the other side of `global`; where nothing was learnt, `global` itself.
+fn turned(adapter: &Adapter, global: &Adapter, norm: f64) -> Result<Adapter, AdapterError> {
+    let mut difference = adapter.difference(global)?;
+    let length = difference.norm();
+    if 0.0 < length {
+        difference.scale(-norm / length);
     }
-    let factor = norm / length;
-    for (value, before) in adapter.values_mut().iter_mut().zip(global.values()) {
-        let difference = f64::from(*value) - f64::from(*before);
-        *value = (f64::from(*before) - factor * difference) as f32;
-    }
+    difference.add(global)?;
+    Ok(difference)
 }
 
 #[cfg(test)]
@@ -104,11 +100,9 @@ mod tests {
         };
         let layout = Arc::new(AdapterLayout::new(1, 1.0, false, vec![module]).unwrap());
         let global = Adapter::from_values(Arc::clone(&layout), vec![1.0, 1.0]).unwrap();
-        let mut adapter = Adapter::from_values(layout, vec![4.0, 5.0]).unwrap();
-        turn(&mut adapter, &global, 10.0);
-        assert_eq!(adapter.values(), [-5.0, -7.0]);
-        let mut same = global.clone();
-        turn(&mut same, &global, 10.0);
-        assert_eq!(same, global);
+        let adapter = Adapter::from_values(layout, vec![4.0, 5.0]).unwrap();
+        let attack = turned(&adapter, &global, 10.0).unwrap();
+        assert_eq!(attack.values(), [-5.0, -7.0]);
+        assert_eq!(turned(&global, &global, 10.0).unwrap(), global);
     }
 }

@@ -12,6 +12,8 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 use rayon::prelude::*;
 
+use crate::adapter::squared_norm;
+
 /// Values of one scale.
 pub const BLOCK: usize = 64;
 
@@ -41,6 +43,12 @@ pub(crate) fn size(values: usize) -> usize {
     values + values.div_ceil(BLOCK) * SCALE_BYTES
 }
 
+/// Values in so many bytes; of a block that is cut off within its scale there are none.
+pub(crate) fn count(bytes: usize) -> usize {
+    let (blocks, rest) = (bytes / BLOCK_BYTES, bytes % BLOCK_BYTES);
+    blocks * BLOCK + rest.saturating_sub(SCALE_BYTES)
+}
+
 /// Where the block of a value begins.
 pub(crate) fn block_start(value: usize) -> usize {
     value / BLOCK * BLOCK_BYTES
@@ -63,6 +71,13 @@ pub(crate) fn encode_in_place(values: &mut [f32], rounding: Rounding) -> Vec<u8>
             }
         });
     bytes
+}
+
+/// The squares of the norms of what encoding to nearest changes and of the values themselves.
+pub(super) fn squared_change(values: &[f32]) -> (f64, f64) {
+    let mut rest = values.to_vec();
+    encode_in_place(&mut rest, Rounding::Nearest);
+    (squared_norm(&rest), squared_norm(values))
 }
 
 /// Decodes the bytes of blocks, the first of them without its first `skip` values.

@@ -8,7 +8,7 @@
 
 use std::sync::Arc;
 
-use aggregation::{Adapter, AdapterError, AdapterLayout};
+use aggregation::{Adapter, AdapterError, AdapterLayout, adapter::LeBytes};
 use bytes::Bytes;
 use protocol::{Digest, Round, participant::Spooled};
 
@@ -84,20 +84,10 @@ impl Feedback {
     }
 }
 
-/// The values in their own memory where they lie in it as they are kept.
 fn bytes_of(adapter: &Arc<Adapter>) -> Bytes {
-    if cfg!(target_endian = "little") {
-        Bytes::from_owner(Values(Arc::clone(adapter)))
-    } else {
-        Bytes::from(adapter.to_le_bytes())
-    }
-}
-
-struct Values(Arc<Adapter>);
-
-impl AsRef<[u8]> for Values {
-    fn as_ref(&self) -> &[u8] {
-        bytemuck::cast_slice(self.0.values())
+    match LeBytes::of(adapter) {
+        Some(values) => Bytes::from_owner(values),
+        None => Bytes::from(adapter.to_le_bytes()),
     }
 }
 

@@ -244,6 +244,34 @@ struct Encoded {
     rounding: Option<f64>,
 }
 
+impl Encoded {
+    fn of(bytes: Vec<u8>, norm: f64) -> Self {
+        let bytes = Bytes::from(bytes);
+        Self {
+            content: Content::of(&bytes),
+            bytes,
+            norm,
+            left_over: None,
+            rounding: None,
+        }
+    }
+}
+
+impl From<aggregation::adapter::Update> for Encoded {
+    fn from(update: aggregation::adapter::Update) -> Self {
+        Self {
+            content: Content {
+                bytes: update.bytes.len() as u64,
+                sha256: Digest(update.sha256),
+            },
+            bytes: Bytes::from(update.bytes),
+            norm: update.norm,
+            left_over: None,
+            rounding: None,
+        }
+    }
+}
+
 /// A training that diverged has an adapter, or a difference, that is not finite: nothing of it may leave.
 fn encoded(
     trained: &Trained,
@@ -251,53 +279,30 @@ fn encoded(
     form: &UpdateForm,
     clip: Option<f64>,
 ) -> Result<Encoded, AdapterError> {
-    let of = |update: aggregation::adapter::Update| Encoded {
-        content: Content {
-            bytes: update.bytes.len() as u64,
-            sha256: Digest(update.sha256),
-        },
-        bytes: Bytes::from(update.bytes),
-        norm: update.norm,
-        left_over: None,
-        rounding: None,
-    };
-    match form {
-        UpdateForm::Values(encoding) => {
-            let Some(clip) = clip else {
-                return Ok(of(trained.adapter.update(global, *encoding)?));
-            };
-            let mut delta = trained.adapter.difference(global)?;
+    let adapter = &trained.adapter;
+    match (form, clip) {
+        (UpdateForm::Values(encoding), None) => Ok(adapter.update(global, *encoding)?.into()),
+        (UpdateForm::Values(encoding), Some(clip)) => {
+            let mut delta = adapter.difference(global)?;
             let norm = clip_to(&mut delta, clip * (1.0 - ENCODING_SPARE));
-            let bytes = Bytes::from(encoding.encode(delta.values()));
-            Ok(Encoded {
-                content: Content::of(&bytes),
-                bytes,
-                norm,
-                left_over: None,
-                rounding: None,
-            })
+            Ok(Encoded::of(encoding.encode(delta.values()), norm))
         }
-        UpdateForm::Blocks { left_over, context } => {
-            let left_over = left_over.as_deref();
-            let made = trained
-                .adapter
-                .compressed_update(global, left_over, context)?;
+        // The plan has no clipping with it.
+        (UpdateForm::Blocks { left_over, context }, _) => {
+            let made = adapter.compressed_update(global, left_over.as_deref(), context)?;
             Ok(Encoded {
                 left_over: Some(made.left_over),
                 rounding: Some(made.rounding),
-                ..of(made.update)
+                ..made.update.into()
             })
         }
-        UpdateForm::Ring(ring) => {
-            let delta = trained.adapter.difference(global)?;
-            let bytes = Bytes::from(ring.encode(&delta, trained.examples_used));
-            Ok(Encoded {
-                content: Content::of(&bytes),
-                bytes,
-                norm: delta.norm(),
-                left_over: None,
-                rounding: None,
-            })
+        // Within the norm by the ring's own encoding.
+        (UpdateForm::Ring(ring), _) => {
+            let delta = adapter.difference(global)?;
+            Ok(Encoded::of(
+                ring.encode(&delta, trained.examples_used),
+                delta.norm(),
+            ))
         }
     }
 }
@@ -306,10 +311,7 @@ fn encoded(
 fn clip_to(delta: &mut Adapter, limit: f64) -> f64 {
     let norm = delta.norm();
     if limit < norm {
-        let share = limit / norm;
-        for value in delta.values_mut() {
-            *value = (f64::from(*value) * share) as f32;
-        }
+        delta.scale(limit / norm);
     }
     norm
 }

@@ -63,7 +63,7 @@ impl NoiseSource {
         }
         let mut key = [0; 32];
         self.0.fill_bytes(&mut key);
-        NoiseKey::new(key).add_to(values, standard_deviation);
+        NoiseKey::take(&mut key).add_to(values, standard_deviation);
     }
 }
 

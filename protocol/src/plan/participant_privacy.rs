@@ -177,7 +177,7 @@ impl ParticipantPrivacyPlan {
 
     /// Whether there are enough participants for the noise to leave something.
     fn check_many(&self, plan: &RunPlan) -> Result<(), PlanError> {
-        let values = plan.adapter_bytes / 4;
+        let values = plan.values();
         let rule = format!(
             "must be at least {PARTICIPANTS_FEW}, or participant_privacy.force true: on the mean of {} updates of {values} values the \
              noise has {:.3} times the norm that each is clipped to; protect the records instead with [privacy], or use a far smaller \
@@ -202,7 +202,7 @@ impl RunPlan {
         let most = (u32::MAX >> (32 - ring.bits.bits())) / 2;
         let bits = (most / self.limits.participants_max.max(1)).checked_ilog2()?;
         let step = ring.value_max / f64::from(bits).exp2();
-        let values = (self.adapter_bytes / 4) as f64;
+        let values = self.values() as f64;
         Some(values.sqrt() * step / 2.0)
     }
 }

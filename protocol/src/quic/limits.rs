@@ -1,8 +1,8 @@
 //! What one endpoint allows: connections, handshakes, streams, windows, silence.
 //!
 //! The defaults suit a federation of up to a few hundred sites over the internet. Windows bound
-//! what a peer can make us buffer: at most [`Limits::connection_window_bytes`] a connection, and
-//! only while the program does not read.
+//! what a peer can make us buffer: at most what its connection's window allows, and only while the
+//! program does not read.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -11,7 +11,8 @@ use std::time::Duration;
 use jiff::fmt::serde::unsigned_duration::friendly::compact::required as duration;
 use serde::{Deserialize, Serialize};
 
-use super::size::ByteSize;
+use super::limits::RawLimits;
+use super::privacy::{RawParticipantPrivacy, RawPrivacy};
 use super::strategy::RawStrategy;
 
 /// The UDP port that a server listens on unless told otherwise.
@@ -309,105 +310,6 @@ impl Default for RawEwc {
     }
 }
 
-/// What privacy protects as a whole.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum RawUnit {
-    /// One record.
-    Record,
-    /// All records of one person, by the field that each site names.
-    Group,
-}
-
-/// `[privacy]`: participants train by DP-SGD, and no update tells much about any one unit.
-#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct RawPrivacy {
-    /// Whether any of this is used.
-    pub enabled: bool,
-    /// What is protected.
-    pub unit: RawUnit,
-    /// Largest norm of one unit's gradient.
-    pub clip_norm: f64,
-    /// Noise on a step's sum of gradients, over `clip_norm`.
-    pub noise_multiplier: f64,
-    /// What the whole run may cost a unit at any participant.
-    pub epsilon_max: f64,
-    /// At which delta that is counted.
-    pub delta: f64,
-}
-
-impl Default for RawPrivacy {
-    fn default() -> Self {
-        Self {
-            enabled: false,
-            unit: RawUnit::Record,
-            clip_norm: 1.0,
-            noise_multiplier: 1.0,
-            epsilon_max: 8.0,
-            delta: 1e-5,
-        }
-    }
-}
-
-/// How updates are brought within a norm.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum RawClip {
-    /// The same norm throughout; participants shrink their own updates.
-    Fixed,
-    /// A norm that follows the updates; the server shrinks them.
-    Adaptive,
-}
-
-/// `[participant_privacy]`: whether a whole participant took part shows in no adapter.
-#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct RawParticipantPrivacy {
-    /// Whether any of this is used.
-    pub enabled: bool,
-    /// How updates are brought within a norm.
-    pub clip: RawClip,
-    /// Largest norm of an update; with an adaptive norm that of the first round.
-    pub clip_norm: f64,
-    /// Share of updates that an adaptive norm lets through as they are.
-    pub quantile: f64,
-    /// How fast an adaptive norm moves.
-    pub clip_learning_rate: f64,
-    /// Noise on the count that an adaptive norm follows; a twentieth of the participants expected if not given.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub count_noise: Option<f64>,
-    /// Noise on a round's sum, over the norm.
-    pub noise_multiplier: f64,
-    /// What the whole run may cost a participant.
-    pub epsilon_max: f64,
-    /// At which delta that is counted.
-    pub delta: f64,
-    /// Participants expected in a round, by which sums are divided; those selected or named if not given.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub expected: Option<u32>,
-    /// Whether this is meant with fewer than a hundred participants too.
-    pub force: bool,
-}
-
-impl Default for RawParticipantPrivacy {
-    fn default() -> Self {
-        Self {
-            enabled: false,
-            clip: RawClip::Fixed,
-            clip_norm: 1.0,
-            quantile: 0.5,
-            clip_learning_rate: 0.2,
-            count_noise: None,
-            noise_multiplier: 6.5,
-            epsilon_max: 8.0,
-            delta: 1e-5,
-            expected: None,
-            force: false,
-        }
-    }
-}
-
 /// `[ring]`: updates travel as fixed point in a ring of integers and are summed in it.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(deny_unknown_fields, default)]
@@ -458,52 +360,6 @@ impl Default for RawSecureAggregation {
             enabled: false,
             cohort_min: 3,
             trust: RawTrust::Malicious,
-        }
-    }
-}
-
-/// `[limits]`: what the server accepts at most.
-#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct RawLimits {
-    /// Largest Euclidean norm of an update.
-    pub update_norm_max: f64,
-    /// Largest weight (training examples used) that an update may claim. Under `[privacy]` every update weighs 1.
-    pub weight_max: u64,
-    /// Most participants in the run.
-    pub participants_max: u32,
-    /// Largest adapter that the server will hold.
-    pub adapter_max: ByteSize,
-    /// Updates received at a time, over all participants; the others wait. It bounds the server's memory.
-    pub uploads_at_once: u32,
-    /// Bytes of each of them in flight: bandwidth times delay. With the number it bounds the server's memory.
-    pub upload_window: ByteSize,
-    /// Connections a minute that one participant may open.
-    pub connections_per_minute: u32,
-    /// Messages a minute that one participant may send without moving the round on.
-    pub messages_per_minute: u32,
-    /// Bytes that one participant may send in a round, as a multiple of one update.
-    pub uploads_per_round: u32,
-    /// Times in a round that one participant may stall, or break off a delivery on a connection that lives.
-    pub interruptions_per_round: u32,
-    /// Slowest delivery that still counts as progress, in bytes a second.
-    pub upload_per_second_min: ByteSize,
-}
-
-impl Default for RawLimits {
-    fn default() -> Self {
-        Self {
-            update_norm_max: 100.0,
-            weight_max: 100_000,
-            participants_max: 64,
-            adapter_max: ByteSize::mebibytes(1024),
-            uploads_at_once: 8,
-            upload_window: ByteSize::mebibytes(4),
-            connections_per_minute: 30,
-            messages_per_minute: 240,
-            uploads_per_round: 4,
-            interruptions_per_round: 3,
-            upload_per_second_min: ByteSize::kibibytes(4),
         }
     }
 }

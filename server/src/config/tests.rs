@@ -68,7 +68,7 @@ fn a_programmatic_configuration_has_the_same_defaults() {
     let file = read(REQUIRED, &[]).unwrap();
     assert_eq!(file.training, training(RawTraining::default()));
     assert_eq!(file.cohort, open_cohort(&RawCohort::default()));
-    assert_eq!(file.limits, limits(&RawLimits::default()));
+    assert_eq!(file.limits, RawLimits::default().plan());
     assert_eq!(file.run.folder(), Path::new("/etc/foedus/runs/spring-2027"));
 }
 
@@ -77,7 +77,7 @@ fn privacy_is_off_unless_enabled_and_its_plan_is_sound() {
     assert_eq!(read(REQUIRED, &[]).unwrap().privacy, None);
     let text = format!("{REQUIRED}[privacy]\nenabled = true\nunit = \"group\"\n");
     let privacy = read(&text, &[]).unwrap().privacy.unwrap();
-    assert_eq!(privacy.unit, PrivacyUnit::Group);
+    assert_eq!(privacy.unit, protocol::plan::PrivacyUnit::Group);
     assert_eq!((privacy.clip_norm, privacy.delta), (1.0, 1e-5));
     let said = refusal(&format!("{REQUIRED}[privacy]\nunit = \"ward\"\n"), &[]);
     assert!(said.contains("`record` or `group`"), "{said}");
@@ -238,6 +238,15 @@ fn a_value_that_breaks_a_rule_is_named_with_its_line_and_column() {
         said.starts_with("server.toml:9:21: limits.uploads_per_round: is 0"),
         "{said}"
     );
+    for window in ["1KiB", "4GiB"] {
+        let given = format!("{REQUIRED}[limits]\nupload_window = \"{window}\"\n");
+        let said = refusal(&given, &[]);
+        assert!(
+            said.starts_with("server.toml:9:17: limits.upload_window: is")
+                && said.contains("must be 65536 to 1073741824"),
+            "{said}"
+        );
+    }
 }
 
 #[test]

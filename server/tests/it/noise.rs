@@ -3,12 +3,10 @@
 use std::fs;
 
 use aggregation::Adapter;
-use protocol::close::{CloseCode, RefusalReason};
+use protocol::close::RefusalReason;
 use protocol::plan::{ClipPlan, ParticipantPrivacyPlan};
-use protocol::quic::Closed;
-use server::ServerError;
 
-use crate::scene::{Running, Scene, in_time};
+use crate::scene::{Running, Scene};
 use crate::scripted::constant;
 
 /// Two participants of four that are expected, and little noise.
@@ -138,23 +136,9 @@ async fn server_that_was_killed_before_its_round_was_done_comes_to_the_same_adap
 async fn round_whose_adapter_did_not_come_to_the_disk_is_formed_again_with_the_same_noise() {
     let mut scene = scene(FIXED);
     scene.config.run.rounds = 2;
-    let running = scene.serve();
-    let mut north = scene.join("north", &running).await;
-    let mut south = scene.join("south", &running).await;
-    let (round, _) = north.asked().await;
-    south.asked().await;
-    let folder = scene.config.run.folder().join("round-0001");
-    fs::write(&folder, b"no folder").unwrap();
-    north.deliver(round, &constant(0.1), 1).await;
-    south.deliver(round, &constant(0.1), 1).await;
-    let how = in_time(south.link.connection.closed()).await;
-    assert_eq!(how, Closed::ByPeer(CloseCode::ServerStopping));
-    let error = running.outcome().await.unwrap_err();
-    assert!(matches!(error, ServerError::Write { .. }), "{error}");
     let key = scene.config.run.folder().join("noise.key");
-    assert!(key.exists(), "the round cannot be formed again without it");
-
-    fs::remove_file(&folder).unwrap();
+    let is_kept = || assert!(key.exists(), "the round cannot be formed again without it");
+    scene.lose_first_folder([0.1, 0.1], is_kept).await;
     // The journal knows the digest of what the round came to: any other adapter is refused.
     let mut running = scene.serve();
     running.saw(&["Resumed"]).await;

@@ -144,22 +144,7 @@ async fn an_accepted_update_that_is_gone_or_another_plan_is_named_before_anybody
 async fn a_round_whose_adapter_did_not_come_to_the_disk_is_formed_again_and_the_run_goes_on() {
     let mut scene = Scene::new(&["north", "south"]);
     scene.config.run.rounds = 2;
-    let running = scene.serve();
-    let mut north = scene.join("north", &running).await;
-    let mut south = scene.join("south", &running).await;
-    let (round, _) = north.asked().await;
-    south.asked().await;
-    let folder = scene.config.run.folder().join("round-0001");
-    fs::write(&folder, b"no folder").unwrap();
-    north.deliver(round, &constant(0.5), 1).await;
-    south.deliver(round, &constant(1.5), 1).await;
-    let how = in_time(south.link.connection.closed()).await;
-    assert_eq!(how, Closed::ByPeer(CloseCode::ServerStopping));
-    let error = running.outcome().await.unwrap_err();
-    assert!(matches!(error, ServerError::Write { .. }), "{error}");
-    assert!(error.to_string().contains("round-0001"), "{error}");
-
-    fs::remove_file(&folder).unwrap();
+    scene.lose_first_folder([0.5, 1.5], || ()).await;
     let running = again(&scene, 0).await;
     is_whole(&scene, "round-0001");
     let mut north = scene.join("north", &running).await;

@@ -9,14 +9,15 @@ use std::time::Duration;
 use aggregation::peft::{self, Sidecar};
 use aggregation::{Adapter, AdapterLayout, ModuleLayout};
 use certs::throwaway::{Federation, Material};
+use protocol::close::CloseCode;
 use protocol::plan::{Participants, ValueEncoding};
-use protocol::quic::TlsMaterial;
+use protocol::quic::{Closed, TlsMaterial};
 use server::{Config, RoundRecord, RunEvent, RunOutcome, Server, ServerError};
 use tempfile::TempDir;
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 
-use crate::scripted::Scripted;
+use crate::scripted::{Scripted, constant};
 
 /// No test takes this long; one that hangs ends with a sentence.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
@@ -58,6 +59,27 @@ impl Scene {
 
     pub(crate) fn serve(&self) -> Running {
         Running::start(self.config.clone())
+    }
+
+    /// Serves a first round whose adapter's folder cannot be written, after both have delivered every value as given; `meanwhile` looks
+    /// at what is left before the obstacle is taken away.
+    pub(crate) async fn lose_first_folder(&self, values: [f32; 2], meanwhile: impl FnOnce()) {
+        let running = self.serve();
+        let mut north = self.join("north", &running).await;
+        let mut south = self.join("south", &running).await;
+        let (round, _) = north.asked().await;
+        south.asked().await;
+        let folder = self.config.run.folder().join("round-0001");
+        std::fs::write(&folder, b"no folder").unwrap();
+        north.deliver(round, &constant(values[0]), 1).await;
+        south.deliver(round, &constant(values[1]), 1).await;
+        let how = in_time(south.link.connection.closed()).await;
+        assert_eq!(how, Closed::ByPeer(CloseCode::ServerStopping));
+        let error = running.outcome().await.unwrap_err();
+        assert!(matches!(error, ServerError::Write { .. }), "{error}");
+        assert!(error.to_string().contains("round-0001"), "{error}");
+        meanwhile();
+        std::fs::remove_file(&folder).unwrap();
     }
 
     pub(crate) fn tls(&self, name: &str) -> TlsMaterial {

@@ -58,16 +58,21 @@ async fn deliver(participant: &mut Scripted, round: Round) {
     participant.deliver(round, &constant(value), weight).await;
 }
 
+/// One after the other delivers what it is asked for, and it counts.
+async fn deliver_all(participants: &mut [Scripted]) {
+    for participant in participants {
+        let (round, _) = participant.asked().await;
+        deliver(participant, round).await;
+        participant.is_accepted(round).await;
+    }
+}
+
 /// Serves a run of one round to everybody, whose updates come in this order.
 async fn run(strategy: StrategyPlan, order: [usize; 5]) -> (Scene, Adapter, RoundRecord) {
     let scene = scene(strategy);
     let running = scene.serve();
     let mut participants = join(&scene, &running, order).await;
-    for participant in &mut participants {
-        let (round, _) = participant.asked().await;
-        deliver(participant, round).await;
-        participant.is_accepted(round).await;
-    }
+    deliver_all(&mut participants).await;
     for participant in participants {
         participant.finished().await;
     }
@@ -194,11 +199,7 @@ async fn a_server_that_is_started_again_in_mid_round_comes_to_the_same_bytes() {
         for participant in &mut participants[..3] {
             participant.is_accepted(Round(1)).await;
         }
-        for participant in &mut participants[3..] {
-            let (round, _) = participant.asked().await;
-            deliver(participant, round).await;
-            participant.is_accepted(round).await;
-        }
+        deliver_all(&mut participants[3..]).await;
         for participant in participants {
             participant.finished().await;
         }

@@ -1,13 +1,10 @@
-//! Privacy of whole participants: the key of a round's noise on disk, and the round's mean with noise on it.
+//! Privacy of whole participants: a round's mean with noise on it, the same noise however often the round is formed.
 //!
 //! Noise must not be drawn twice for one round that is released: whoever saw both adapters would know more than epsilon says. So a
-//! round's key is taken from the operating system and on disk before the round is merged; a server that is killed in between draws the
-//! same noise for the same updates, and other noise for others. The key is overwritten and removed once the round's adapter is on
-//! disk. It has a file of its own, as a database keeps what was removed in its free pages.
+//! round's key is on disk before the round is merged ([`NoiseKeyFile`]): a server that is killed in between draws the same noise for
+//! the same updates, and other noise for others.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read as _, Write as _};
-use std::path::{Path, PathBuf};
+mod key_file;
 
 use aggregation::privacy::{
     Accountant, AdaptiveClip, Budget, NoiseKey, PrivacyError, SampledGaussian, noise_beside_count,
@@ -16,18 +13,21 @@ use aggregation::privacy::{
 use protocol::message::TransferHeader;
 use protocol::plan::{CheckedPlan, ClipPlan, ParticipantPrivacyPlan, PlanError};
 use protocol::{Digest, Round};
-use ring::rand::{SecureRandom as _, SystemRandom};
 
 use crate::error::ServerError;
-use crate::record::{ParticipantPrivacyRecord, RoundRecord, sync_folder};
+use crate::record::{ParticipantPrivacyRecord, RoundRecord};
 use crate::total::{Summing, Total};
+pub(crate) use key_file::NoiseKeyFile;
 
 /// What a run with privacy of participants knows between rounds.
 #[derive(Clone, Debug)]
-pub(crate) struct Central {
-    plan: CheckedPlan,
+pub(crate) struct ParticipantPrivacy {
+    /// The plan's digest.
+    plan: Digest,
     privacy: ParticipantPrivacyPlan,
-    key_file: PathBuf,
+    /// The largest norm that the plan lets in.
+    norm_max: f64,
+    key_file: NoiseKeyFile,
     /// The norm that updates of the open round are within.
     clip_norm: f64,
 }
@@ -42,9 +42,13 @@ pub(crate) struct Noised {
     key: NoiseKey,
 }
 
-impl Central {
+impl ParticipantPrivacy {
     /// What a plan asks for, after these rounds; nothing if it does not ask.
-    pub(crate) fn new(plan: &CheckedPlan, key_file: PathBuf, done: &[RoundRecord]) -> Option<Self> {
+    pub(crate) fn new(
+        plan: &CheckedPlan,
+        key_file: NoiseKeyFile,
+        done: &[RoundRecord],
+    ) -> Option<Self> {
         let privacy = plan.participant_privacy.clone()?;
         let first = match privacy.clip {
             ClipPlan::Fixed { norm } => norm,
@@ -54,8 +58,9 @@ impl Central {
             .last()
             .and_then(|record| record.participant_privacy.as_ref());
         Some(Self {
-            plan: plan.clone(),
+            plan: plan.digest(),
             privacy,
+            norm_max: plan.limits.update_norm_max,
             key_file,
             clip_norm: last.map_or(first, |last| last.next_clip_norm),
         })
@@ -82,9 +87,9 @@ impl Central {
         round: Round,
         updates: &[TransferHeader],
     ) -> Result<Noised, ServerError> {
-        let key = match self.kept(round)? {
+        let key = match self.key_file.of(round)? {
             Some(key) => key,
-            None => self.fresh(round)?,
+            None => self.key_file.draw(round)?,
         };
         Ok(self.with_key(round, updates, &key))
     }
@@ -96,7 +101,7 @@ impl Central {
         updates: &[TransferHeader],
     ) -> Result<Option<Noised>, ServerError> {
         let round = Round(record.round);
-        let key = self.kept(round)?;
+        let key = self.key_file.of(round)?;
         Ok(key.map(|key| self.with_key(round, updates, &key)))
     }
 
@@ -114,8 +119,8 @@ impl Central {
         let Some(last) = done.last() else {
             return Ok(());
         };
-        match self.kept(Round(last.round))? {
-            Some(_) => wipe(&self.key_file),
+        match self.key_file.of(Round(last.round))? {
+            Some(_) => self.key_file.wipe(),
             None => Ok(()),
         }
     }
@@ -123,49 +128,15 @@ impl Central {
     fn with_key(&self, round: Round, updates: &[TransferHeader], key: &NoiseKey) -> Noised {
         let mut digests: Vec<_> = updates.iter().map(|update| update.sha256.0).collect();
         digests.sort_unstable();
-        let plan = self.plan.digest().0;
+        let plan = self.plan.0;
         let release = [&plan[..], &round.0.to_le_bytes(), &digests.concat()].concat();
         Noised {
             round,
             privacy: self.privacy.clone(),
             clip_norm: self.clip_norm,
-            norm_max: self.plan.limits.update_norm_max,
+            norm_max: self.norm_max,
             key: key.of(&Digest::of(&release).0),
         }
-    }
-
-    /// The key of this round, if an earlier process wrote it.
-    fn kept(&self, round: Round) -> Result<Option<NoiseKey>, ServerError> {
-        let path = &self.key_file;
-        let read = || -> io::Result<(Round, NoiseKey)> {
-            let mut file = File::open(path)?;
-            let (mut of, mut key) = ([0; 4], [0; 32]);
-            file.read_exact(&mut of)?;
-            file.read_exact(&mut key)?;
-            Ok((Round(u32::from_le_bytes(of)), NoiseKey::take(&mut key)))
-        };
-        match read() {
-            Ok((of, key)) => Ok((of == round).then_some(key)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(source) => Err(ServerError::Read {
-                path: path.clone(),
-                source,
-            }),
-        }
-    }
-
-    fn fresh(&self, round: Round) -> Result<NoiseKey, ServerError> {
-        // One of an earlier round has served.
-        wipe(&self.key_file)?;
-        let mut key = [0; 32];
-        let drawn = SystemRandom::new().fill(&mut key);
-        drawn.map_err(|_| ServerError::Internal {
-            what: "the operating system gives no randomness for the privacy noise".to_owned(),
-        })?;
-        let written = write(&self.key_file, round, &key);
-        let key = NoiseKey::take(&mut key);
-        written.map_err(ServerError::write(&self.key_file))?;
-        Ok(key)
     }
 }
 
@@ -271,39 +242,6 @@ pub(crate) fn check_budget(privacy: &ParticipantPrivacyPlan, rounds: u32) -> Res
 fn budget(privacy: &ParticipantPrivacyPlan) -> Result<(Budget, SampledGaussian), PrivacyError> {
     let budget = Budget::new(privacy.epsilon_max, privacy.delta)?;
     Ok((budget, SampledGaussian::new(1.0, privacy.noise_multiplier)?))
-}
-
-/// Overwrites and removes a key that has served.
-pub(crate) fn wipe(path: &Path) -> Result<(), ServerError> {
-    let wipe = || -> io::Result<()> {
-        let mut file = match OpenOptions::new().write(true).open(path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-            opened => opened?,
-        };
-        file.write_all(&[0; 36])?;
-        file.sync_all()?;
-        fs::remove_file(path)?;
-        sync_folder(path.parent().unwrap_or_else(|| Path::new(".")))
-    };
-    wipe().map_err(ServerError::write(path))
-}
-
-/// Durably, whole or not at all, and for nobody else's eyes.
-fn write(path: &Path, round: Round, key: &[u8; 32]) -> io::Result<()> {
-    let part = path.with_added_extension("part");
-    let mut options = OpenOptions::new();
-    options.write(true).create(true).truncate(true);
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::OpenOptionsExt as _;
-        options.mode(0o600);
-    }
-    let mut file = options.open(&part)?;
-    file.write_all(&round.0.to_le_bytes())?;
-    file.write_all(key)?;
-    file.sync_all()?;
-    fs::rename(&part, path)?;
-    sync_folder(path.parent().unwrap_or_else(|| Path::new(".")))
 }
 
 #[cfg(test)]

@@ -1,0 +1,84 @@
+//! What waits to be written to a peer: bounded, so that one that does not read is cut off and not waited for.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::Bytes;
+use protocol::TransferId;
+use protocol::close::CloseCode;
+use protocol::message::{ToClient, TransferHeader};
+use protocol::quic::Connection;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+
+/// Messages and transfers that may wait for one peer, besides records. A peer that reads gets by with a handful.
+const OUTBOX_MAX: usize = 64;
+/// Something to be written to a peer.
+#[derive(Debug)]
+pub(crate) enum Outgoing {
+    Message(Box<ToClient>),
+    Transfer {
+        header: TransferHeader,
+        bytes: Bytes,
+    },
+    Close(CloseCode),
+}
+
+/// The driver's end of a session.
+#[derive(Debug)]
+pub(crate) struct Outbox {
+    queue: mpsc::UnboundedSender<Queued>,
+    /// What may still be queued, in places.
+    room: Arc<Semaphore>,
+    asked: Asked,
+    connection: Connection,
+}
+
+/// What waits to be written, with its place in the outbox; records wait without one.
+pub(super) type Queued = (Outgoing, Option<OwnedSemaphorePermit>);
+
+/// The transfer that the coordinator has asked for and from which byte, until it begins.
+pub(super) type Asked = Arc<Mutex<Option<(TransferId, u64)>>>;
+
+impl Outbox {
+    pub(super) fn new(
+        queue: mpsc::UnboundedSender<Queued>,
+        asked: Asked,
+        connection: Connection,
+    ) -> Self {
+        Self {
+            queue,
+            room: Arc::new(Semaphore::new(OUTBOX_MAX)),
+            asked,
+            connection,
+        }
+    }
+
+    /// The connection itself.
+    pub(crate) fn connection(&self) -> &Connection {
+        &self.connection
+    }
+
+    /// Queues something for the peer. One that lets its queue fill up is cut off.
+    pub(crate) fn put(&self, outgoing: Outgoing) {
+        if let Outgoing::Message(message) = &outgoing
+            && let ToClient::Deliver { transfer, offset } = message.as_ref()
+        {
+            *self.asked.lock().unwrap_or_else(PoisonError::into_inner) = Some((*transfer, *offset));
+        }
+        let place = if is_record(&outgoing) {
+            None
+        } else {
+            let Ok(place) = Arc::clone(&self.room).try_acquire_owned() else {
+                return self.connection.close(CloseCode::Stalled);
+            };
+            Some(place)
+        };
+        // A session that has ended needs nothing more.
+        let _ = self.queue.send((outgoing, place));
+    }
+}
+
+/// Whether this is a round's record. A newcomer is sent those of all rounds at once, each of them once a connection: that
+/// many say nothing about how well it reads, and there are never more than rounds.
+fn is_record(outgoing: &Outgoing) -> bool {
+    matches!(outgoing, Outgoing::Message(message) if matches!(**message, ToClient::Recorded(_)))
+}
