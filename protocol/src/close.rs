@@ -128,6 +128,7 @@ table! {
     Flooding        = 0x15 "flooding"         Never "the participant sends more messages than it may";
     TooOften        = 0x16 "too-often"        Later "the participant connects more often than it may";
     BadTranscript   = 0x17 "bad-transcript"   Never "the transcript is not what the participant saw and was told";
+    Withdrawn       = 0x18 "withdrawn"        Never "the sender took the transfer back";
 }
 
 table! {

@@ -27,6 +27,7 @@ mod memory;
 mod meter;
 mod plan_file;
 mod rejection;
+mod reset;
 mod socket;
 mod tls;
 mod transfer;

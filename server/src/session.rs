@@ -8,6 +8,7 @@
 mod ending;
 mod outbox;
 mod pace;
+mod sending;
 mod window;
 
 use std::sync::{Arc, PoisonError};
@@ -29,6 +30,7 @@ use self::ending::{Ending, ending};
 use self::outbox::{Asked, Queued};
 pub(crate) use self::outbox::{Outbox, Outgoing};
 use self::pace::{MOVED_INTERVAL, Pace};
+use self::sending::Sending;
 pub(crate) use self::window::NARROW_BYTES;
 use self::window::Window;
 use crate::driver::Event;
@@ -322,13 +324,13 @@ impl Session {
         mut sender: ControlSender,
         mut outgoing: mpsc::UnboundedReceiver<Queued>,
     ) {
-        let mut transfers = JoinSet::new();
+        let mut sending = Sending::default();
         loop {
             let next = tokio::select! {
                 // What is being written has left its place.
                 next = outgoing.recv() => next.map(|(next, _place)| next),
                 _ = self.connection.closed() => return,
-                Some(_) = transfers.join_next(), if !transfers.is_empty() => continue,
+                () = sending.ended() => continue,
             };
             match next {
                 Some(Outgoing::Message(message)) => {
@@ -339,7 +341,7 @@ impl Session {
                     }
                 }
                 Some(Outgoing::Transfer { header, bytes }) => {
-                    transfers.spawn(self.clone().send_transfer(header, bytes));
+                    sending.start(self, header, bytes);
                 }
                 Some(Outgoing::Close(code)) => return self.close(sender, code).await,
                 None => return self.connection.close(CloseCode::ServerStopping),

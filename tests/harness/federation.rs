@@ -8,7 +8,13 @@ use std::{
 use finetune::{config::LlamaConfig, tiny};
 use tempfile::TempDir;
 
-use crate::process::{Finished, Program};
+use crate::{
+    death::Death,
+    process::{Finished, Program},
+};
+
+/// What the log says with the server's address.
+const LISTENING: &str = "\"listening\"";
 
 /// The programs under test, as Cargo built them for the calling test binary.
 #[derive(Clone, Copy, Debug)]
@@ -149,27 +155,44 @@ impl Federation {
 
     /// Starts the server with `quorum` and more settings `key=value`, and returns it with its address.
     pub fn start_server(&self, quorum: u32, settings: &[&str]) -> (Program, String) {
+        self.write_server(quorum);
+        let server = self.restart_server(settings);
+        let address = address_in(&server.wait_for(LISTENING));
+        (server, address)
+    }
+
+    /// Starts a server that dies at its `death`, and returns it with its address, if it comes so far as to have one.
+    pub fn start_dying_server(
+        &self,
+        quorum: u32,
+        settings: &[&str],
+        death: &Death,
+    ) -> (Program, Option<String>) {
+        self.write_server(quorum);
+        let environment = death.environment(self.path());
+        let mut server = self.serve(settings, &environment);
+        let address = server.wait_for_or_end(LISTENING).as_deref().map(address_in);
+        (server, address)
+    }
+
+    fn write_server(&self, quorum: u32) {
         let text = format!(
             "listen = \"127.0.0.1:0\"\n[identity]\ncertificate = \"hub.crt\"\nkey = \"hub.key\"\nauthority = \"authority/ca.crt\"\n\
              revocations = \"authority/crl.pem\"\n[run]\nname = \"trial\"\nstart = \"start\"\nrounds = 2\n\
              [training]\nlocal_steps = 4\nlearning_rate = 5e-3\n[cohort]\nquorum = {quorum}\njoin_deadline = \"1s\"\n"
         );
         self.write("server.toml", &text);
-        let server = self.restart_server(settings);
-        let line = server.wait_for("\"listening\"");
-        let entry: serde_json::Value = serde_json::from_str(&line).expect("a log line is JSON");
-        let address = entry["address"]
-            .as_str()
-            .expect("the address is logged")
-            .to_owned();
-        (server, address)
     }
 
     /// Starts the server with the configuration that it was started with before, and settings.
     pub fn restart_server(&self, settings: &[&str]) -> Program {
+        self.serve(settings, &[])
+    }
+
+    fn serve(&self, settings: &[&str], environment: &[(&str, String)]) -> Program {
         let mut arguments = vec!["--config", "server.toml", "--log-format", "json"];
         arguments.extend(settings.iter().flat_map(|setting| ["--set", setting]));
-        Program::start(self.programs.server, self.path(), &arguments)
+        Program::start_with(self.programs.server, self.path(), &arguments, environment)
     }
 
     /// Starts the client with `CONFIG.toml` against the server at `address`.
@@ -177,15 +200,21 @@ impl Federation {
     /// # Panics
     /// Panics if there is no such configuration.
     pub fn start_client(&self, config: &str, address: &str) -> Program {
+        self.participate(config, address, &[])
+    }
+
+    /// Starts the client as [`Federation::start_client`] does, and has it die at its `death`.
+    pub fn start_dying_client(&self, config: &str, address: &str, death: &Death) -> Program {
+        self.participate(config, address, &death.environment(self.path()))
+    }
+
+    fn participate(&self, config: &str, address: &str, environment: &[(&str, String)]) -> Program {
         let file = format!("{config}.toml");
         let text =
             fs::read_to_string(self.file(&file)).expect("the configuration was written before");
         self.write(&file, &text.replace("SERVER", address));
-        Program::start(
-            self.programs.client,
-            self.path(),
-            &["run", "--config", &file],
-        )
+        let arguments = ["run", "--config", &file];
+        Program::start_with(self.programs.client, self.path(), &arguments, environment)
     }
 
     /// Reads a JSON-lines file of the federation.
@@ -198,6 +227,13 @@ impl Federation {
             .map(|line| serde_json::from_str(line).expect("a line is JSON"))
             .collect()
     }
+}
+
+/// The server's address, in the log line that tells it.
+fn address_in(line: &str) -> String {
+    let entry: serde_json::Value = serde_json::from_str(line).expect("a log line is JSON");
+    let address = entry["address"].as_str();
+    address.expect("the address is logged").to_owned()
 }
 
 /// Asserts that a program succeeded, with its output as the message.

@@ -3,8 +3,10 @@
 //! Nothing here knows the wire or the library interfaces: certificates come from `foedus-certs`, configuration is TOML, and
 //! a test sees what an operator sees: exit codes, files and the log. Waiting is always for a condition with a limit.
 
+pub mod death;
 pub mod federation;
 pub mod process;
 
+pub use death::Death;
 pub use federation::{Federation, Programs, assert_success};
 pub use process::{Finished, Program};

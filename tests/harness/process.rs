@@ -41,8 +41,22 @@ impl Program {
     /// # Panics
     /// Panics if the program cannot be started.
     pub fn start(binary: &str, folder: &Path, arguments: &[&str]) -> Self {
+        Self::start_with(binary, folder, arguments, &[])
+    }
+
+    /// Starts `binary` as [`Program::start`] does, with more in its environment.
+    ///
+    /// # Panics
+    /// Panics if the program cannot be started.
+    pub fn start_with(
+        binary: &str,
+        folder: &Path,
+        arguments: &[&str],
+        environment: &[(&str, String)],
+    ) -> Self {
         let mut child = Command::new(binary)
             .args(arguments)
+            .envs(environment.iter().map(|(name, value)| (name, value)))
             .current_dir(folder)
             .env("RAYON_NUM_THREADS", "1")
             .env_remove("RUST_LOG")
@@ -105,6 +119,32 @@ impl Program {
             .unwrap_or_else(|| panic!("{}: no line with any of {texts:?} in:\n{seen}", self.name))
     }
 
+    /// Waits until the output contains `text` and returns the line it stands in; none if the program ends without it.
+    ///
+    /// # Panics
+    /// Panics with the whole output if neither comes in time.
+    pub fn wait_for_or_end(&mut self, text: &str) -> Option<String> {
+        let limit = Instant::now() + PATIENCE;
+        loop {
+            let has_ended = self.has_ended();
+            let output = if has_ended {
+                self.rest()
+            } else {
+                self.so_far()
+            };
+            let line = output.lines().find(|line| line.contains(text));
+            if line.is_some() || has_ended {
+                return line.map(str::to_owned);
+            }
+            assert!(
+                Instant::now() < limit,
+                "{}: no {text:?} in:\n{output}",
+                self.name
+            );
+            thread::park_timeout(Duration::from_millis(5));
+        }
+    }
+
     /// The process's number.
     pub fn id(&self) -> u32 {
         self.child.id()
@@ -158,6 +198,10 @@ impl Program {
         while Arc::strong_count(&self.output) > 1 && Instant::now() < limit {
             thread::yield_now();
         }
+        self.so_far()
+    }
+
+    fn so_far(&self) -> String {
         self.output.text.lock().expect("no reader panics").clone()
     }
 }

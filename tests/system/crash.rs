@@ -13,7 +13,7 @@ pub(crate) const SETTINGS: [&str; 4] = [
     "cohort.participants=[\"hospital-a\", \"bank-b\"]",
     "run.rounds=3",
     "training.local_steps=6",
-    // A server that was started again waits so long for its participants, which notice a death in silence after 38 s.
+    // A server that was started again waits so long for its participants.
     "cohort.join_deadline=2min",
 ];
 /// Kills in all runs of the test together; `FOEDUS_KILLS` asks for more.
@@ -104,7 +104,7 @@ fn client_killed(_: &[&str], settings: &[&str], seed: u64) -> (Vec<u8>, u32) {
 }
 
 /// Starts the server again, unless its run was finished.
-fn restarted(federation: &Federation, settings: &[&str]) -> Option<Program> {
+pub(crate) fn restarted(federation: &Federation, settings: &[&str]) -> Option<Program> {
     let finished = federation.file("runs/trial/adapter").exists();
     let server = federation.restart_server(settings);
     let line = server.wait_for_any(&["\"listening\"", "finished run"]);

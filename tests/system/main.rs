@@ -5,6 +5,7 @@
 mod crash;
 mod disk;
 mod documents;
+mod every_change;
 mod files;
 mod hostile;
 mod identity;

@@ -13,7 +13,7 @@ use quinn::{AckFrequencyConfig, EndpointConfig, MtuDiscoveryConfig, TransportCon
 /// Largest UDP payload looked for on a path. Loopback and jumbo frames carry it; elsewhere the search ends at what the path
 /// carries. quinn hands ten packets to the kernel at a time, of which none arrives beyond 65,507 bytes, and closes a connection
 /// in silence if the first congestion window of 12,000 bytes has no room for a packet.
-const PAYLOAD_BYTES_MAX: u16 = 4_000;
+pub(super) const PAYLOAD_BYTES_MAX: u16 = 4_000;
 /// Packets that a receiver may leave without an answer for at most its usual delay.
 const UNACKNOWLEDGED_MAX: u32 = 10;
 
@@ -29,7 +29,8 @@ pub struct Limits {
     pub handshake_timeout: Duration,
     /// How long a peer may be silent before its connection counts as lost.
     pub idle_timeout: Duration,
-    /// How often we speak when there is nothing to say, so that firewalls keep the path open.
+    /// How often we speak when there is nothing to say, so that firewalls keep the path open and a peer that was started again is
+    /// noticed.
     pub keep_alive: Duration,
     /// Transfers that the peer may have open to us at a time.
     pub transfers: u32,
@@ -74,7 +75,7 @@ impl Default for Limits {
             handshakes: 64,
             handshake_timeout: Duration::from_secs(10),
             idle_timeout: Duration::from_secs(30),
-            keep_alive: Duration::from_secs(8),
+            keep_alive: Duration::from_secs(3),
             transfers: 4,
             stream_window_bytes: 16 * 1024 * 1024,
             connection_window_bytes: 24 * 1024 * 1024,

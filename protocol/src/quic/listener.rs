@@ -65,14 +65,11 @@ pub fn listen(
     };
     let base = server_config(material, limits).map_err(failed)?;
     let socket = socket::open(local).map_err(failed)?;
-    let endpoint = Endpoint::new(
-        limits::endpoint(),
-        Some(base.clone()),
-        socket,
-        Arc::new(TokioRuntime),
-    )
-    .map_err(failed)?;
-    let local = endpoint.local_addr().map_err(failed)?;
+    let local = socket.local_addr().map_err(failed)?;
+    let mut settings = limits::endpoint();
+    material.reset().configure(local, &mut settings);
+    let endpoint = Endpoint::new(settings, Some(base.clone()), socket, Arc::new(TokioRuntime))
+        .map_err(failed)?;
     let (sender, outcomes) = mpsc::channel(OUTCOMES_MAX);
     let material = Arc::new(RwLock::new(material.clone()));
     let acceptor = Acceptor {

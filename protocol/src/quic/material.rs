@@ -26,6 +26,7 @@ use zeroize::{Zeroize, Zeroizing};
 use super::authorities::Authorities;
 use super::certificate::PartyCertificate;
 use super::rejection::{Rejection, moment};
+use super::reset::ResetSecret;
 use super::verifier::{check, unix};
 use crate::identity::{Identity, Role};
 use crate::ids::Digest;
@@ -98,6 +99,7 @@ struct Content {
     own: PartyCertificate,
     certified: Arc<CertifiedKey>,
     signing: Ed25519KeyPair,
+    reset: ResetSecret,
     authorities: Authorities,
     revocations: Revocations,
     /// Of the public texts that it was read from.
@@ -129,7 +131,11 @@ impl TlsMaterial {
             what: "certificate",
         })?;
         let own = PartyCertificate::read(end_entity).map_err(MaterialError::Certificate)?;
-        let (certified, signing) = key_pair(chain, key)?;
+        let OwnKey {
+            certified,
+            signing,
+            reset,
+        } = own_key(chain, key)?;
         if signing.public_key().as_ref() != own.public_key {
             return Err(MaterialError::KeyMismatch {
                 identity: Box::new(own.identity),
@@ -140,6 +146,7 @@ impl TlsMaterial {
             own,
             certified: Arc::new(certified),
             signing,
+            reset,
             authorities: Authorities::from_pem(authority)?,
             revocations: revocations.unwrap_or_default(),
             source,
@@ -249,6 +256,11 @@ impl TlsMaterial {
         &self.0.certified.cert
     }
 
+    /// What an endpoint of ours makes its reset tokens from.
+    pub(super) fn reset(&self) -> &ResetSecret {
+        &self.0.reset
+    }
+
     pub(super) fn certified(&self) -> Arc<CertifiedKey> {
         Arc::clone(&self.0.certified)
     }
@@ -293,17 +305,26 @@ pub(super) fn certificates(
     }
 }
 
-fn key_pair(
-    chain: Vec<CertificateDer<'static>>,
-    pem: &str,
-) -> Result<(CertifiedKey, Ed25519KeyPair), MaterialError> {
+/// The forms in which our private key is kept.
+struct OwnKey {
+    certified: CertifiedKey,
+    signing: Ed25519KeyPair,
+    reset: ResetSecret,
+}
+
+fn own_key(chain: Vec<CertificateDer<'static>>, pem: &str) -> Result<OwnKey, MaterialError> {
     let mut der = PrivatePkcs8KeyDer::from_pem_slice(pem.as_bytes())
         .map_err(|cause| MaterialError::Pem { what: "key", cause })?;
     let tls = any_eddsa_type(&der);
     let signing = Ed25519KeyPair::from_pkcs8_maybe_unchecked(der.secret_pkcs8_der());
+    let reset = ResetSecret::extract(der.secret_pkcs8_der());
     der.zeroize();
     match (tls, signing) {
-        (Ok(tls), Ok(signing)) => Ok((CertifiedKey::new(chain, tls), signing)),
+        (Ok(tls), Ok(signing)) => Ok(OwnKey {
+            certified: CertifiedKey::new(chain, tls),
+            signing,
+            reset,
+        }),
         _ => Err(MaterialError::Key),
     }
 }

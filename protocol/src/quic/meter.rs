@@ -2,7 +2,8 @@
 //!
 //! The count is taken where quinn hands datagrams to the operating system: handshake, acknowledgements, retransmissions and
 //! the last words included. A datagram that the system takes and then drops is counted; one that it never took is not. The
-//! headers of IP and UDP are not part of it.
+//! headers of IP and UDP are not part of it. It also keeps quinn's buffer for what arrives small: a thousand participants in one
+//! process would have 8 GB of it.
 #![expect(
     clippy::disallowed_types,
     reason = "the transport is this crate's one I/O module"
@@ -19,6 +20,13 @@ use std::task::{Context, Poll};
 use quinn::udp::{RecvMeta, Transmit};
 use quinn::{AsyncUdpSocket, Runtime, TokioRuntime, UdpPoller};
 use tokio::sync::Notify;
+
+use super::limits::PAYLOAD_BYTES_MAX;
+
+/// Packets that the kernel hands over as one: what it joins has at most 64 KiB. quinn keeps room for this many of the largest.
+const SEGMENTS_MAX: usize = (64 * 1024_usize).div_ceil(PAYLOAD_BYTES_MAX as usize);
+/// Of these taken at a time. quinn has room for 32; memory that is never written to is never taken.
+const BATCH_MAX: usize = 8;
 
 /// The datagrams that one or more sockets have sent. Clones are the same meter.
 #[derive(Clone, Debug, Default)]
@@ -110,7 +118,9 @@ impl AsyncUdpSocket for MeteredSocket {
         buffers: &mut [IoSliceMut<'_>],
         meta: &mut [RecvMeta],
     ) -> Poll<io::Result<usize>> {
-        self.inner.poll_recv(context, buffers, meta)
+        let batch = BATCH_MAX.min(buffers.len()).min(meta.len());
+        self.inner
+            .poll_recv(context, &mut buffers[..batch], &mut meta[..batch])
     }
 
     fn local_addr(&self) -> io::Result<SocketAddr> {
@@ -122,7 +132,7 @@ impl AsyncUdpSocket for MeteredSocket {
     }
 
     fn max_receive_segments(&self) -> usize {
-        self.inner.max_receive_segments()
+        self.inner.max_receive_segments().min(SEGMENTS_MAX)
     }
 
     fn may_fragment(&self) -> bool {

@@ -39,7 +39,7 @@ impl Connection {
     ///
     /// `progress` is told the bytes handed to the transport so far, which runs ahead of the peer
     /// by at most the stream window. Acknowledged is not accepted: that the peer says on the
-    /// control stream. Dropping the future breaks the transfer off, and the peer sees that it was abandoned.
+    /// control stream. Dropping the future takes back what has not arrived, and the peer sees that it was abandoned.
     ///
     /// # Errors
     /// [`TransferError`] names the peer and says whose fault it is.
@@ -60,7 +60,7 @@ impl Connection {
         let stream = opened.map_err(|error| self.fault(TransferFault::from(&error)))?;
         let mut stream = Outgoing {
             stream,
-            is_finished: false,
+            is_over: false,
         };
         // An error here means a closed stream, which the first write will report.
         let _ = stream.stream.set_priority(BULK_PRIORITY);
@@ -73,10 +73,11 @@ impl Connection {
             sent = end;
             progress(sent as u64);
         }
-        // Likewise: a stream closed by the peer is reported by `stopped`. From here on dropping it takes nothing back.
+        // Likewise: a stream closed by the peer is reported by `stopped`.
         let _ = stream.stream.finish();
-        stream.is_finished = true;
-        match stream.stream.stopped().await {
+        let stopped = stream.stream.stopped().await;
+        stream.is_over = true;
+        match stopped {
             Ok(None) => Ok(()),
             Ok(Some(code)) => Err(self.fault(TransferFault::stopped(code))),
             Err(StoppedError::ConnectionLost(error)) => {
@@ -146,19 +147,20 @@ impl Connection {
     }
 }
 
-/// A stream that is reset if it is dropped before its end: quinn would end it as if it were whole.
+/// A stream that is reset if it is dropped before the peer has all of it: quinn would end it as if it were whole, and go on
+/// holding what waits to be sent.
 struct Outgoing {
     stream: SendStream,
-    is_finished: bool,
+    is_over: bool,
 }
 
 impl Drop for Outgoing {
     fn drop(&mut self) {
-        if !self.is_finished {
+        if !self.is_over {
             // The only error is that the stream is closed already, which is what is wanted.
             let _ = self
                 .stream
-                .reset(VarInt::from_u32(CloseCode::BadTransfer.wire()));
+                .reset(VarInt::from_u32(CloseCode::Withdrawn.wire()));
         }
     }
 }

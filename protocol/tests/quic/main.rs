@@ -15,4 +15,5 @@ mod handshake;
 mod hostile;
 mod party;
 mod plan_file;
+mod restart;
 mod secrets;

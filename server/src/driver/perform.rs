@@ -34,6 +34,7 @@ fn is_held_against(code: CloseCode) -> bool {
         | CloseCode::ServerStopping
         | CloseCode::RunFailed
         | CloseCode::BadTranscript
+        | CloseCode::Withdrawn
         | CloseCode::Internal => false,
         CloseCode::Stalled
         | CloseCode::VersionMismatch

@@ -10,6 +10,7 @@ mod ending;
 mod lateness;
 mod noise;
 mod outcome;
+mod reading;
 mod renewal;
 mod restart;
 mod resume;

@@ -36,7 +36,17 @@ impl Scripted {
         address: SocketAddr,
         like: &Adapter,
     ) -> Result<Self, HandshakeError> {
-        let link = in_time(quic::connect(address, &tls, &Limits::default())).await?;
+        Self::connect_within(&Limits::default(), tls, address, like).await
+    }
+
+    /// Connects with other limits than a client has by default.
+    pub(crate) async fn connect_within(
+        limits: &Limits,
+        tls: TlsMaterial,
+        address: SocketAddr,
+        like: &Adapter,
+    ) -> Result<Self, HandshakeError> {
+        let link = in_time(quic::connect(address, &tls, limits)).await?;
         let name = tls.identity().name().parse().unwrap();
         Ok(Self {
             link,

@@ -1,0 +1,117 @@
+//! Programs that are killed before every single change to their files: the run comes to the same adapter, byte for byte.
+#![cfg(all(target_os = "linux", target_env = "gnu"))]
+
+use tests::{Death, Federation, Finished, Program, assert_success};
+
+use crate::PROGRAMS;
+use crate::crash::{NAMES, adapter, restarted, whole};
+
+const SETTINGS: [&str; 4] = [
+    "cohort.participants=[\"hospital-a\", \"bank-b\"]",
+    "run.rounds=3",
+    "training.local_steps=6",
+    // Whoever has the final adapter does not come back, and is waited for so long.
+    "cohort.join_deadline=20s",
+];
+
+/// Every how many changes there is a death; `FOEDUS_DEATHS=1` has one at each.
+fn stride(usual: usize) -> usize {
+    std::env::var("FOEDUS_DEATHS").map_or(usual, |stride| {
+        stride.parse().expect("FOEDUS_DEATHS is a number")
+    })
+}
+
+fn was_killed(finished: &Finished) -> bool {
+    if finished.code.is_some() {
+        assert_success(finished);
+    }
+    finished.code.is_none()
+}
+
+/// One run whose server dies and is started again. Gives its adapter, and whether the server lived to the point of its death.
+fn server_dies(death: &Death) -> (Vec<u8>, bool) {
+    let federation = Federation::create(PROGRAMS, &NAMES);
+    let (first, address) = federation.start_dying_server(2, &SETTINGS, death);
+    let Some(address) = address else {
+        assert!(was_killed(&first.finish()));
+        let (server, address) = federation.start_server(2, &SETTINGS);
+        return (finish(&federation, server, &address), true);
+    };
+    let clients = NAMES.map(|name| federation.start_client(name, &address));
+    if !was_killed(&first.finish()) {
+        return (adapter(&federation), false);
+    }
+    let listen = format!("listen={address}");
+    let settings = [&SETTINGS[..], &[listen.as_str()]].concat();
+    // None if it died after its last word.
+    if let Some(server) = restarted(&federation, &settings) {
+        for client in clients {
+            assert_success(&client.finish());
+        }
+        assert_success(&server.finish());
+    }
+    (adapter(&federation), true)
+}
+
+fn finish(federation: &Federation, server: Program, address: &str) -> Vec<u8> {
+    for client in NAMES.map(|name| federation.start_client(name, address)) {
+        assert_success(&client.finish());
+    }
+    assert_success(&server.finish());
+    adapter(federation)
+}
+
+/// One run of which a client dies and is started again.
+fn client_dies(death: &Death) -> (Vec<u8>, bool) {
+    let federation = Federation::create(PROGRAMS, &NAMES);
+    let (server, address) = federation.start_server(2, &SETTINGS);
+    let other = federation.start_client(NAMES[0], &address);
+    let victim = federation.start_dying_client(NAMES[1], &address, death);
+    let has_died = was_killed(&victim.finish());
+    // The server does not wait for one that died with the final adapter in its hands; the others do not either.
+    let again = has_died.then(|| federation.start_client(NAMES[1], &address));
+    assert_success(&other.finish());
+    assert_success(&server.finish());
+    drop(again);
+    (adapter(&federation), has_died)
+}
+
+/// Has a program die before the first, the next and so on change, until it lives to its end.
+#[expect(
+    clippy::print_stdout,
+    reason = "a failure is found again by its number"
+)]
+fn comes_to_the_same_adapter(
+    below: &'static str,
+    stride: usize,
+    run: impl Fn(&Death) -> (Vec<u8>, bool),
+) {
+    let expected = whole();
+    for at in (1..).step_by(stride) {
+        println!("dies before change {at} below {below}");
+        let (found, has_died) = run(&Death { at, below });
+        assert!(
+            found == expected,
+            "another adapter after a death before change {at} below {below}"
+        );
+        if !has_died {
+            assert!(1 < at, "nothing below {below} was ever changed");
+            return;
+        }
+    }
+}
+
+#[test]
+fn a_server_killed_before_any_write_to_its_journal_comes_to_the_same_adapter() {
+    comes_to_the_same_adapter("/journal.redb", stride(8), server_dies);
+}
+
+#[test]
+fn a_server_killed_before_any_change_in_its_folder_comes_to_the_same_adapter() {
+    comes_to_the_same_adapter("/runs/", stride(24), server_dies);
+}
+
+#[test]
+fn a_client_killed_before_any_change_in_its_folder_comes_to_the_same_adapter() {
+    comes_to_the_same_adapter("/bank-b-adapter", stride(8), client_dies);
+}
