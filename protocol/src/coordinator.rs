@@ -220,6 +220,17 @@ impl Coordinator {
         }
     }
 
+    /// The participant closed its connection with [`CloseCode::Left`]: it has said its last word, and does not come back.
+    ///
+    /// What it said may have been lost with the connection, also that it has the final adapter.
+    pub fn handle_left(&mut self, connection: ConnectionId, now: Instant) {
+        if let Some(participant) = self.roster.name(connection).cloned() {
+            self.roster.withdraw(&participant);
+            self.part(&participant);
+            self.handle_disconnected(connection, now);
+        }
+    }
+
     /// A message arrived. One of a connection that is already forgotten is ignored.
     pub fn handle_message(&mut self, connection: ConnectionId, message: ToServer, now: Instant) {
         if let Some(name) = self.roster.name(connection).cloned() {

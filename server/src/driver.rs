@@ -336,7 +336,10 @@ impl Driver {
             participant: peer.name,
             how: how.to_string(),
         });
-        self.coordinator.handle_disconnected(connection, now);
+        match how {
+            Closed::ByPeer(CloseCode::Left) => self.coordinator.handle_left(connection, now),
+            _ => self.coordinator.handle_disconnected(connection, now),
+        }
     }
 
     /// Takes note that the coordinator was used wrongly: a fault of this file.

@@ -408,6 +408,26 @@ fn the_end_does_not_wait_beyond_the_hard_deadline_for_one_that_comes_and_goes() 
     assert!(Duration::from_secs(100) < waited, "{waited:?}");
 }
 
+/// F5: what a participant said last may be lost with its connection; that it left is not.
+#[test]
+fn the_end_does_not_wait_for_one_that_closed_with_its_last_word() {
+    let mut pair = Pair::new(plan(&["a"], 1, 1), Weather::fair(), 1);
+    pair.drive_until("counted", |pair| pair.counted(1) == ["a"]);
+    pair.weather.bulk_ms = (3_600_000, 3_600_000);
+    pair.drive_until("told", |pair| {
+        let is_end = |(_, message): &(_, ToClient)| matches!(message, ToClient::Finished { .. });
+        pair.server.sent.iter().any(is_end)
+    });
+    let connection = pair.sites[0].connection.expect("a is there");
+    let left = pair.now;
+    pair.coordinator.handle_left(connection, left);
+    pair.act();
+    assert!(matches!(
+        pair.server.outcome,
+        Some(Outcome::Finished { .. })
+    ));
+}
+
 /// F3: stopping the server tells the participants to come back later.
 #[test]
 fn a_stopped_server_ends_the_run_and_participants_try_again_until_their_patience_ends() {

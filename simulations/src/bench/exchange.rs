@@ -58,6 +58,7 @@ fn together(
     federation: &Federation,
     folder: &Path,
 ) -> anyhow::Result<(Timeline, Vec<u64>)> {
+    memory::avoid_huge_pages().context("the size of memory pages cannot be chosen")?;
     let config = scenario.server(tls(federation.server())?, folder)?;
     let timeline = Arc::new(Mutex::new(Timeline::default()));
     let noted = Arc::clone(&timeline);

@@ -82,6 +82,9 @@ pub fn take_part(
     index: Option<u32>,
 ) -> anyhow::Result<()> {
     let names = scenario.names();
+    if index.is_none() {
+        memory::avoid_huge_pages().context("the size of memory pages cannot be chosen")?;
+    }
     let indices = index.map_or_else(|| 0..scenario.participants.get(), |index| index..index + 1);
     runtime()?.block_on(async {
         let mut parts = JoinSet::new();
