@@ -7,6 +7,7 @@
 mod error;
 mod limits;
 mod load;
+mod metrics;
 mod privacy;
 mod raw;
 mod size;
@@ -27,6 +28,7 @@ use protocol::{Digest, RunId};
 pub use error::{ConfigError, Place, ValueError};
 pub use limits::RawLimits;
 pub use load::{Setting, Source, load, parse};
+pub use metrics::RawMetrics;
 pub use privacy::{RawClip, RawParticipantPrivacy, RawPrivacy, RawUnit};
 pub use raw::{
     AnyWord, DEFAULT_PORT, LogFormat, RawCohort, RawConfig, RawEwc, RawIdentity, RawLate, RawLog,
@@ -75,6 +77,8 @@ pub struct Config {
     pub allowance: Allowance,
     /// Slowest delivery that still counts as progress, in bytes a second.
     pub upload_per_second_min: u64,
+    /// Where to serve metrics over plain HTTP, if anywhere; port 0 takes a free one.
+    pub metrics_listen: Option<SocketAddr>,
     /// What the program logs; the library does not look at it.
     pub log: RawLog,
 }
@@ -157,6 +161,7 @@ impl Config {
                 .expect("the defaults are in order"),
             allowance: Allowance::default(),
             upload_per_second_min: RawLimits::default().upload_per_second_min.bytes(),
+            metrics_listen: None,
             log: RawLog::default(),
         }
     }
@@ -193,6 +198,7 @@ impl Config {
             transport: raw.limits.transport()?,
             allowance,
             upload_per_second_min: raw.limits.upload_per_second_min.bytes(),
+            metrics_listen: raw.metrics.listen,
             log: raw.log,
         })
     }

@@ -20,7 +20,7 @@ use protocol::coordinator::{Coordinator, Outcome};
 use protocol::message::{ToServer, TransferHeader};
 use protocol::quic::{Closed, HandshakeError, Link, Listener, TlsMaterial};
 use protocol::{ConnectionId, Misuse, ParticipantName, Round, Text, TransferId};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
 use crate::error::ServerError;
@@ -122,6 +122,8 @@ pub(crate) enum Event {
     Deadline,
     /// The operator wants the server to stop.
     Shutdown,
+    /// Monitoring wants to know whether this loop goes round.
+    Asked(oneshot::Sender<()>),
     /// A part of the server ended that must not.
     Broken(&'static str),
 }
@@ -279,6 +281,8 @@ impl Driver {
             Event::Failed(error) => self.give_up(error),
             Event::Deadline => self.coordinator.handle_timeout(now),
             Event::Shutdown => self.coordinator.stop(),
+            // Who does not wait for the answer any more has its own.
+            Event::Asked(answer) => drop(answer.send(())),
             Event::Broken(what) => self.give_up(ServerError::Internal {
                 what: what.to_owned(),
             }),
@@ -292,8 +296,12 @@ impl Driver {
             // Both alphabets are the same; a name that is none of ours has no place in the run.
             return link.connection.close(CloseCode::NotInCohort);
         };
-        self.narrator
-            .warn_of_expiry(identity, link.connection.peer_certificate().expires);
+        let expires = link.connection.peer_certificate().expires;
+        self.narrator.warn_of_expiry(identity, expires);
+        self.narrator.tell(&RunEvent::Connected {
+            participant: name.clone(),
+            expires,
+        });
         self.connections += 1;
         let connection = ConnectionId(self.connections);
         let shared = self.shared.clone();
@@ -325,6 +333,10 @@ impl Driver {
             peer,
             label: error.label(),
             reason: error.to_string(),
+            count: match error {
+                HandshakeError::TurnedAway { count, .. } => *count,
+                _ => 1,
+            },
         });
     }
 
@@ -360,7 +372,12 @@ impl Driver {
             self.coordinator
                 .give_up(Text::new("the server cannot go on; its log says why"));
         }
-        self.broken.get_or_insert(error);
+        if self.broken.is_none() {
+            self.narrator.tell(&RunEvent::Broken {
+                what: error.to_string(),
+            });
+            self.broken = Some(error);
+        }
     }
 
     fn put(&self, connection: ConnectionId, outgoing: Outgoing) {

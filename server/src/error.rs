@@ -1,5 +1,6 @@
 //! Why a server does not start, or a run does not end with an adapter; and the exit code for each.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use aggregation::strategy::fedavg::AggregateError;
@@ -69,6 +70,16 @@ pub enum ServerError {
     /// The socket cannot be opened.
     #[error(transparent)]
     Listen(#[from] ListenError),
+    /// The socket for monitoring cannot be opened.
+    #[error(
+        "cannot serve metrics on TCP {address}: {source}; metrics.listen must be a free port of an address of this machine"
+    )]
+    Metrics {
+        /// The address asked for.
+        address: SocketAddr,
+        /// What the system said.
+        source: std::io::Error,
+    },
     /// A result cannot be written.
     #[error("cannot write {}: {source}", path.display())]
     Write {
@@ -119,6 +130,7 @@ impl ServerError {
             | Self::Listen(ListenError::Role { .. }) => exit::CONFIGURATION,
             Self::Unfinished { reason, .. } if reason.is_temporary() => exit::TRY_AGAIN,
             Self::Listen(ListenError::Socket { .. })
+            | Self::Metrics { .. }
             | Self::Write { .. }
             | Self::Read { .. }
             | Self::Journal(_)
@@ -149,6 +161,7 @@ impl ServerError {
                 ))
             }
             Self::Start(error) => Some(ValueError::new(error.key(), error.to_string())),
+            Self::Metrics { .. } => Some(ValueError::new("metrics.listen", self.to_string())),
             Self::Limits(error) => Some(ValueError::new("limits", error.to_string())),
             Self::RunExists { .. } | Self::Journal(JournalError::OtherRun { .. }) => {
                 Some(ValueError::new("run.name", self.to_string()))

@@ -6,14 +6,20 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+use std::time::Instant;
 
 use protocol::coordinator::{Admission, Entry, History};
 use protocol::transcript::SealedRecord;
 use protocol::{Digest, Round};
-use redb::{Database, DatabaseError, Durability, ReadableDatabase, ReadableTable, TableDefinition};
+use redb::{
+    Database, DatabaseError, Durability, ReadableDatabase, ReadableTable, TableDefinition,
+    WriteTransaction,
+};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use crate::metrics::Histogram;
 use crate::record::RoundRecord;
 
 /// `format`, `identity` and `finished`, as JSON.
@@ -29,6 +35,10 @@ const IDENTITY: &str = "identity";
 const FINISHED: &str = "finished";
 /// Raised when old journals can no longer be read.
 const FORMAT: u32 = 3;
+/// Bounds of the classes in which commits are counted, in seconds: from a fast disk to one that delays everybody.
+const COMMIT_SECONDS: &[f64] = &[
+    0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0,
+];
 
 /// Which run a journal belongs to.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
@@ -69,6 +79,8 @@ pub(crate) struct Found {
 pub(crate) struct Journal {
     path: PathBuf,
     database: Database,
+    /// What commits took, in seconds.
+    commits: Mutex<Histogram>,
 }
 
 impl Journal {
@@ -97,10 +109,26 @@ impl Journal {
         let journal = Self {
             path: path.to_owned(),
             database,
+            commits: Mutex::new(Histogram::new(COMMIT_SECONDS)),
         };
         journal.begin(identity)?;
         let found = journal.read()?;
         Ok((journal, found))
+    }
+
+    /// Gives what the commits of this process took, in seconds.
+    pub(crate) fn commits(&self) -> Histogram {
+        let commits = self.commits.lock().unwrap_or_else(PoisonError::into_inner);
+        commits.clone()
+    }
+
+    /// Every commit is this one.
+    fn commit(&self, transaction: WriteTransaction) -> Result<(), redb::Error> {
+        let began = Instant::now();
+        transaction.commit()?;
+        let mut commits = self.commits.lock().unwrap_or_else(PoisonError::into_inner);
+        commits.observe(began.elapsed().as_secs_f64());
+        Ok(())
     }
 
     /// Writes entries down, all or none.
@@ -123,7 +151,7 @@ impl Journal {
                     table.insert(number, value.as_slice())?;
                 }
             }
-            Ok(transaction.commit()?)
+            self.commit(transaction)
         };
         write().map_err(storage(&self.path))
     }
@@ -143,7 +171,7 @@ impl Journal {
             transaction
                 .open_table(TRANSCRIPT)?
                 .insert(record.round, sealed.as_slice())?;
-            Ok(transaction.commit()?)
+            self.commit(transaction)
         };
         write().map_err(storage(&self.path))
     }
@@ -160,7 +188,7 @@ impl Journal {
                 serde_json::from_slice(value)
                     .map_or(true, |entry| of_round(&entry).is_none_or(|of| round < of.0))
             })?;
-            Ok(transaction.commit()?)
+            self.commit(transaction)
         };
         write().map_err(storage(&self.path))
     }
@@ -172,7 +200,7 @@ impl Journal {
             transaction
                 .open_table(RUN)?
                 .insert(FINISHED, b"true".as_slice())?;
-            Ok(transaction.commit()?)
+            self.commit(transaction)
         };
         write().map_err(storage(&self.path))
     }
@@ -193,7 +221,7 @@ impl Journal {
                 }
                 before
             };
-            transaction.commit()?;
+            self.commit(transaction)?;
             Ok(before)
         };
         let Some(before) = write().map_err(storage(&self.path))? else {

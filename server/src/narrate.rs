@@ -44,10 +44,14 @@ fn log(run: &RunId, event: &RunEvent) {
         | RunEvent::IdentityKept { .. }
         | RunEvent::RoundOpened { .. }
         | RunEvent::QuorumMissing { .. }
-        | RunEvent::RoundFinished(_)
-        | RunEvent::Finished { .. } => log_run(run, event),
+        | RunEvent::RoundClosed { .. }
+        | RunEvent::RoundFinished(_) => log_run(run, event),
+        RunEvent::Finished { .. } | RunEvent::Broken { .. } | RunEvent::Failed { .. } => {
+            log_end(run, event);
+        }
         RunEvent::AttemptBegan { .. } | RunEvent::AttemptFailed { .. } => log_attempt(run, event),
         RunEvent::HandshakeRejected { .. }
+        | RunEvent::Connected { .. }
         | RunEvent::Closed { .. }
         | RunEvent::Joined { .. }
         | RunEvent::Disconnected { .. }
@@ -56,6 +60,7 @@ fn log(run: &RunId, event: &RunEvent) {
         | RunEvent::Stalled { .. } => log_peer(run, event),
         RunEvent::Progress { .. }
         | RunEvent::Receiving { .. }
+        | RunEvent::Transferred { .. }
         | RunEvent::Accepted { .. }
         | RunEvent::Postponed { .. }
         | RunEvent::Refused { .. } => log_update(run, event),
@@ -73,10 +78,12 @@ fn log_run(run: &RunId, event: &RunEvent) {
         } => {
             tracing::info!(%run, %address, %plan, rounds, "listening");
         }
-        RunEvent::Resumed { round, accepted } => {
+        RunEvent::Resumed {
+            round, accepted, ..
+        } => {
             tracing::info!(%run, %round, accepted, "going on from the journal");
         }
-        RunEvent::IdentityReloaded { serial } => {
+        RunEvent::IdentityReloaded { serial, .. } => {
             tracing::info!(%run, serial, "certificates and revocations were read again");
         }
         RunEvent::IdentityKept { reason } => {
@@ -93,6 +100,9 @@ fn log_run(run: &RunId, event: &RunEvent) {
         } => {
             let says = "soft deadline passed without a quorum; waiting on";
             tracing::warn!(%run, %round, accepted, quorum, "{says}");
+        }
+        RunEvent::RoundClosed { round, accepted } => {
+            tracing::debug!(%run, %round, accepted, "round closed");
         }
         RunEvent::RoundFinished(record) => {
             let RoundRecord {
@@ -112,8 +122,21 @@ fn log_run(run: &RunId, event: &RunEvent) {
                 inexactness, rule, left_out, adapter = record.adapter_sha256, "round finished"
             );
         }
+        _ => {}
+    }
+}
+
+/// How the run ends.
+fn log_end(run: &RunId, event: &RunEvent) {
+    match event {
         RunEvent::Finished { rounds, adapter } => {
             tracing::info!(%run, rounds, %adapter, "run finished");
+        }
+        RunEvent::Broken { what } => {
+            tracing::error!(%run, what, "the server cannot go on");
+        }
+        RunEvent::Failed { reason, detail } => {
+            tracing::warn!(%run, reason = reason.label(), detail, "run ended before its last round");
         }
         _ => {}
     }
@@ -140,8 +163,12 @@ fn log_peer(run: &RunId, event: &RunEvent) {
             peer,
             label,
             reason,
+            ..
         } => {
             tracing::warn!(%run, peer, label, reason, "handshake rejected");
+        }
+        RunEvent::Connected { participant, .. } => {
+            tracing::debug!(%run, %participant, "connected");
         }
         RunEvent::Closed {
             participant,
@@ -203,6 +230,9 @@ fn log_update(run: &RunId, event: &RunEvent) {
             total,
         } => {
             tracing::trace!(%run, %participant, received, total, "receiving");
+        }
+        RunEvent::Transferred { received, sent } => {
+            tracing::trace!(%run, received, sent, "transferred");
         }
         RunEvent::Postponed {
             participant,

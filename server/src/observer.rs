@@ -5,9 +5,10 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::SystemTime;
 
 use aggregation::Adapter;
-use protocol::close::{CloseCode, RefusalReason};
+use protocol::close::{CloseCode, RefusalReason, RunFailure};
 use protocol::secagg::AttemptId;
 use protocol::{Digest, ParticipantName, Round, RunId};
 
@@ -48,11 +49,17 @@ pub enum RunEvent {
         round: Round,
         /// Updates that count in it already.
         accepted: usize,
+        /// Whether it is open, so that updates are waited for.
+        is_open: bool,
     },
     /// Certificates or the revocation list were replaced and are in use.
     IdentityReloaded {
         /// The serial number of our certificate, in hexadecimal.
         serial: String,
+        /// When the first of our certificate and the authority's ends.
+        expires: SystemTime,
+        /// When the authority promised a newer revocation list.
+        revocations_due: Option<SystemTime>,
     },
     /// They were replaced by something that cannot be used; those from before stay in use.
     IdentityKept {
@@ -67,6 +74,15 @@ pub enum RunEvent {
         label: &'static str,
         /// The whole sentence.
         reason: String,
+        /// How many were not let in: one, unless they were turned away unseen.
+        count: u64,
+    },
+    /// A participant proved who it is, and has a connection until it is [`RunEvent::Disconnected`].
+    Connected {
+        /// Who.
+        participant: ParticipantName,
+        /// When its certificate ends.
+        expires: SystemTime,
     },
     /// An authenticated participant was turned away or cut off.
     Closed {
@@ -187,6 +203,20 @@ pub enum RunEvent {
         /// Updates needed.
         quorum: u32,
     },
+    /// A round takes no more updates; the next adapter is formed from those it has.
+    RoundClosed {
+        /// The round.
+        round: Round,
+        /// Updates counted.
+        accepted: usize,
+    },
+    /// Contents of transfers came in whole or in part, or were handed over to be sent.
+    Transferred {
+        /// Bytes received.
+        received: u64,
+        /// Bytes sent.
+        sent: u64,
+    },
     /// A round is complete: its adapter is on disk, or its updates are until it is.
     RoundFinished(Box<RoundRecord>),
     /// The run is complete.
@@ -195,6 +225,18 @@ pub enum RunEvent {
         rounds: u32,
         /// SHA-256 of the final adapter's values.
         adapter: Digest,
+    },
+    /// The server cannot go on by a fault of its own or of its disk; the end of the run follows.
+    Broken {
+        /// What happened.
+        what: String,
+    },
+    /// The run ended without its last adapter.
+    Failed {
+        /// Why.
+        reason: RunFailure,
+        /// Why, with numbers.
+        detail: String,
     },
 }
 

@@ -22,6 +22,7 @@ use crate::driver::{self, Ended, Event, Parts};
 use crate::error::ServerError;
 use crate::fold::{Folder, Job};
 use crate::identity;
+use crate::metrics::{Endpoint, Monitoring};
 use crate::narrate::{Narrator, warn_of_expiry};
 use crate::observer::{Observer, RunEvent, RunOutcome};
 use crate::recovery::Recovered;
@@ -39,6 +40,8 @@ const SPARE_CONNECTIONS: usize = 64;
 pub struct Server {
     prepared: Prepared,
     listener: Listener,
+    /// For monitoring, if there is any.
+    endpoint: Option<Endpoint>,
 }
 
 /// Binds and runs a server; the run ends with its last round, on `shutdown`, or when it cannot go on.
@@ -65,10 +68,10 @@ impl Server {
         Self::listen(Prepared::load(config)?)
     }
 
-    /// Opens the socket for a run that is prepared. Needs a tokio runtime around it.
+    /// Opens the sockets for a run that is prepared. Needs a tokio runtime around it.
     ///
     /// # Errors
-    /// [`ServerError::Listen`].
+    /// [`ServerError::Listen`], [`ServerError::Metrics`].
     pub fn listen(prepared: Prepared) -> Result<Self, ServerError> {
         let participants =
             usize::try_from(prepared.plan.limits.participants_max).unwrap_or(usize::MAX);
@@ -78,12 +81,22 @@ impl Server {
             ..prepared.config.transport
         };
         let listener = quic::listen(prepared.config.listen, &prepared.tls, &limits)?;
-        Ok(Self { prepared, listener })
+        let endpoint = prepared.config.metrics_listen.map(Endpoint::bind);
+        Ok(Self {
+            endpoint: endpoint.transpose()?,
+            prepared,
+            listener,
+        })
     }
 
     /// Gives the address listened on, with the real port.
     pub fn address(&self) -> SocketAddr {
         self.listener.local_address()
+    }
+
+    /// Gives the address at which metrics are served, with the real port, if they are.
+    pub fn metrics_address(&self) -> Option<SocketAddr> {
+        self.endpoint.as_ref().map(Endpoint::address)
     }
 
     /// Gives the checked run plan.
@@ -103,11 +116,16 @@ impl Server {
         let Self {
             mut prepared,
             listener,
+            endpoint,
         } = self;
         let started = Instant::now();
+        let monitoring = endpoint.map(|endpoint| Monitoring::new(endpoint, &prepared));
         let narrator = Narrator {
             run: prepared.plan.run.clone(),
-            observer,
+            observer: match &monitoring {
+                Some(monitoring) => monitoring.before(observer),
+                None => observer,
+            },
         };
         warn_of_dates(&prepared);
         let (events, incoming) = mpsc::channel(EVENTS_MAX);
@@ -124,7 +142,9 @@ impl Server {
         let records = recovered.records.clone();
         let spool = Arc::clone(&recovered.disk.spool);
         let work = Work::start(&prepared, recovered, travelling, events.clone())?;
-        // Ends with this function.
+        // Both end with this function.
+        let _serving =
+            monitoring.map(|monitoring| monitoring.serve(Arc::clone(&journal), events.clone()));
         let _watching = watch_identity(&prepared, events.clone());
         let shared = shared(&prepared, spool, events);
         let parts = Parts {
@@ -171,6 +191,7 @@ fn tell_of_start(
     if recovered.history != History::default() {
         narrator.tell(&RunEvent::Resumed {
             round: recovered.history.round(),
+            is_open: recovered.history.open.is_some(),
             accepted: recovered.accepted.len(),
         });
     }

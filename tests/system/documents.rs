@@ -18,6 +18,7 @@ fn every_relative_link_of_the_documents_leads_somewhere() {
         "SECURITY.md",
         "deploy/README.md",
         "docs/deploying.md",
+        "docs/monitoring.md",
     ];
     for document in documents {
         let path = repository().join(document);

@@ -152,3 +152,18 @@ fn a_wrong_command_line_exits_64_and_a_missing_file_78() {
     );
     assert_eq!(run(&["foedus-server", "--help"]), 0);
 }
+
+#[test]
+fn a_port_for_metrics_that_is_taken_is_an_error_that_names_it_and_its_line() {
+    let taken = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let address = taken.local_addr().unwrap();
+    let folder = folder(&format!(
+        "[metrics]\nlisten = \"{address}\"\n[log]\nlevel = \"error\"\n"
+    ));
+    let failure = said(&folder, &["--listen", "127.0.0.1:0"]).unwrap_err();
+    assert_eq!(failure.code, exit::FAILURE);
+    let message = failure.message;
+    let expected = format!("metrics.listen: cannot serve metrics on TCP {address}: ");
+    assert!(message.contains(&expected), "{message}");
+    assert!(message.contains("server.toml:10:10: "), "{message}");
+}

@@ -12,6 +12,7 @@ use jiff::fmt::serde::unsigned_duration::friendly::compact::required as duration
 use serde::{Deserialize, Serialize};
 
 use super::limits::RawLimits;
+use super::metrics::RawMetrics;
 use super::privacy::{RawParticipantPrivacy, RawPrivacy};
 use super::strategy::RawStrategy;
 
@@ -56,6 +57,9 @@ pub struct RawConfig {
     /// What is accepted at most.
     #[serde(default)]
     pub limits: RawLimits,
+    /// What monitoring may ask.
+    #[serde(default)]
+    pub metrics: RawMetrics,
     /// What is logged, and how.
     #[serde(default)]
     pub log: RawLog,

@@ -33,6 +33,7 @@ fn the_example_shows_every_key() {
             let shown = line.strip_prefix("# ").filter(|rest| {
                 [
                     "revocations =",
+                    "listen =",
                     "base =",
                     "anchor =",
                     "select =",
@@ -260,6 +261,24 @@ fn late_updates_and_selection_become_the_plans() {
         said.starts_with(
             "server.toml:9:8: unknown variant `never`, expected `refuse` or `later-round`"
         ),
+        "{said}"
+    );
+}
+
+#[test]
+fn metrics_are_off_unless_an_address_is_given() {
+    assert_eq!(read(REQUIRED, &[]).unwrap().metrics_listen, None);
+    let given = |keys: &str| format!("{REQUIRED}[metrics]\n{keys}\n");
+    let found = read(&given("listen = \"127.0.0.1:9464\""), &[]).unwrap();
+    assert_eq!(
+        found.metrics_listen,
+        Some("127.0.0.1:9464".parse().unwrap())
+    );
+    let found = read(REQUIRED, &["metrics.listen=[::1]:0"]).unwrap();
+    assert_eq!(found.metrics_listen, Some("[::1]:0".parse().unwrap()));
+    let said = refusal(&given("listen = \"9464\""), &[]);
+    assert!(
+        said.starts_with("server.toml:9:10: invalid socket address"),
         "{said}"
     );
 }

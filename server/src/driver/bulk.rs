@@ -34,8 +34,7 @@ impl Driver {
                 bytes,
                 received,
             } => {
-                self.round_traffic.up += received;
-                self.traffic.up += received;
+                self.count_received(received);
                 self.coordinator.update_kept(&participant, transfer, bytes);
             }
             Event::Cut {
@@ -77,8 +76,27 @@ impl Driver {
             | Event::Failed(_)
             | Event::Deadline
             | Event::Shutdown
+            | Event::Asked(_)
             | Event::Broken(_) => {}
         }
+    }
+
+    /// Counts contents that arrived, for the round's line and for who listens.
+    fn count_received(&mut self, received: u64) {
+        self.round_traffic.up += received;
+        self.traffic.up += received;
+        let sent = 0;
+        self.narrator
+            .tell(&RunEvent::Transferred { received, sent });
+    }
+
+    /// Counts contents that are handed over to be sent.
+    pub(super) fn count_sent(&mut self, sent: u64) {
+        self.round_traffic.down += sent;
+        self.traffic.down += sent;
+        let received = 0;
+        self.narrator
+            .tell(&RunEvent::Transferred { received, sent });
     }
 
     /// Bytes of an update arrived.
@@ -142,8 +160,7 @@ impl Driver {
         upload: Upload,
         now: Instant,
     ) {
-        self.round_traffic.up += header.remaining();
-        self.traffic.up += header.remaining();
+        self.count_received(header.remaining());
         let Some(admission) = self
             .coordinator
             .handle_update_received(connection, header, now)

@@ -108,8 +108,7 @@ impl Driver {
                     | TransferKind::Update => self.global.clone(),
                 };
                 // Counted when handed over, so that equal runs report equal bytes whatever the network does.
-                self.round_traffic.down += header.remaining();
-                self.traffic.down += header.remaining();
+                self.count_sent(header.remaining());
                 self.put(connection, Outgoing::Transfer { header, bytes });
             }
             Action::Close {
@@ -132,6 +131,10 @@ impl Driver {
                 self.put(connection, Outgoing::Close(code));
             }
             Action::Aggregate { summary } => {
+                self.narrator.tell(&RunEvent::RoundClosed {
+                    round: summary.round,
+                    accepted: summary.accepted.len(),
+                });
                 let traffic = std::mem::take(&mut self.round_traffic);
                 let turned_away = std::mem::take(&mut self.tally).into_records();
                 self.give_job(Job::Merge {
@@ -259,6 +262,12 @@ impl Driver {
         mut events: mpsc::Receiver<Event>,
         outcome: Outcome,
     ) -> Ended {
+        if let Outcome::Failed { reason, detail } = &outcome {
+            self.narrator.tell(&RunEvent::Failed {
+                reason: *reason,
+                detail: detail.to_string(),
+            });
+        }
         let code = match &outcome {
             Outcome::Finished { .. } => CloseCode::Finished,
             Outcome::Failed {

@@ -37,6 +37,8 @@ impl Driver {
         };
         self.narrator.tell(&RunEvent::IdentityReloaded {
             serial: material.serial().to_owned(),
+            expires: material.expires(),
+            revocations_due: material.revocations_due(),
         });
         self.sign_with(&material);
         let now = SystemTime::now();

@@ -69,6 +69,7 @@ async fn a_run_whose_end_cannot_be_written_down_ends_all_the_same() {
     let Server {
         mut prepared,
         listener,
+        ..
     } = Server::bind(config(folder.path())).unwrap();
     let recovered = Recovered::open(&mut prepared).unwrap();
     let global = recovered.global_bytes(&prepared);

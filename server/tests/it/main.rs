@@ -8,6 +8,7 @@
 mod admission;
 mod ending;
 mod lateness;
+mod metrics;
 mod noise;
 mod outcome;
 mod reading;

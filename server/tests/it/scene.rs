@@ -153,6 +153,8 @@ fn write_start(folder: &Path) -> Adapter {
 /// A server that serves in the background.
 pub(crate) struct Running {
     pub(crate) address: SocketAddr,
+    /// Where its metrics are, if it has any.
+    pub(crate) metrics: Option<SocketAddr>,
     seen: watch::Receiver<Vec<String>>,
     stop: Option<oneshot::Sender<()>>,
     task: JoinHandle<Result<RunOutcome, ServerError>>,
@@ -161,7 +163,7 @@ pub(crate) struct Running {
 impl Running {
     fn start(config: Config) -> Self {
         let server = Server::bind(config).unwrap();
-        let address = server.address();
+        let (address, metrics) = (server.address(), server.metrics_address());
         let (log, seen) = watch::channel(Vec::new());
         let log = Mutex::new(log);
         let observer = move |event: &RunEvent| {
@@ -179,6 +181,7 @@ impl Running {
         let task = tokio::spawn(server.run(Arc::new(observer), shutdown));
         Self {
             address,
+            metrics,
             seen,
             stop: Some(stop),
             task,

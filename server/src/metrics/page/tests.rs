@@ -1,0 +1,148 @@
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+
+use super::super::counts::tests::{accepted, connected, counts};
+use super::*;
+
+fn text(counts: &Counts, now: Instant) -> String {
+    let process = Process {
+        resident_bytes: Some(4096.0),
+        started: Some(12.5),
+    };
+    of(counts, &Histogram::new(&[0.5]), process, now)
+}
+
+/// The families of a page by name, in their order.
+fn families(page: &str) -> Vec<&str> {
+    let types = page.lines().filter_map(|line| line.strip_prefix("# TYPE "));
+    types.filter_map(|line| line.split(' ').next()).collect()
+}
+
+#[test]
+fn a_fresh_page_has_every_reason_with_nothing_counted() {
+    let now = Instant::now();
+    let page = text(&counts(&["north", "south"], now), now);
+    for line in [
+        "foedus_run_phase{phase=\"joining\"} 1",
+        "foedus_run_phase{phase=\"open\"} 0",
+        "foedus_run_failed{reason=\"quorum-not-met\"} 0",
+        "foedus_participant_joined{participant=\"south\"} 0",
+        "foedus_updates_accepted_total{participant=\"north\"} 0",
+        "foedus_updates_refused_total{reason=\"not-finite\"} 0",
+        "foedus_connections_closed_total{reason=\"flooding\"} 0",
+        "foedus_handshakes_rejected_total{reason=\"expired\"} 0",
+        "foedus_certificate_expiry_timestamp_seconds 1000",
+        "foedus_revocations_due_timestamp_seconds 500",
+        "foedus_round_seconds_bucket{le=\"+Inf\"} 0",
+        "foedus_journal_commit_seconds_count 0",
+        "process_resident_memory_bytes 4096",
+        "process_start_time_seconds 12.5",
+    ] {
+        assert!(
+            page.lines().any(|found| found == line),
+            "no {line} in\n{page}"
+        );
+    }
+    let of = |family: &str| {
+        page.lines()
+            .filter(|line| line.starts_with(&format!("{family}{{")))
+            .count()
+    };
+    assert_eq!(
+        of("foedus_updates_refused_total"),
+        protocol::close::RefusalReason::ALL.len()
+    );
+    assert_eq!(
+        of("foedus_connections_closed_total"),
+        protocol::close::CloseCode::ALL.len()
+    );
+    assert_eq!(of("foedus_run_failed"), RunFailure::ALL.len());
+}
+
+#[test]
+fn a_stranger_makes_no_line_of_its_own() {
+    let now = Instant::now();
+    for named in [&["north"][..], &[]] {
+        let mut counts = counts(named, now);
+        for event in [
+            connected("mallory", 8),
+            accepted("mallory", 1),
+            connected("north", 9),
+        ] {
+            counts.take(&event, now);
+        }
+        let page = text(&counts, now);
+        assert!(!page.contains("mallory"), "{page}");
+        let expiry = if named.is_empty() {
+            "foedus_participant_certificate_expiry_timestamp_seconds 8"
+        } else {
+            "foedus_participant_certificate_expiry_timestamp_seconds{participant=\"north\"} 9"
+        };
+        assert!(page.lines().any(|line| line == expiry), "{page}");
+        assert!(
+            page.lines()
+                .any(|line| line == "foedus_participants_connected 2"),
+            "{page}"
+        );
+    }
+}
+
+#[test]
+fn names_follow_prometheuss_conventions_and_none_is_twice() {
+    let now = Instant::now();
+    let page = text(&counts(&["north"], now), now);
+    let mut seen = BTreeSet::new();
+    for line in page.lines().filter_map(|line| line.strip_prefix("# TYPE ")) {
+        let (name, kind) = line.split_once(' ').unwrap();
+        assert!(seen.insert(name), "{name} is there twice");
+        assert!(
+            name.starts_with("foedus_") || name.starts_with("process_"),
+            "{name}"
+        );
+        assert_eq!(
+            name.ends_with("_total"),
+            kind == "counter",
+            "{name} is a {kind}"
+        );
+    }
+    assert!(30 < seen.len());
+}
+
+#[test]
+fn the_operators_page_and_the_alerts_name_metrics_that_exist_and_the_page_names_all() {
+    let now = Instant::now();
+    let page = text(&counts(&["north"], now), now);
+    let shown: BTreeSet<&str> = families(&page).into_iter().collect();
+    let repository = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    let named = |file: &str| -> BTreeSet<String> {
+        let text = fs::read_to_string(repository.join(file)).unwrap();
+        let words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+        let words =
+            words.filter(|word| word.starts_with("foedus_") || word.starts_with("process_"));
+        let parts = ["_bucket", "_sum", "_count"];
+        let family = |word: &str| {
+            let whole = parts.iter().find_map(|part| word.strip_suffix(part));
+            whole
+                .filter(|whole| shown.contains(whole))
+                .unwrap_or(word)
+                .to_owned()
+        };
+        words.map(family).collect()
+    };
+    for file in ["docs/monitoring.md", "deploy/prometheus/alerts.yml"] {
+        for name in named(file) {
+            assert!(
+                shown.contains(name.as_str()),
+                "{file} names {name}, which is not shown"
+            );
+        }
+    }
+    let documented = named("docs/monitoring.md");
+    for name in &shown {
+        assert!(
+            documented.contains(*name),
+            "docs/monitoring.md says nothing of {name}"
+        );
+    }
+}
