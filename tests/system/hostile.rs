@@ -1,5 +1,5 @@
-//! Hostile participants with good certificates, all at once: the honest ones' adapter is the same byte for byte, and each of
-//! the hostile is named with its reason, in the log, in `rounds.jsonl` and to itself.
+//! Hostile participants with good certificates, all at once: the honest ones' adapter is the same byte for byte, and
+//! each of the hostile is named with its reason, in the log, in `rounds.jsonl` and to itself, and counted in the metrics.
 //!
 //! The cases hold what ends or poisons a run of other systems: values that are not finite, another layout, weights of
 //! nothing and of everything, replays, and participants that are slow, silent, or too many.
@@ -19,10 +19,16 @@ use protocol::message::{ToClient, ToServer, TransferHeader};
 use protocol::{Digest, Round};
 use tests::{Federation, assert_success};
 use tokio::runtime::Runtime;
-use tokio::task::JoinSet;
+use tokio::sync::watch;
+use tokio::task::{JoinSet, spawn_blocking};
 
 use self::mallory::{Heard, Mallory, reset};
-use crate::PROGRAMS;
+use crate::{PROGRAMS, monitoring};
+
+/// For how long a participant may make no progress.
+const STALL_LIMIT: Duration = Duration::from_secs(4);
+/// Optimizer steps in a round.
+const STEPS: u32 = 4;
 
 const HONEST: [&str; 2] = ["hospital-a", "bank-b"];
 /// Delivers a good update in each round, and in the hostile run another one after it.
@@ -198,15 +204,28 @@ async fn revolve(mallory: &Mallory) -> &'static str {
     panic!("{} may connect as often as it likes", mallory.name);
 }
 
-/// Takes part well, and if `twice` offers another update after each that was counted.
-async fn take_part(folder: &Path, address: &str, twice: bool) {
-    let mut eager = Mallory::join(folder, EAGER, address).await;
+/// Takes part well, and if there are hostile ones offers another update after each that was counted; gives the page of
+/// the server's metrics once all of them were told. The last round waits for that.
+async fn take_part(
+    folder: &Path,
+    at: &Addresses,
+    told: watch::Receiver<usize>,
+    hostile: usize,
+) -> String {
+    let mut eager = Mallory::join(folder, EAGER, &at.server).await;
+    let mut page = String::new();
     for number in 1..=2 {
         let round = eager.asked().await;
         assert_eq!(round, Round(number));
+        if number == 2 {
+            train_until(&mut eager, told.clone(), hostile).await;
+            let metrics = at.metrics.clone();
+            let read = spawn_blocking(move || monitoring::get(&metrics, "/metrics"));
+            page = read.await.unwrap();
+        }
         let update = eager.update(0.001);
         eager.deliver(round, &update, 7).await;
-        if twice {
+        if 0 < hostile {
             while !matches!(
                 eager.hear().await,
                 Heard::Message(ToClient::Accepted { .. })
@@ -217,10 +236,42 @@ async fn take_part(folder: &Path, address: &str, twice: bool) {
         }
     }
     while !matches!(eager.hear().await, Heard::Closed(_)) {}
+    page
 }
 
-/// A run of the honest and the eager, with these beside them; returns the adapter, the log and the lines of the rounds.
-fn run(hostile: &[(&'static str, &'static str)]) -> (Vec<u8>, String, Vec<serde_json::Value>) {
+/// Makes a step now and then, so that it does not count as stalled, until all of the hostile have been told.
+async fn train_until(eager: &mut Mallory, mut told: watch::Receiver<usize>, hostile: usize) {
+    let (round, steps) = (Round(2), STEPS);
+    for step in 1..=steps {
+        let all = told.wait_for(|told| *told == hostile);
+        if tokio::time::timeout(STALL_LIMIT / 2, all).await.is_ok() {
+            return;
+        }
+        eager.say(&ToServer::Progress { round, step, steps }).await;
+    }
+    panic!(
+        "only {} of {hostile} hostile participants were told",
+        *told.borrow()
+    );
+}
+
+/// Where the server is.
+#[derive(Clone)]
+struct Addresses {
+    server: String,
+    metrics: String,
+}
+
+/// What is left of a run.
+struct Left {
+    adapter: Vec<u8>,
+    log: String,
+    rounds: Vec<serde_json::Value>,
+    metrics: String,
+}
+
+/// A run of the honest and the eager, with these beside them.
+fn run(hostile: &[(&'static str, &'static str)]) -> Left {
     let names: Vec<&str> = HOSTILE.iter().map(|(name, _)| *name).collect();
     let named = [&HONEST[..], &[EAGER], &names].concat();
     let beside: Vec<&str> = hostile.iter().map(|(name, _)| *name).collect();
@@ -230,29 +281,38 @@ fn run(hostile: &[(&'static str, &'static str)]) -> (Vec<u8>, String, Vec<serde_
     let settings = [
         format!("cohort.participants={named:?}"),
         format!("cohort.join_deadline={patience}"),
-        "cohort.stall_limit=4s".to_owned(),
-        "training.local_steps=4".to_owned(),
+        format!("cohort.stall_limit={}s", STALL_LIMIT.as_secs()),
+        format!("training.local_steps={STEPS}"),
+        "metrics.listen=127.0.0.1:0".to_owned(),
     ];
     let settings: Vec<&str> = settings.iter().map(String::as_str).collect();
     let (server, address) = federation.start_server(3, &settings);
     let clients = HONEST.map(|name| federation.start_client(name, &address));
+    let at = Addresses {
+        metrics: monitoring::address(&server),
+        server: address,
+    };
     let runtime = Runtime::new().unwrap();
     let folder = federation.path().to_owned();
-    runtime.block_on(async {
+    let metrics = runtime.block_on(async {
+        let (told, all_told) = watch::channel(0);
         let mut party = JoinSet::new();
-        let (place, at) = (folder.clone(), address.clone());
-        let twice = !hostile.is_empty();
-        party.spawn(async move { take_part(&place, &at, twice).await });
         for &(name, expected) in hostile {
-            let (place, at) = (folder.clone(), address.clone());
+            let (folder, at, told) = (folder.clone(), at.clone(), told.clone());
             party.spawn(async move {
-                let told = misbehave(&place, name, &at).await;
-                assert_eq!(told, expected, "{name}");
+                let heard = misbehave(&folder, name, &at.server).await;
+                assert_eq!(heard, expected, "{name}");
+                told.send_modify(|told| *told += 1);
+                String::new()
             });
         }
+        let count = hostile.len();
+        party.spawn(async move { take_part(&folder, &at, all_told, count).await });
+        let mut pages = String::new();
         while let Some(ended) = party.join_next().await {
-            ended.unwrap();
+            pages += &ended.unwrap();
         }
+        pages
     });
     for client in clients {
         assert_success(&client.finish());
@@ -260,21 +320,30 @@ fn run(hostile: &[(&'static str, &'static str)]) -> (Vec<u8>, String, Vec<serde_
     let finished = server.finish();
     assert_success(&finished);
     let adapter = fs::read(federation.file("runs/trial/adapter/adapter_model.safetensors"));
-    let rounds = federation.json_lines("runs/trial/rounds.jsonl");
-    (adapter.unwrap(), finished.text, rounds)
+    Left {
+        adapter: adapter.unwrap(),
+        log: finished.text,
+        rounds: federation.json_lines("runs/trial/rounds.jsonl"),
+        metrics,
+    }
 }
 
 #[test]
 fn twenty_two_hostile_participants_change_nothing_and_each_is_named() {
-    let (expected, _, calm) = run(&[]);
-    let (found, log, rounds) = run(&HOSTILE);
-    for round in calm.iter().chain(&rounds) {
+    let calm = run(&[]);
+    let Left {
+        adapter,
+        log,
+        rounds,
+        metrics,
+    } = run(&HOSTILE);
+    for round in calm.rounds.iter().chain(&rounds) {
         let counted = round["participants"].as_array().unwrap().iter();
         let names: Vec<_> = counted.map(|one| one["name"].as_str().unwrap()).collect();
         assert_eq!(names, ["bank-b", EAGER, "hospital-a"], "{round}");
     }
     assert!(
-        found == expected,
+        adapter == calm.adapter,
         "the honest participants' adapter is another one than without the hostile"
     );
     let turned_away: BTreeSet<_> = rounds
@@ -298,4 +367,34 @@ fn twenty_two_hostile_participants_change_nothing_and_each_is_named() {
             .find(|line| line.contains(&format!("\"{name}\"")) && line.contains(reason));
         assert!(line.is_some(), "{name} with {reason} is not in the log");
     }
+    let reasons: BTreeSet<&str> = HOSTILE.iter().map(|(_, reason)| *reason).collect();
+    for reason in reasons {
+        let with_it = HOSTILE.iter().filter(|(_, other)| *other == reason).count();
+        let (harmed, found) = (with_it as f64, counted(&metrics, reason));
+        assert!(
+            harmed <= found,
+            "{reason} is {found} times in metrics, not {harmed}"
+        );
+        assert_eq!(
+            counted(&calm.metrics, reason),
+            0.0,
+            "{reason} without the hostile"
+        );
+    }
+}
+
+/// How often a reason was counted, for updates and for connections.
+fn counted(page: &str, reason: &str) -> f64 {
+    let families = [
+        "foedus_updates_refused_total",
+        "foedus_connections_closed_total",
+    ];
+    let samples = families.map(|family| format!("{family}{{reason=\"{reason}\"}} "));
+    let value = |sample: &String| {
+        let line = page
+            .lines()
+            .find_map(|line| line.strip_prefix(sample.as_str()));
+        line.map_or(0.0, |value| value.parse::<f64>().unwrap())
+    };
+    samples.iter().map(value).sum()
 }

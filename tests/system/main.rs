@@ -11,6 +11,7 @@ mod hostile;
 mod identity;
 mod interrupted;
 mod masked;
+mod monitoring;
 mod policy;
 mod private;
 mod run;
