@@ -1,8 +1,9 @@
 //! What monitoring may know of a run: states and counts, served as text over plain HTTP. Off unless configured.
 //!
-//! Data flows one way: the events of [`crate::observer`] go to the log, to [`Metrics`], which counts them, and to whoever
-//! started the run; the endpoint shows the counts. Nobody asks the run for anything but whether its loop still goes round,
-//! and nothing that monitoring does has a say in the run. No value of an adapter, no weight and no loss is in it.
+//! Data flows one way: the events of [`crate::observer`] go to the log, to [`Metrics`], which counts them, and to
+//! whoever started the run; the endpoint shows the counts. Nobody asks the run for anything but whether its loop still
+//! goes round, and nothing that monitoring does has a say in the run. No value of an adapter, no weight and no loss is in
+//! it.
 //!
 //! - `facts`, `phase`, `counts`: what is known, and what an event changes. `page`: what is shown.
 //! - `exposition`: Prometheus's text format. `histogram`: durations in classes. `process`: what the system knows.

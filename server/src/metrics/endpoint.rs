@@ -1,9 +1,10 @@
 //! HTTP/1.1 for monitoring: `GET /metrics` and `GET /healthz`, and nothing else.
 //!
-//! What a client may cost is bounded: so many connections at a time (more wait in the kernel), each for one request, with
-//! a head of at most 8 KiB, and for a few seconds from its beginning to its end, however slowly it writes or reads. A
-//! request's body is not read. That a request is HTTP is hyper's business.
+//! What a client may cost is bounded: so many connections at a time, of which the oldest gives way, each for one
+//! request, with a head of at most 8 KiB, and for a few seconds from its beginning to its end, however slowly it writes
+//! or reads. A request's body is not read. That a request is HTTP is hyper's business.
 
+use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::future::Future;
 use std::net::SocketAddr;
@@ -19,16 +20,15 @@ use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::task::JoinSet;
+use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{sleep, timeout};
 
 use super::exposition::MEDIA_TYPE;
 use super::health::Health;
 use crate::error::ServerError;
 
-/// Connections at a time.
-const CONNECTIONS_MAX: usize = 8;
+/// Connections at a time; for one more, the oldest is cut off.
+const CONNECTIONS_MAX: usize = 16;
 /// From a connection's beginning to its end; longer than the driver may take to say that it is alive.
 const CONNECTION_LIMIT: Duration = Duration::from_secs(10);
 /// Of a request's head. hyper takes no less.
@@ -77,26 +77,32 @@ impl Endpoint {
 
     /// Answers requests until it is dropped.
     pub(super) async fn serve<A: Answers>(self, answers: Arc<A>) {
-        let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
         let mut connections = JoinSet::new();
-        // The semaphore is never closed.
-        while let Ok(place) = Arc::clone(&room).acquire_owned().await {
-            while connections.try_join_next().is_some() {}
-            match self.listener.accept().await {
-                Ok((stream, _)) => {
-                    connections.spawn(answer(stream, Arc::clone(&answers), place));
-                }
+        let mut oldest_first: VecDeque<AbortHandle> = VecDeque::new();
+        loop {
+            let stream = match self.listener.accept().await {
+                Ok((stream, _)) => stream,
                 Err(error) => {
                     tracing::debug!(%error, "no connection for metrics");
                     sleep(EXHAUSTED_PAUSE).await;
+                    continue;
                 }
+            };
+            while connections.try_join_next().is_some() {}
+            oldest_first.retain(|connection| !connection.is_finished());
+            // A scrape takes milliseconds: who is still here when so many have come after it has nothing to ask.
+            if oldest_first.len() == CONNECTIONS_MAX
+                && let Some(oldest) = oldest_first.pop_front()
+            {
+                oldest.abort();
             }
+            oldest_first.push_back(connections.spawn(answer(stream, Arc::clone(&answers))));
         }
     }
 }
 
 /// Answers one request, if it comes in time.
-async fn answer<A: Answers>(stream: TcpStream, answers: Arc<A>, _place: OwnedSemaphorePermit) {
+async fn answer<A: Answers>(stream: TcpStream, answers: Arc<A>) {
     let service = service_fn(move |request| {
         let answers = Arc::clone(&answers);
         async move { Ok::<_, Infallible>(respond(&request, answers.as_ref()).await) }

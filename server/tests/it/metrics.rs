@@ -251,16 +251,17 @@ async fn clients_that_are_slow_or_long_or_speak_no_http_do_not_disturb_a_round()
     let (scene, running, address, mut honest, mut mallory) = scene().await;
     // More than are served at a time, and none of them finishes its request.
     let mut idle = Vec::new();
-    for number in 0..20 {
+    for number in 0..100 {
         let mut stream = in_time(TcpStream::connect(address)).await.unwrap();
         if number % 2 == 0 {
-            stream
-                .write_all(b"GET /metrics HTTP/1.1\r\nHost:")
-                .await
-                .unwrap();
+            // It may have been cut off already.
+            let _ = stream.write_all(b"GET /metrics HTTP/1.1\r\nHost:").await;
         }
         idle.push(stream);
     }
+    // At once, and not only when all of those were given up.
+    let page = metrics(address).await;
+    assert_eq!(page.value("foedus_participants_joined"), 2.0);
     honest.deliver(FIRST, &constant(0.5), 5).await;
     honest.is_accepted(FIRST).await;
     mallory.deliver(FIRST, &constant(0.5), 5).await;
@@ -298,12 +299,40 @@ async fn garbage_and_heads_without_end_are_answered_with_an_error_and_closed() {
 }
 
 #[tokio::test]
+async fn a_server_that_was_started_again_shows_the_round_that_it_goes_on_with() {
+    let mut scene = Scene::new(&["honest", "late"]);
+    scene.config.metrics_listen = Some(SocketAddr::from(([127, 0, 0, 1], 0)));
+    let mut running = scene.serve();
+    let mut honest = scene.join("honest", &running).await;
+    let mut late = scene.join("late", &running).await;
+    honest.asked().await;
+    late.asked().await;
+    honest.deliver(FIRST, &constant(0.5), 5).await;
+    honest.is_accepted(FIRST).await;
+    running.stop();
+    running.outcome().await.unwrap_err();
+    let mut running = scene.serve();
+    running.saw(&["Resumed"]).await;
+    let page = metrics(running.metrics.unwrap()).await;
+    for (sample, value) in [
+        ("foedus_run_phase{phase=\"open\"}", 1.0),
+        ("foedus_round", 1.0),
+        ("foedus_round_accepted", 1.0),
+        // By an earlier process.
+        ("foedus_updates_accepted_total{participant=\"honest\"}", 0.0),
+        ("foedus_participants_connected", 0.0),
+    ] {
+        assert_eq!(page.value(sample), value, "{sample}");
+    }
+}
+
+#[tokio::test]
 async fn an_address_that_is_taken_keeps_the_server_from_starting_and_is_named() {
     let taken = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
     let address = taken.local_addr().unwrap();
     let mut scene = Scene::new(&["north"]);
     scene.config.metrics_listen = Some(address);
-    let error = Server::bind(scene.config.clone()).unwrap_err();
+    let error = Server::bind(scene.config).unwrap_err();
     assert!(matches!(error, ServerError::Metrics { .. }), "{error}");
     let said = error.to_string();
     assert!(
@@ -315,6 +344,6 @@ async fn an_address_that_is_taken_keeps_the_server_from_starting_and_is_named() 
 #[tokio::test]
 async fn without_an_address_there_is_no_port() {
     let scene = Scene::new(&["north"]);
-    let server = Server::bind(scene.config.clone()).unwrap();
+    let server = Server::bind(scene.config).unwrap();
     assert_eq!(server.metrics_address(), None);
 }
