@@ -124,10 +124,9 @@ impl Answers for Served {
             return said;
         }
         match health::ask(&self.events, health::ANSWER_LIMIT).await {
-            Some(Ok(())) => said,
-            Some(Err(stuck)) => stuck,
-            // How it ended was told before it ended.
-            None => health::of(&self.metrics.counts()),
+            // What had happened when we were asked is counted now.
+            Ok(()) => health::of(&self.metrics.counts()),
+            Err(stuck) => stuck,
         }
     }
 }

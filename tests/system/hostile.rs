@@ -220,7 +220,11 @@ async fn take_part(
         if number == 2 {
             train_until(&mut eager, told.clone(), hostile).await;
             let metrics = at.metrics.clone();
-            let read = spawn_blocking(move || monitoring::get(&metrics, "/metrics"));
+            let read = spawn_blocking(move || {
+                // The server's loop answers this, once what it has told is counted.
+                monitoring::get(&metrics, "/healthz");
+                monitoring::get(&metrics, "/metrics")
+            });
             page = read.await.unwrap();
         }
         let update = eager.update(0.001);
