@@ -7,6 +7,7 @@
 
 mod file;
 mod hours;
+mod noise;
 mod refusal;
 mod rules;
 
@@ -20,7 +21,7 @@ use protocol::{Digest, plan::RunPlan};
 
 pub use self::refusal::{PolicyViolation, Refusal};
 use self::{
-    file::{Metric, PrivacyRules},
+    file::{Metric, ParticipantPrivacyRules, PrivacyRules},
     hours::OpeningHours,
     refusal::Found,
 };
@@ -38,11 +39,13 @@ pub struct SitePolicy {
     rounds_max: Rule<u32>,
     local_steps_max: Rule<u32>,
     cohort_min: Rule<u32>,
+    strategies: Option<Rule<Vec<String>>>,
     round_bytes_max: Rule<u64>,
     day_bytes_max: Rule<u64>,
     metrics: Rule<Vec<Metric>>,
     secure_aggregation_required: Rule<bool>,
     privacy: Option<PrivacyRules>,
+    participant_privacy: Option<ParticipantPrivacyRules>,
     hours: Option<Rule<OpeningHours>>,
 }
 

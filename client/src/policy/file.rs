@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use protocol::Digest;
+use protocol::{Digest, plan::StrategyPlan};
 use serde::{Deserialize, Deserializer, de::Error as _};
 use toml::Spanned;
 
@@ -24,6 +24,8 @@ struct RawPolicy {
     secure_aggregation: RawSecureAggregation,
     #[serde(default)]
     privacy: Option<RawPrivacy>,
+    #[serde(default)]
+    participant_privacy: Option<RawParticipantPrivacy>,
     #[serde(default)]
     hours: Option<Spanned<OpeningHours>>,
 }
@@ -54,6 +56,8 @@ struct RawTraining {
 #[serde(deny_unknown_fields)]
 struct RawCohort {
     min: Spanned<NonZeroU32>,
+    #[serde(default)]
+    strategies: Option<Spanned<Vec<Strategy>>>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -81,6 +85,13 @@ struct RawPrivacy {
     ledger: Option<PathBuf>,
 }
 
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawParticipantPrivacy {
+    epsilon_run_max: Spanned<Epsilon>,
+    delta_run_max: Spanned<Delta>,
+}
+
 /// A number about a round that may leave beside the update.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq)]
 #[serde(rename_all = "snake_case")]
@@ -100,6 +111,13 @@ pub(super) struct PrivacyRules {
     pub(super) delta_lifetime_max: Rule<f64>,
     /// Where all private training on the site's data is counted, whatever its files are called.
     pub(super) ledger: Option<PathBuf>,
+}
+
+/// The bounds of privacy of whole participants; having them means that a run without it is refused.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct ParticipantPrivacyRules {
+    pub(super) epsilon_run_max: Rule<f64>,
+    pub(super) delta_run_max: Rule<f64>,
 }
 
 impl SitePolicy {
@@ -136,6 +154,7 @@ impl Lines<'_> {
             egress,
             ..
         } = raw;
+        let names = |list: Vec<Strategy>| list.into_iter().map(|Strategy(name)| name).collect();
         let digests = |list: Vec<Sha256>| list.into_iter().map(|Sha256(digest)| digest).collect();
         SitePolicy {
             path,
@@ -149,6 +168,10 @@ impl Lines<'_> {
             rounds_max: self.rule(training.rounds_max, NonZeroU32::get),
             local_steps_max: self.rule(training.local_steps_max, NonZeroU32::get),
             cohort_min: self.rule(raw.cohort.min, NonZeroU32::get),
+            strategies: raw
+                .cohort
+                .strategies
+                .map(|written| self.rule(written, names)),
             round_bytes_max: self.rule(egress.round_max, |Bytes(bytes)| bytes),
             day_bytes_max: self.rule(egress.day_max, |Bytes(bytes)| bytes),
             metrics: self.rule(egress.metrics, |names| names),
@@ -162,6 +185,12 @@ impl Lines<'_> {
                 delta_lifetime_max: self.rule(written.delta_lifetime_max, |Delta(value)| value),
                 ledger: written.ledger,
             }),
+            participant_privacy: raw
+                .participant_privacy
+                .map(|written| ParticipantPrivacyRules {
+                    epsilon_run_max: self.rule(written.epsilon_run_max, |Epsilon(value)| value),
+                    delta_run_max: self.rule(written.delta_run_max, |Delta(value)| value),
+                }),
             hours: raw.hours.map(|hours| self.rule(hours, |hours| hours)),
         }
     }
@@ -180,6 +209,23 @@ impl<'de> Deserialize<'de> for Sha256 {
             ))
         };
         text.parse().map(Self).map_err(|_| refused())
+    }
+}
+
+/// The name of a rule by which updates are merged.
+#[derive(Debug)]
+struct Strategy(String);
+
+impl<'de> Deserialize<'de> for Strategy {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let name = String::deserialize(deserializer)?;
+        if StrategyPlan::NAMES.contains(&name.as_str()) {
+            return Ok(Self(name));
+        }
+        let known = StrategyPlan::NAMES.join(", ");
+        Err(D::Error::custom(format!(
+            "{name:?} is no rule for updates: there are {known}"
+        )))
     }
 }
 

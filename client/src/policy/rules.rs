@@ -45,12 +45,14 @@ impl SitePolicy {
                 "the plan's local steps are",
             ),
             self.cohort(plan),
+            self.strategy(plan),
         ];
         let mut found = self.found_in_server(circumstances.server_certificate);
         found.extend(model.into_iter().chain(training).flatten());
         found.extend(self.bytes(plan, circumstances));
         found.extend(self.masking(plan));
         found.extend(self.noise(plan));
+        found.extend(self.participant_noise(plan));
         found.extend(self.closed(circumstances.now));
         found
     }
@@ -195,44 +197,12 @@ impl SitePolicy {
         weight.into_iter().chain(unmasked).collect()
     }
 
-    /// A plan without differential privacy breaks every bound on it.
-    fn noise(&self, plan: &RunPlan) -> Vec<Found> {
-        let Some(rules) = &self.privacy else {
-            return Vec::new();
-        };
-        let privacy = plan.privacy.as_ref();
-        let (epsilon, delta) = (
-            privacy.map(|asked| asked.epsilon_max),
-            privacy.map(|asked| asked.delta),
-        );
-        let bounds = [
-            ("privacy.epsilon_run_max", &rules.epsilon_run_max, epsilon),
-            ("privacy.delta_run_max", &rules.delta_run_max, delta),
-            (
-                "privacy.epsilon_lifetime_max",
-                &rules.epsilon_lifetime_max,
-                epsilon,
-            ),
-            (
-                "privacy.delta_lifetime_max",
-                &rules.delta_lifetime_max,
-                delta,
-            ),
-        ];
-        let found = bounds.into_iter().filter_map(|(key, rule, asked)| {
-            let what = match asked {
-                None => format!(
-                    "is {}, and the plan trains without differential privacy",
-                    rule.value
-                ),
-                Some(asked) if rule.value < asked => {
-                    format!("is {}, and the plan may cost {asked}", rule.value)
-                }
-                Some(_) => return None,
-            };
-            Some(lasting(key, rule.line, what))
-        });
-        found.collect()
+    fn strategy(&self, plan: &RunPlan) -> Option<Found> {
+        let (rule, asked) = (self.strategies.as_ref()?, plan.strategy.name());
+        (!rule.value.iter().any(|name| name == asked)).then(|| {
+            let what = format!("does not list {asked}, by which the plan merges updates");
+            lasting("cohort.strategies", rule.line, what)
+        })
     }
 
     fn closed(&self, now: Timestamp) -> Option<Found> {
@@ -263,7 +233,7 @@ fn most(key: &'static str, rule: &Rule<u32>, asked: u32, words: &str) -> Option<
     (value < asked).then(|| lasting(key, line, format!("is {value}, and {words} {asked}")))
 }
 
-fn lasting(key: &'static str, line: usize, what: String) -> Found {
+pub(super) fn lasting(key: &'static str, line: usize, what: String) -> Found {
     Found {
         line,
         key,

@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use protocol::plan::{
-    BasePlan, CohortPlan, LatePolicy, LimitsPlan, LoraPlan, Participants, PrivacyPlan, PrivacyUnit,
-    Schedule, SecureAggregationPlan, ServerTrust, StrategyPlan, TrainingPlan, ValueEncoding,
+    BasePlan, ClipPlan, CohortPlan, LatePolicy, LimitsPlan, LoraPlan, ParticipantPrivacyPlan,
+    Participants, PrivacyPlan, PrivacyUnit, Schedule, SecureAggregationPlan, ServerTrust,
+    StrategyPlan, TrainingPlan, ValueEncoding,
 };
 
 use super::*;
@@ -23,6 +24,7 @@ rounds_max = 3
 local_steps_max = 10
 [cohort]
 min = 2
+strategies = ["fedavg", "krum"]
 [egress]
 round_max = "2368B"
 day_max = "3368B"
@@ -143,7 +145,7 @@ fn plan_at_every_limit_is_allowed() {
 type Breach = fn(&mut RunPlan, &mut Circumstances);
 
 /// Each rule's key, what breaks it alone, and words of the refusal.
-const BREACHES: [(&str, Breach, &str); 11] = [
+const BREACHES: [(&str, Breach, &str); 12] = [
     (
         "server.certificate",
         |_, found| found.server_certificate = Digest([9; 32]),
@@ -173,6 +175,11 @@ const BREACHES: [(&str, Breach, &str); 11] = [
         "cohort.min",
         |plan, _| plan.cohort.quorum = 1,
         "as few as 1",
+    ),
+    (
+        "cohort.strategies",
+        |plan, _| plan.strategy = StrategyPlan::TrimmedMean { trim: 1 },
+        "trimmed-mean",
     ),
     (
         "egress.round_max",
@@ -241,6 +248,13 @@ fn protections_that_a_plan_lacks_are_violations() {
                 "privacy.delta_lifetime_max",
             ],
         ),
+        (
+            format!("{EXACT}[participant_privacy]\nepsilon_run_max = 8.0\ndelta_run_max = 1e-5\n"),
+            vec![
+                "participant_privacy.epsilon_run_max",
+                "participant_privacy.delta_run_max",
+            ],
+        ),
     ] {
         let refusal = parse(&text).unwrap().check(&plan(), &noon()).unwrap_err();
         let found: Vec<_> = refusal
@@ -290,6 +304,34 @@ fn private_plan_is_compared_with_the_bounds_of_a_run_and_of_the_lifetime() {
             .map(|violation| violation.key)
             .collect();
         assert_eq!(found, keys);
+    }
+}
+
+#[test]
+fn a_plan_that_hides_participants_is_compared_with_the_bounds_of_a_run() {
+    let bounds = "[participant_privacy]\nepsilon_run_max = 8.0\ndelta_run_max = 1e-5\n";
+    let policy = parse(&format!("{EXACT}{bounds}")).unwrap();
+    let hiding = |epsilon_max, delta| RunPlan {
+        participant_privacy: Some(ParticipantPrivacyPlan {
+            clip: ClipPlan::Fixed { norm: 1.0 },
+            noise_multiplier: 1.0,
+            epsilon_max,
+            delta,
+            expected: 100,
+            force: false,
+        }),
+        ..plan()
+    };
+    assert_eq!(policy.check(&hiding(8.0, 1e-5), &noon()), Ok(()));
+    for (epsilon, delta, key) in [
+        (8.5, 1e-5, "participant_privacy.epsilon_run_max"),
+        (8.0, 2e-5, "participant_privacy.delta_run_max"),
+    ] {
+        let refusal = policy.check(&hiding(epsilon, delta), &noon()).unwrap_err();
+        let [violation] = refusal.violations() else {
+            panic!("{refusal}")
+        };
+        assert_eq!(violation.key, key);
     }
 }
 
@@ -367,7 +409,7 @@ fn mistakes_in_the_file_are_named_with_line_and_column() {
             EXACT.replace("rank_max = 8", "rank_mux = 8"),
             "line 6, column 1",
         ),
-        (EXACT.replace("\"2368B\"", "2368"), "line 13, column 13"),
+        (EXACT.replace("\"2368B\"", "2368"), "line 14, column 13"),
         (EXACT.replace("[\"weight\"]", "[\"losses\"]"), "losses"),
         (EXACT.replace("\"UTC\"", "\"Mars/Olympus\""), "Mars/Olympus"),
         (
@@ -375,6 +417,10 @@ fn mistakes_in_the_file_are_named_with_line_and_column() {
             "mon-fri 19:00-06:00",
         ),
         (EXACT.replace("0202", "02"), "line 4, column 9"),
+        (
+            EXACT.replace("\"krum\"", "\"crumb\""),
+            "trimmed-mean, krum, geometric-median",
+        ),
         (EXACT.replace("min = 2", ""), "missing field `min`"),
         (
             format!("{EXACT}[privacy]\nepsilon_run_max = -1.0\n"),

@@ -45,17 +45,32 @@ const PASSES_MAX: u32 = 100;
 
 impl fmt::Display for StrategyPlan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::FedAvg => "fedavg",
-            Self::Median => "median",
-            Self::TrimmedMean { .. } => "trimmed-mean",
-            Self::Krum { .. } => "krum",
-            Self::GeometricMedian { .. } => "geometric-median",
-        })
+        f.write_str(self.name())
     }
 }
 
 impl StrategyPlan {
+    /// The names of all rules, as configurations and policies write them.
+    pub const NAMES: [&'static str; 5] = [
+        "fedavg",
+        "median",
+        "trimmed-mean",
+        "krum",
+        "geometric-median",
+    ];
+
+    /// The rule's name.
+    pub fn name(self) -> &'static str {
+        let [fedavg, median, trimmed_mean, krum, geometric_median] = Self::NAMES;
+        match self {
+            Self::FedAvg => fedavg,
+            Self::Median => median,
+            Self::TrimmedMean { .. } => trimmed_mean,
+            Self::Krum { .. } => krum,
+            Self::GeometricMedian { .. } => geometric_median,
+        }
+    }
+
     /// Whether all updates of a round are looked at together, instead of being added up one by one.
     pub fn is_robust(self) -> bool {
         self != Self::FedAvg
