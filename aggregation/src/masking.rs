@@ -13,17 +13,22 @@
 //! update ── FixedRing::encode ──► vector ── MaskSet::add_to ──► masked vector ──► RingSum::add ──► MaskSet::take_from ──► RingSum::mean
 //! ```
 
+mod difference;
 mod field;
+mod hashed;
 mod keys;
 mod mask;
 mod recovery;
 mod ring;
 mod sealing;
 mod shamir;
+mod stream;
 mod sum;
 mod vault;
 mod vector;
 
+pub use difference::RingUpdate;
+pub use hashed::Hashed;
 pub use keys::{Commitment, Context, PairSecret, PublicKey, SelfSecret};
 pub use mask::{MaskKey, MaskSet, Sign};
 pub use recovery::{Recovered, RecoveryError, recover_pair_key, recover_self_mask};

@@ -136,7 +136,7 @@ impl Sum {
                 Err("the run's updates are not masked".to_owned())
             }
             Total::Ring(sum) => crate::opening::open(sum, &opening)
-                .and_then(|()| sum.mean().map(drop).map_err(|error| error.to_string())),
+                .and_then(|()| sum.check().map_err(|error| error.to_string())),
         };
         self.failure = opened.err();
         self.opening = Some(opening);

@@ -5,7 +5,7 @@ use std::io;
 use rayon::prelude::*;
 
 use super::mask::MaskSet;
-use super::ring::FixedRing;
+use super::ring::{FixedRing, Ring};
 use super::vector::EXTRA;
 use crate::encoded::ReadAt;
 
@@ -99,9 +99,7 @@ impl RingSum {
             |bytes, (block, elements)| {
                 let bytes = &mut bytes[..elements.len() * width];
                 vector.read_exact_at(bytes, (block * BLOCK * width) as u64)?;
-                for (element, word) in elements.iter_mut().zip(bytes.chunks_exact(width)) {
-                    *element = element.wrapping_add(ring.read(word)) & ring.mask();
-                }
+                add_block(ring, elements, bytes);
                 Ok::<_, io::Error>(())
             },
         )?;
@@ -119,11 +117,37 @@ impl RingSum {
         masks.take_from(self.fixed.ring(), &mut self.elements);
     }
 
-    /// The weighted mean of what was added.
+    /// Looks whether it can be the sum of well-formed vectors.
     ///
     /// # Errors
     /// [`RingSumError::Empty`], or [`RingSumError::Malformed`] if a coordinate is larger than the weights allow.
+    pub fn check(&self) -> Result<(), RingSumError> {
+        self.checked().map(drop)
+    }
+
+    /// The weighted mean of what was added.
+    ///
+    /// # Errors
+    /// As [`Self::check`].
     pub fn mean(&self) -> Result<RingMean, RingSumError> {
+        let (weight, cut_off) = self.checked()?;
+        let ring = self.fixed.ring();
+        let (values, _) = self.elements.split_at(self.elements.len() - EXTRA);
+        let factor = self.fixed.value_max() / f64::from(weight);
+        let values = values
+            .par_iter()
+            .with_min_len(BLOCK)
+            .map(|&element| (f64::from(ring.to_signed(element)) * factor) as f32)
+            .collect();
+        Ok(RingMean {
+            values,
+            weight: f64::from(weight) / f64::from(self.fixed.one()),
+            cut_off: u64::from(cut_off.unsigned_abs()),
+        })
+    }
+
+    /// The sums of the weights and of the counts of values that were cut off, if all is well-formed.
+    fn checked(&self) -> Result<(i32, i32), RingSumError> {
         if self.contributors == 0 {
             return Err(RingSumError::Empty);
         }
@@ -144,28 +168,33 @@ impl RingSum {
             return Err(malformed(values.len() + 1, cut_off));
         }
         // What one participant's rounding may add to a value of its full weight is nothing: both are rounded alike.
-        let beyond =
-            |&element: &u32| weight.unsigned_abs() < ring.to_signed(element).unsigned_abs();
-        if let Some(index) = values.par_iter().position_first(beyond) {
+        let beyond = |element: u32| weight.unsigned_abs() < ring.to_signed(element).unsigned_abs();
+        // Without a way out in between, which keeps the loop vectorised.
+        let any = |values: &[u32]| values.iter().fold(false, |any, &one| any | beyond(one));
+        if values.par_chunks(BLOCK).any(any)
+            && let Some(index) = values.iter().position(|&element| beyond(element))
+        {
             return Err(malformed(index, ring.to_signed(values[index])));
         }
-        let factor = self.fixed.value_max() / f64::from(weight);
-        let values = values
-            .par_iter()
-            .map(|&element| (f64::from(ring.to_signed(element)) * factor) as f32)
-            .collect();
-        Ok(RingMean {
-            values,
-            weight: f64::from(weight) / f64::from(self.fixed.one()),
-            cut_off: u64::from(cut_off.unsigned_abs()),
-        })
+        Ok((weight, cut_off))
+    }
+}
+
+fn add_block(ring: Ring, elements: &mut [u32], bytes: &[u8]) {
+    if ring == Ring::Bits32 {
+        for (element, word) in elements.iter_mut().zip(bytes.as_chunks().0) {
+            *element = element.wrapping_add(u32::from_le_bytes(*word));
+        }
+        return;
+    }
+    for (element, word) in elements.iter_mut().zip(bytes.chunks_exact(ring.width())) {
+        *element = element.wrapping_add(ring.read(word)) & ring.mask();
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::masking::Ring;
 
     #[test]
     fn the_published_sum_decodes_to_its_published_mean() {

@@ -7,11 +7,12 @@ use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
 use super::ring::{FixedRing, Ring};
+use crate::adapter::squared_norm;
 
 /// Coordinates after the values: the weight and the count of values that were cut off.
 pub(super) const EXTRA: usize = 2;
-/// Values encoded by one task at a time.
-const BLOCK: usize = 1 << 15;
+/// Values encoded by one task at a time: with what they become they stay in a core's first cache, or nearly.
+pub(super) const BLOCK: usize = 1 << 13;
 /// `1.5 * 2^52`: adding it to an f64 rounds that to an integer, ties to even, which then stands in the low bits.
 const ROUNDER: f64 = 6_755_399_441_055_744.0;
 
@@ -76,7 +77,30 @@ impl FixedRing {
         if let Some(index) = values.iter().position(|value| !value.is_finite()) {
             return Err(EncodeError::NotFinite { index });
         }
-        let norm = norm(values);
+        let scaling = self.scaling(norm(values), (weight, weight_max), norm_max);
+        let mut elements = vec![0; self.elements(values.len())];
+        let (of_values, extra) = elements.split_at_mut(values.len());
+        let ring = self.ring();
+        let cut_off = of_values
+            .par_chunks_mut(BLOCK)
+            .zip(values.par_chunks(BLOCK))
+            .map(|(elements, values)| encode_block(ring, elements, values, &scaling))
+            .sum::<u64>();
+        extra.copy_from_slice(&scaling.extra(self, cut_off));
+        Ok(Encoded {
+            elements,
+            cut_off,
+            shrunk_by: scaling.shrunk_by,
+        })
+    }
+
+    /// How an update of this norm and weight is put into the ring.
+    pub(super) fn scaling(
+        &self,
+        norm: f64,
+        (weight, weight_max): (u64, u64),
+        norm_max: f64,
+    ) -> Scaling {
         let shrunk_by = if norm_max < norm {
             norm_max / norm
         } else {
@@ -85,23 +109,11 @@ impl FixedRing {
         let share = weight.min(weight_max) as f64 / weight_max as f64;
         // At least one step: an institution with few examples still counts.
         let weight = (share * f64::from(self.one())).round_ties_even().max(1.0);
-        let scale = shrunk_by * weight / self.value_max();
-        let mut elements = vec![0; self.elements(values.len())];
-        let (of_values, extra) = elements.split_at_mut(values.len());
-        let ring = self.ring();
-        let cut_off = of_values
-            .par_chunks_mut(BLOCK)
-            .zip(values.par_chunks(BLOCK))
-            .map(|(elements, values)| encode_block(ring, elements, values, (scale, weight)))
-            .sum::<u64>();
-        let count = u32::try_from(cut_off).unwrap_or(u32::MAX);
-        extra[0] = weight as u32;
-        extra[1] = count.min(self.count_max());
-        Ok(Encoded {
-            elements,
-            cut_off,
+        Scaling {
             shrunk_by,
-        })
+            weight,
+            scale: shrunk_by * weight / self.value_max(),
+        }
     }
 
     /// The vector that lies in these bytes; what is left over at the end is no element.
@@ -121,28 +133,50 @@ impl FixedRing {
         let blocks = bytes.par_chunks_mut(BLOCK * width);
         blocks
             .zip(elements.par_chunks(BLOCK))
-            .for_each(|(bytes, elements)| match self.ring() {
-                Ring::Bits32 => {
-                    for (bytes, element) in bytes.as_chunks_mut().0.iter_mut().zip(elements) {
-                        *bytes = element.to_le_bytes();
-                    }
-                }
-                Ring::Bits16 | Ring::Bits24 => {
-                    for (bytes, element) in bytes.chunks_exact_mut(width).zip(elements) {
-                        bytes.copy_from_slice(&element.to_le_bytes()[..width]);
-                    }
-                }
-            });
+            .for_each(|(bytes, elements)| write_block(self.ring(), bytes, elements));
         bytes
     }
 }
 
+/// What the values of an update are multiplied by.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Scaling {
+    /// The share that keeps the norm within its bound.
+    pub(super) shrunk_by: f64,
+    /// The weight in steps, which is also the largest magnitude.
+    weight: f64,
+    /// All factors together.
+    scale: f64,
+}
+
+impl Scaling {
+    /// What stands behind the values.
+    pub(super) fn extra(&self, fixed: &FixedRing, cut_off: u64) -> [u32; EXTRA] {
+        let count = u32::try_from(cut_off).unwrap_or(u32::MAX);
+        [self.weight as u32, count.min(fixed.count_max())]
+    }
+}
+
+/// Writes elements as little-endian words of the ring's width.
+pub(super) fn write_block(ring: Ring, bytes: &mut [u8], elements: &[u32]) {
+    if ring == Ring::Bits32 {
+        for (bytes, element) in bytes.as_chunks_mut().0.iter_mut().zip(elements) {
+            *bytes = element.to_le_bytes();
+        }
+        return;
+    }
+    let width = ring.width();
+    for (bytes, element) in bytes.chunks_exact_mut(width).zip(elements) {
+        bytes.copy_from_slice(&element.to_le_bytes()[..width]);
+    }
+}
+
 /// Encodes some values and tells how many were cut off.
-fn encode_block(
+pub(super) fn encode_block(
     ring: Ring,
     elements: &mut [u32],
     values: &[f32],
-    (scale, most): (f64, f64),
+    scaling: &Scaling,
 ) -> u64 {
     struct Encode<'a>(Ring, &'a mut [u32], &'a [f32], f64, f64);
     impl WithSimd for Encode<'_> {
@@ -160,7 +194,8 @@ fn encode_block(
             cut_off
         }
     }
-    Arch::new().dispatch(Encode(ring, elements, values, scale, most))
+    let Scaling { scale, weight, .. } = *scaling;
+    Arch::new().dispatch(Encode(ring, elements, values, scale, weight))
 }
 
 /// The nearest integer, ties to even, of a magnitude below `2^31`.
@@ -171,10 +206,7 @@ fn nearest(value: f64) -> i32 {
 
 /// The Euclidean norm, in a fixed order of additions.
 fn norm(values: &[f32]) -> f64 {
-    let squares: Vec<f64> = values
-        .par_chunks(BLOCK)
-        .map(|values| values.iter().map(|&value| f64::from(value).powi(2)).sum())
-        .collect();
+    let squares: Vec<f64> = values.par_chunks(BLOCK).map(squared_norm).collect();
     squares.iter().sum::<f64>().sqrt()
 }
 

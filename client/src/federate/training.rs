@@ -76,21 +76,30 @@ pub(super) struct RingForm {
 
 impl RingForm {
     /// The update's values, weight and count of cut-off values as they are summed.
-    fn encode(&self, delta: &Adapter, weight: u64) -> Vec<u8> {
-        let weights = (weight.max(1), self.weight_max);
-        let encoded = self
+    fn encode(
+        &self,
+        adapter: &Adapter,
+        global: &Adapter,
+        weight: u64,
+    ) -> Result<Encoded, AdapterError> {
+        let weights = (weight, self.weight_max);
+        let made = self
             .fixed
-            .encode(delta.values(), weights, self.norm_max)
-            .expect("an adapter's values are finite, and the plan's largest weight is above 0");
-        if 0 < encoded.cut_off || encoded.shrunk_by < 1.0 {
-            let (cut_off, shrunk_by) = (encoded.cut_off, encoded.shrunk_by);
+            .encode_difference((adapter, global), weights, self.norm_max)?;
+        if 0 < made.cut_off || made.shrunk_by < 1.0 {
+            let (cut_off, shrunk_by) = (made.cut_off, made.shrunk_by);
             tracing::warn!(
                 cut_off,
                 shrunk_by,
                 "the update is over the plan's bounds and was brought within them"
             );
         }
-        self.fixed.to_bytes(&encoded.elements)
+        Ok(aggregation::adapter::Update {
+            bytes: made.hashed.bytes,
+            sha256: made.hashed.sha256,
+            norm: made.norm,
+        }
+        .into())
     }
 }
 
@@ -297,13 +306,7 @@ fn encoded(
             })
         }
         // Within the norm by the ring's own encoding.
-        (UpdateForm::Ring(ring), _) => {
-            let delta = adapter.difference(global)?;
-            Ok(Encoded::of(
-                ring.encode(&delta, trained.examples_used),
-                delta.norm(),
-            ))
-        }
+        (UpdateForm::Ring(ring), _) => ring.encode(adapter, global, trained.examples_used),
     }
 }
 

@@ -10,9 +10,10 @@ use std::{
     time::SystemTime,
 };
 
-use aggregation::masking::{Context, PublicKey, Vault, VaultError};
+use aggregation::masking::{Context, Hashed, PublicKey, Vault, VaultError};
 use bytes::Bytes;
 use protocol::{
+    Digest,
     message::Content,
     participant::SecureSetup,
     quic::{TlsMaterial, verify_signature},
@@ -200,11 +201,14 @@ impl Driver {
         tokio::task::spawn_blocking(move || {
             let masked = masked_bytes(&mut vault, &form, &shares, (&peers, &plain));
             let happening = match masked {
-                Ok(bytes) => {
-                    let content = Content::of(&bytes);
+                Ok(Hashed { bytes, sha256 }) => {
+                    let content = Content {
+                        bytes: bytes.len() as u64,
+                        sha256: Digest(sha256),
+                    };
                     let masked = Masked {
                         vault,
-                        bytes,
+                        bytes: Bytes::from(bytes),
                         content,
                     };
                     Happening::Masked(attempt, Box::new(Ok(masked)))
@@ -313,14 +317,12 @@ fn masked_bytes(
     form: &RingForm,
     shares: &[Sealed],
     (peers, plain): (&[(u32, PublicKey)], &[u8]),
-) -> Result<Bytes, VaultError> {
+) -> Result<Hashed, VaultError> {
     for sealed in shares {
         vault.keep(sealed.member.0, &sealed.bytes)?;
     }
     let masks = vault.masks(peers)?;
-    let mut elements = form.fixed.from_bytes(plain);
-    masks.add_to(form.fixed.ring(), &mut elements);
-    Ok(Bytes::from(form.fixed.to_bytes(&elements)))
+    Ok(masks.masked(form.fixed.ring(), plain))
 }
 
 fn public_keys(keys: &[(MemberId, [u8; 32])]) -> Vec<(u32, PublicKey)> {
