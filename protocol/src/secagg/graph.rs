@@ -1,9 +1,13 @@
 //! Who shares secrets with whom, and how many must come back: a complete graph for few, a random regular one for many.
 //!
 //! Up to [`COMPLETE_MAX`] members everybody shares with everybody (Bonawitz et al. 2017). Above, each has `k` neighbours on a ring
-//! of members that is shuffled by the digest of all keys, which the server cannot choose (Bell et al. 2020, SecAgg+; Harary graph).
-//! `k` and the threshold `t` are the smallest for which with probability `1 - 2^-40` no member's neighbours hold enough corrupt ones to open
-//! both of its secrets, the graph hangs together, and with `1 - 2^-20` enough neighbours remain (algorithms.md 4.3).
+//! of members that is shuffled by the digest of all keys (Bell et al. 2020, SecAgg+; Harary graph). `k` and the threshold `t` are
+//! the smallest for which with probability `1 - e` no member's neighbours hold enough corrupt ones to open both of its secrets and the
+//! graph hangs together, and with `1 - 2^-20` enough neighbours remain (algorithms.md 4.3).
+//!
+//! No honest member's keys can be foreseen, but a server can hold back those of members on its side until it has all others, and try keys
+//! and left-out members until the shuffle suits it. So against a malicious server `e` is `2^-100`: whoever tries 2^60 shuffles, each
+//! at the price of hashing the whole list, has a chance of `2^-40`. A server that follows the protocol tries nothing, and `e` is `2^-40`.
 
 use sha2::{Digest as _, Sha256};
 
@@ -40,29 +44,29 @@ impl Arrangement {
                 threshold,
             };
         }
-        let corrupt = match trust {
-            ServerTrust::Malicious => 0.2,
-            ServerTrust::HonestButCurious => 0.05,
-        };
-        Self::regular(members, corrupt, DROPOUTS)
+        match trust {
+            ServerTrust::Malicious => Self::regular(members, (0.2, DROPOUTS), AFTER_TRIES),
+            ServerTrust::HonestButCurious => Self::regular(members, (0.05, DROPOUTS), TINY),
+        }
     }
 
-    /// The smallest regular graph for shares of corrupt members and of dropouts; a complete one if none is small enough.
-    fn regular(members: u32, corrupt: f64, dropouts: f64) -> Self {
+    /// The smallest regular graph for shares of corrupt members and of dropouts in which the chance of harm is `tiny`.
+    fn regular(members: u32, (corrupt, dropouts): (f64, f64), tiny: f64) -> Self {
         let draw = Hypergeometric::new(members);
         let marked = |share: f64| (share * f64::from(members)).round() as u32;
         let all = f64::from(members);
         // Places of shares are bytes.
         for neighbours in (2..members.min(255)).step_by(2) {
-            if TINY < all * (corrupt + dropouts).powi((neighbours / 2) as i32) {
+            if tiny < all * (corrupt + dropouts).powi((neighbours / 2) as i32) {
                 continue;
             }
             let harmless =
-                |&most: &u32| all * draw.above(marked(corrupt), neighbours, most) <= TINY;
+                |&most: &u32| all * draw.above(marked(corrupt), neighbours, most) <= tiny;
             let Some(most) = (0..=neighbours).find(harmless) else {
                 continue;
             };
-            let threshold = u32::midpoint(neighbours, most) + 1;
+            // A member holds a share of its own secrets too: both are open for `2t <= k + 1 + corrupt`.
+            let threshold = u32::midpoint(neighbours + 1, most) + 1;
             let enough = neighbours
                 .checked_sub(threshold)
                 .is_some_and(|spare| all * draw.above(marked(dropouts), neighbours, spare) <= RARE);
@@ -141,6 +145,8 @@ fn lot(keys: &Digest, one: MemberId) -> [u8; 32] {
 
 /// 2^-40.
 const TINY: f64 = 9.094_947_017_729_282e-13;
+/// 2^-100: `TINY` is left of it after 2^60 tries.
+const AFTER_TRIES: f64 = TINY / (1_u64 << 60) as f64;
 /// 2^-20.
 const RARE: f64 = 9.536_743_164_062_5e-7;
 
@@ -217,18 +223,20 @@ mod tests {
     }
 
     #[test]
-    fn regular_graphs_have_the_published_neighbours_and_thresholds() {
+    fn regular_graphs_have_the_published_neighbours_and_thresholds_with_room_for_the_own_share() {
+        // Published for 500 are 44 and 31, 82 and 57, 116 and 86, for 1000 the same, 96 and 67, 138 and 102: where neighbours and corrupt
+        // ones are an odd number together, these leave both secrets open to them and the victim's own share.
         let table = [
             (200, [(30, 21), (56, 39), (76, 57)]),
-            (500, [(44, 31), (82, 57), (116, 86)]),
-            (1000, [(52, 37), (96, 67), (138, 102)]),
+            (500, [(46, 33), (84, 59), (118, 88)]),
+            (1000, [(52, 37), (100, 70), (140, 104)]),
         ];
         for (members, expected) in table {
             for ((corrupt, dropouts), expected) in [(0.05, 0.05), (0.1, 0.1), (0.2, 0.1)]
                 .into_iter()
                 .zip(expected)
             {
-                let found = Arrangement::regular(members, corrupt, dropouts);
+                let found = Arrangement::regular(members, (corrupt, dropouts), TINY);
                 assert_eq!(
                     (found.neighbours, found.threshold),
                     expected,
@@ -237,9 +245,37 @@ mod tests {
             }
         }
         assert_eq!(
-            Arrangement::new(1000, ServerTrust::Malicious).neighbours(),
-            138
+            Arrangement::new(1000, ServerTrust::HonestButCurious).neighbours(),
+            78
         );
+    }
+
+    #[test]
+    fn a_server_that_tries_2_to_the_60_shuffles_has_a_chance_of_2_to_the_minus_40() {
+        for (members, expected) in [(129, (124, 76)), (200, (124, 83)), (1000, (194, 150))] {
+            let found = Arrangement::new(members, ServerTrust::Malicious);
+            assert_eq!(
+                (found.neighbours(), found.threshold()),
+                expected,
+                "{members}"
+            );
+        }
+        for members in 129..=1000 {
+            let Arrangement {
+                neighbours,
+                threshold,
+                ..
+            } = Arrangement::new(members, ServerTrust::Malicious);
+            let corrupt = (0.2 * f64::from(members)).round() as u32;
+            // More corrupt neighbours, two halves of the others and the victim itself would open both of its secrets.
+            let most = 2 * threshold - neighbours - 2;
+            let chance = Hypergeometric::new(members).above(corrupt, neighbours, most);
+            let tries = (1_u64 << 60) as f64;
+            assert!(
+                f64::from(members) * chance * tries <= TINY,
+                "{members}: {chance:e}"
+            );
+        }
     }
 
     #[test]
