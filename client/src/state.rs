@@ -7,7 +7,7 @@
 //! the update, by the protocol.
 
 use std::{
-    fs,
+    fmt, fs,
     io::{self, Write as _},
     path::{Path, PathBuf},
 };
@@ -22,7 +22,7 @@ use crate::durable;
 const HEADER_BYTES_MAX: usize = 4096;
 
 /// The state of one run at a site.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, PartialEq)]
 pub(crate) struct RoundState {
     /// The update as it is offered.
     pub(crate) spooled: Spooled,
@@ -35,7 +35,7 @@ pub(crate) struct RoundState {
 }
 
 /// What updates left over of what was to be sent, as little-endian f32.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, PartialEq)]
 pub(crate) struct LeftOver {
     /// All before this one that count; empty before the first.
     pub(crate) before: Bytes,
@@ -84,6 +84,24 @@ impl StateError {
             path: path.to_owned(),
             source,
         }
+    }
+}
+
+impl fmt::Debug for RoundState {
+    /// Shows lengths and digests, no byte of an update or an optimizer.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RoundState")
+            .field("spooled", &self.spooled)
+            .field("trainer", &format_args!("{} bytes", self.trainer.len()))
+            .field("left_over", &self.left_over)
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for LeftOver {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (before, after) = (self.before.len(), self.after.len());
+        write!(f, "LeftOver({before} bytes before, {after} after)")
     }
 }
 
@@ -260,6 +278,18 @@ mod tests {
         assert!(
             !text.contains("left_over") && text.ends_with("moments"),
             "{text}"
+        );
+    }
+
+    #[test]
+    fn no_byte_of_an_update_or_an_optimizer_is_printed() {
+        let said = format!("{:?}", state());
+        for hidden in ["an update", "moments", "crumbs"] {
+            assert!(!said.contains(hidden), "{said}");
+        }
+        assert!(
+            said.contains("7 bytes") && said.contains("6 after"),
+            "{said}"
         );
     }
 

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use rand_chacha::{
+use chacha20::{
     ChaCha20Rng,
     rand_core::{Rng as _, SeedableRng as _},
 };

@@ -6,13 +6,14 @@
 use std::fmt;
 
 use aggregation::privacy::NoiseKey;
-use rand::{TryRng as _, rngs::SysRng};
-use rand_chacha::{
+use chacha20::{
     ChaCha20Rng,
     rand_core::{Rng as _, SeedableRng as _},
 };
+use rand::{TryRng as _, rngs::SysRng};
+use zeroize::Zeroizing;
 
-/// A cryptographic generator that nobody else can repeat.
+/// A cryptographic generator that nobody else can repeat. Wiped when dropped.
 pub struct NoiseSource(ChaCha20Rng);
 
 /// The operating system gives no randomness, so nothing private can be trained.
@@ -28,12 +29,12 @@ impl NoiseSource {
     /// # Errors
     /// [`NoRandomness`].
     pub fn from_system() -> Result<Self, NoRandomness> {
-        let mut key = [0; 32];
-        let filled = SysRng.try_fill_bytes(&mut key);
+        let mut key = Zeroizing::new([0; 32]);
+        let filled = SysRng.try_fill_bytes(key.as_mut());
         filled.map_err(|error| NoRandomness {
             reason: error.to_string(),
         })?;
-        Ok(Self::from_key(key))
+        Ok(Self::from_key(*key))
     }
 
     /// Makes the source of a known key, for tests: what is trained with it is not private.
@@ -75,7 +76,18 @@ impl fmt::Debug for NoiseSource {
 
 #[cfg(test)]
 mod tests {
+    use zeroize::ZeroizeOnDrop;
+
     use super::*;
+
+    /// Fails to compile without the feature `zeroize` of the generator.
+    #[test]
+    fn the_generator_is_wiped_when_it_is_dropped_and_never_shown() {
+        fn is_wiped<T: ZeroizeOnDrop>(_: &T) {}
+        let source = NoiseSource::from_key([0x41; 32]);
+        is_wiped(&source.0);
+        assert_eq!(format!("{source:?}"), "NoiseSource(..)");
+    }
 
     /// More than share a stream of the generator.
     const FAR: usize = 1 << 14;

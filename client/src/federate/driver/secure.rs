@@ -4,7 +4,7 @@
 //! open, beside the file of `state`: after a restart no second one of that round is opened for other participants.
 
 use std::{
-    fs,
+    fmt, fs,
     io::{self, Write as _},
     path::{Path, PathBuf},
     time::SystemTime,
@@ -12,6 +12,7 @@ use std::{
 
 use aggregation::masking::{Context, Hashed, PublicKey, Vault, VaultError};
 use bytes::Bytes;
+use chacha20::{ChaCha20Rng, rand_core::SeedableRng as _};
 use protocol::{
     Digest,
     message::Content,
@@ -22,7 +23,6 @@ use protocol::{
         VerifiedMember,
     },
 };
-use rand_chacha::{ChaCha20Rng, rand_core::SeedableRng as _};
 use ring::rand::SecureRandom as _;
 use zeroize::Zeroizing;
 
@@ -37,7 +37,7 @@ use crate::{
 };
 
 /// The secrets of the attempt under way.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(super) struct Secure {
     vault: Option<(AttemptId, Vault)>,
     /// With whose key we sign in it.
@@ -46,12 +46,32 @@ pub(super) struct Secure {
     pub(super) plain: Bytes,
 }
 
+impl fmt::Debug for Secure {
+    /// Shows no byte of the update.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let attempt = self.vault.as_ref().map(|(attempt, _)| attempt);
+        f.debug_struct("Secure")
+            .field("attempt", &attempt)
+            .field("plain", &format_args!("{} bytes", self.plain.len()))
+            .finish_non_exhaustive()
+    }
+}
+
 /// A masked update.
-#[derive(Debug)]
 pub(in crate::federate) struct Masked {
     vault: Vault,
     bytes: Bytes,
     content: Content,
+}
+
+impl fmt::Debug for Masked {
+    /// Shows no byte of it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Masked")
+            .field("vault", &self.vault)
+            .field("content", &self.content)
+            .finish_non_exhaustive()
+    }
 }
 
 /// What the machine needs for secure aggregation.
@@ -64,7 +84,7 @@ pub(super) fn setup(settings: &Settings) -> Result<SecureSetup, ClientError> {
     })
 }
 
-/// Randomness that only this machine knows.
+/// Randomness that only this machine knows; the generator is wiped when dropped.
 fn rng() -> Result<ChaCha20Rng, ClientError> {
     let mut seed = Zeroizing::new([0; 32]);
     let filled = ring::rand::SystemRandom::new().fill(seed.as_mut());
@@ -372,4 +392,34 @@ pub(super) fn forget(state: &Path) -> Result<(), ClientError> {
 fn failed(verb: &'static str, path: &Path, source: io::Error) -> ClientError {
     let path = path.to_owned();
     StateError::Io { verb, path, source }.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use chacha20::rand_core::Rng as _;
+
+    use super::*;
+
+    #[test]
+    fn no_byte_of_an_update_is_printed() {
+        let plain = Bytes::from(vec![0x41; 64]);
+        let secure = Secure::with(plain.clone());
+        let vault = Vault::draw(Context([7; 32]), 3, &mut rng().unwrap());
+        let masked = Masked {
+            vault,
+            content: Content::of(&plain),
+            bytes: plain,
+        };
+        let said = format!("{secure:?} {masked:?}");
+        assert!(
+            said.contains("64 bytes") && said.contains("Vault(of 3)"),
+            "{said}"
+        );
+        assert!(!said.contains("AAAA") && !said.contains("65, 65"), "{said}");
+    }
+
+    #[test]
+    fn no_two_generators_draw_the_same() {
+        assert_ne!(rng().unwrap().next_u64(), rng().unwrap().next_u64());
+    }
 }
