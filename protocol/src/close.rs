@@ -129,6 +129,7 @@ table! {
     TooOften        = 0x16 "too-often"        Later "the participant connects more often than it may";
     BadTranscript   = 0x17 "bad-transcript"   Never "the transcript is not what the participant saw and was told";
     Withdrawn       = 0x18 "withdrawn"        Never "the sender took the transfer back";
+    Expired         = 0x19 "expired"          Later "the certificate of this connection is over; connect with a renewed one";
 }
 
 table! {
@@ -150,6 +151,7 @@ table! {
     Internal        = 0x10d "internal"        Later "the server could not take the update in";
     OverAllowance   = 0x10e "over-allowance"  Never "the participant sent more bytes than it may in one round";
     BrokenOff       = 0x10f "broken-off"      Never "the participant broke off or stalled too often in this round";
+    LeftOut         = 0x110 "left-out"        Never "attempts at the round's sum came to nothing over this participant too often";
 }
 
 table! {

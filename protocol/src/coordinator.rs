@@ -28,6 +28,7 @@ mod round;
 mod secure;
 mod selection;
 mod sending;
+mod suspicion;
 mod telling;
 
 use std::collections::{BTreeSet, VecDeque};

@@ -23,7 +23,7 @@ mod statement;
 pub use context::Terms;
 pub use gathering::{Failure, Gathering, Opening, Output, Revealed, Secret, Step};
 pub use graph::{Arrangement, COMPLETE_MAX};
-pub use member::{Action, Earlier, Member, MemberSetup};
+pub use member::{Action, Earlier, Member, MemberSetup, Unfit};
 pub use message::{
     AttemptId, Confirmation, ForMember, ForServer, Keys, Piece, Sealed, Share, SignedKeys,
 };

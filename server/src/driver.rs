@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
 use protocol::close::{CloseCode, RefusalReason};
@@ -36,6 +36,9 @@ use crate::tally::Tally;
 
 /// Events that are handled before anything is said in answer.
 const EVENTS_AT_ONCE: usize = 64;
+
+/// Longer than any connection lasts: what an instant can hold.
+const YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// Everything that can happen to a run.
 #[derive(Debug)]
@@ -307,6 +310,9 @@ impl Driver {
         let shared = self.shared.clone();
         let certificates = link.connection.peer_certificates();
         let public_key = link.connection.peer_public_key();
+        let expires = link.connection.peer_certificate().expires;
+        let left = expires.duration_since(SystemTime::now());
+        let expires_at = now + left.unwrap_or_default().min(YEAR);
         let outbox = session::start(&mut self.sessions, (connection, name.clone()), link, shared);
         self.peers.insert(
             connection,
@@ -317,7 +323,7 @@ impl Driver {
         );
         self.coordinator.handle_connected(connection, name, now);
         self.coordinator
-            .handle_identified(connection, certificates, public_key);
+            .handle_identified(connection, (certificates, public_key), expires_at);
     }
 
     fn reject(&mut self, error: &HandshakeError) {

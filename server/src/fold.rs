@@ -135,8 +135,13 @@ impl Sum {
             Total::Values(_) | Total::Ballot(_) => {
                 Err("the run's updates are not masked".to_owned())
             }
-            Total::Ring(sum) => crate::opening::open(sum, &opening)
-                .and_then(|()| sum.check().map_err(|error| error.to_string())),
+            Total::Ring(sum) => crate::opening::open(sum, &opening).and_then(|liars| {
+                for participant in liars {
+                    let attempt = opening.attempt;
+                    tracing::warn!(%attempt, %participant, "shares that are wrong were left aside");
+                }
+                sum.check().map_err(|error| error.to_string())
+            }),
         };
         self.failure = opened.err();
         self.opening = Some(opening);

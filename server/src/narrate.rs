@@ -49,7 +49,10 @@ fn log(run: &RunId, event: &RunEvent) {
         RunEvent::Finished { .. } | RunEvent::Broken { .. } | RunEvent::Failed { .. } => {
             log_end(run, event);
         }
-        RunEvent::AttemptBegan { .. } | RunEvent::AttemptFailed { .. } => log_attempt(run, event),
+        RunEvent::AttemptBegan { .. }
+        | RunEvent::AttemptFailed { .. }
+        | RunEvent::LeftOut { .. }
+        | RunEvent::Expired { .. } => log_attempt(run, event),
         RunEvent::HandshakeRejected { .. }
         | RunEvent::Connected { .. }
         | RunEvent::Closed { .. }
@@ -148,6 +151,22 @@ fn log_attempt(run: &RunId, event: &RunEvent) {
         RunEvent::AttemptBegan { attempt, members } => {
             let names: Vec<&str> = members.iter().map(|name| name.as_str()).collect();
             tracing::info!(%run, %attempt, members = names.join(" "), "secure aggregation begins");
+        }
+        RunEvent::LeftOut {
+            attempt,
+            participant,
+            failures,
+        } => {
+            tracing::warn!(
+                %run, %attempt, %participant, failures,
+                "secure aggregation goes on without this participant: attempts came to nothing over it"
+            );
+        }
+        RunEvent::Expired { participant } => {
+            tracing::warn!(
+                %run, %participant,
+                "this participant's certificate is over: its connection was closed, to be opened with a renewed one"
+            );
         }
         RunEvent::AttemptFailed { attempt, reason } => {
             tracing::warn!(%run, %attempt, reason, "secure aggregation came to nothing and begins again");

@@ -140,6 +140,20 @@ pub enum RunEvent {
         /// Among whom.
         members: Vec<ParticipantName>,
     },
+    /// An attempt at secure aggregation begins without a participant that would be in it.
+    LeftOut {
+        /// Which attempt.
+        attempt: AttemptId,
+        /// Who.
+        participant: ParticipantName,
+        /// Attempts of the round that came to nothing over it.
+        failures: u32,
+    },
+    /// The certificate behind a participant's connection is over, and the connection was closed.
+    Expired {
+        /// Who.
+        participant: ParticipantName,
+    },
     /// An attempt at secure aggregation came to nothing; another follows if enough are there.
     AttemptFailed {
         /// Which.

@@ -13,8 +13,9 @@ pub(crate) const SETTINGS: [&str; 4] = [
     "cohort.participants=[\"hospital-a\", \"bank-b\"]",
     "run.rounds=3",
     "training.local_steps=6",
-    // A server that was started again waits so long for its participants.
-    "cohort.join_deadline=2min",
+    // A server that was started again waits so long for its participants, also for those that have the final adapter already and
+    // did not get to say so: they do not come back.
+    "cohort.join_deadline=20s",
 ];
 /// Kills in all runs of the test together; `FOEDUS_KILLS` asks for more.
 const KILLS: u32 = 24;
@@ -60,11 +61,12 @@ fn server_killed(names: &[&str], settings: &[&str], seed: u64) -> (Vec<u8>, u32)
     let clients = names
         .iter()
         .map(|name| federation.start_client(name, &address));
-    let clients: Vec<_> = clients.collect();
+    let mut clients: Vec<_> = clients.collect();
     let (mut state, mut kills) = (seed, 0);
     loop {
         live(&mut state, kills);
-        if server.has_ended() {
+        // Nothing more happens once all clients have what they came for.
+        if server.has_ended() || clients.iter_mut().all(Program::has_ended) {
             break;
         }
         server.kill();

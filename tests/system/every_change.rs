@@ -4,15 +4,7 @@
 use tests::{Death, Federation, Finished, Program, assert_success};
 
 use crate::PROGRAMS;
-use crate::crash::{NAMES, adapter, restarted, whole};
-
-const SETTINGS: [&str; 4] = [
-    "cohort.participants=[\"hospital-a\", \"bank-b\"]",
-    "run.rounds=3",
-    "training.local_steps=6",
-    // Whoever has the final adapter does not come back, and is waited for so long.
-    "cohort.join_deadline=20s",
-];
+use crate::crash::{NAMES, SETTINGS, adapter, restarted, whole};
 
 /// Every how many changes there is a death; `FOEDUS_DEATHS=1` has one at each.
 fn stride(usual: usize) -> usize {

@@ -13,8 +13,8 @@ use super::shamir::{SHARE_BYTES, Share, ShareError, combine};
 pub struct Recovered<T> {
     /// The secret.
     pub secret: T,
-    /// Places of wrong shares, as far as they were looked at.
-    pub wrong: BTreeSet<u8>,
+    /// Which of the shares given are wrong, by index, as far as they were looked at.
+    pub wrong: BTreeSet<usize>,
 }
 
 /// Shares that do not give the secret.
@@ -84,7 +84,7 @@ fn recover<T>(
     };
     let found = |secret: T, left_out: &[usize]| Recovered {
         secret,
-        wrong: left_out.iter().map(|&place| shares[place].x).collect(),
+        wrong: left_out.iter().copied().collect(),
     };
     if let Some(secret) = without(&[])? {
         return Ok(found(secret, &[]));
@@ -143,7 +143,7 @@ mod tests {
             }
             let found = recover_pair_key(&public, &shares, 3).unwrap();
             assert_eq!(found.secret.public(), public);
-            let looked_at: BTreeSet<u8> = wrong.iter().map(|&place| place as u8 + 1).collect();
+            let looked_at: BTreeSet<usize> = wrong.iter().copied().collect();
             assert!(
                 found.wrong.is_subset(&looked_at),
                 "{:?} {looked_at:?}",

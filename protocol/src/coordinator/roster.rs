@@ -49,6 +49,8 @@ pub(super) struct Credentials {
     pub(super) certificates: Vec<Vec<u8>>,
     /// Its Ed25519 key.
     pub(super) public_key: [u8; 32],
+    /// When it is over.
+    pub(super) expires_at: Instant,
 }
 
 /// How far a connection has come.

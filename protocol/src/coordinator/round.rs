@@ -1,12 +1,13 @@
 //! One open round: what was asked of whom, and what came of it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
 use super::action::{AcceptedUpdate, Admission, RoundSummary};
 use super::allowance::Sent;
 use super::history::Late;
 use super::roster::Roster;
+use super::suspicion::Suspicions;
 use crate::close::RefusalReason;
 use crate::ids::{ParticipantName, Round, TransferId};
 use crate::message::{Metrics, TransferHeader};
@@ -33,6 +34,10 @@ pub(super) struct OpenRound {
     pub(super) attempts: u32,
     /// Attempts that came to nothing; those that our restart ended are not among them.
     pub(super) failures: u32,
+    /// Over whom they came to nothing.
+    pub(super) suspicions: Suspicions,
+    /// Who is not in the last attempt for that reason.
+    pub(super) left_out: BTreeSet<ParticipantName>,
     /// The attempt that is under way.
     pub(super) gathering: Option<Gathering>,
 }
@@ -93,6 +98,8 @@ impl OpenRound {
             lateness: Lateness::InTime,
             attempts: 0,
             failures: 0,
+            suspicions: Suspicions::default(),
+            left_out: BTreeSet::new(),
             gathering: None,
         }
     }

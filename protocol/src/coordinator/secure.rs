@@ -3,15 +3,17 @@
 //! An attempt begins when everybody who is expected has trained, or after the soft deadline when enough have. It takes as long as
 //! an upload, not as long as a training, so that few drop out of it. One that fails is followed by another with the next number and
 //! fresh keys, among those who are there then. What is in the sum of an attempt counts only when the sum was opened and the
-//! adapter made of it is safe; so a server that is killed before that begins another attempt.
+//! adapter made of it is safe; so a server that is killed before that begins another attempt. Over whom attempts fail, the next
+//! ones do without, as far as the quorum allows ([`super::suspicion`]).
 
-use std::time::Instant;
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
 
 use super::action::Action;
 use super::roster::Credentials;
 use super::round::{Lateness, Offered, OpenRound, Work};
 use super::{Coordinator, Entry, Phase, Report};
-use crate::close::{RefusalReason, RunFailure};
+use crate::close::{CloseCode, RefusalReason, RunFailure};
 use crate::ids::{ConnectionId, ParticipantName, Round};
 use crate::message::{Metrics, ToClient};
 use crate::secagg::{
@@ -24,6 +26,9 @@ use crate::violation::Breach;
 /// Attempts of one round that may come to nothing, after which the run fails instead of trying on.
 const ATTEMPTS_MAX: u32 = 8;
 
+/// A certificate with less time than this left may be over by another site's clock.
+const CLOCKS_DIFFER: Duration = Duration::from_secs(60);
+
 impl Coordinator {
     /// How signatures are checked; without this no attempt at secure aggregation succeeds.
     #[must_use]
@@ -32,18 +37,19 @@ impl Coordinator {
         self
     }
 
-    /// The certificate behind a connection: its chain as DER, its own first, and its Ed25519 key. Needed for secure aggregation, after
-    /// [`Coordinator::handle_connected`].
+    /// The certificate behind a connection: its chain as DER, its own first, its Ed25519 key, and when it is over. Needed for secure
+    /// aggregation, after [`Coordinator::handle_connected`].
     pub fn handle_identified(
         &mut self,
         connection: ConnectionId,
-        certificates: Vec<Vec<u8>>,
-        public_key: [u8; 32],
+        (certificates, public_key): (Vec<Vec<u8>>, [u8; 32]),
+        expires_at: Instant,
     ) {
         if let Some(link) = self.roster.link_mut(connection) {
             link.credentials = Some(Credentials {
                 certificates,
                 public_key,
+                expires_at,
             });
         }
     }
@@ -158,7 +164,9 @@ impl Coordinator {
             }
             let Some(gathering) = &mut open.gathering else {
                 if self.is_time_for_attempt() {
-                    self.begin_attempt(now);
+                    if !self.close_expired(now) {
+                        self.begin_attempt(now);
+                    }
                     continue;
                 }
                 return self.settle_waiting(soft_passed);
@@ -241,6 +249,38 @@ impl Coordinator {
         })
     }
 
+    /// Closes connections whose certificate is over: other members would not go on with it. Whether there was one; a site that has
+    /// renewed its certificate comes back with that.
+    fn close_expired(&mut self, now: Instant) -> bool {
+        let Phase::Open(open) = &self.phase else {
+            return false;
+        };
+        let over = |(name, credentials): (&ParticipantName, &Credentials)| {
+            (credentials.expires_at <= now + CLOCKS_DIFFER).then(|| name.clone())
+        };
+        let expired: Vec<_> = self.trained(open).filter_map(over).collect();
+        for participant in &expired {
+            if let Some(connection) = self.roster.link(participant).map(|link| link.connection) {
+                self.report(Report::Expired {
+                    participant: participant.clone(),
+                });
+                self.close(connection, CloseCode::Expired, None);
+            }
+        }
+        !expired.is_empty()
+    }
+
+    /// Those that are in the next attempt, and whom it does without.
+    fn members(&self, open: &OpenRound) -> (Vec<ParticipantName>, BTreeMap<ParticipantName, u32>) {
+        let present: Vec<_> = self.trained(open).map(|(name, _)| name).collect();
+        let least = self.plan.cohort.quorum as usize;
+        let left_out = open.suspicions.left_out(&present, least);
+        let stays = |name: &&ParticipantName| !left_out.contains_key(*name);
+        let most = self.plan.limits.participants_max as usize;
+        let members = present.into_iter().filter(stays).take(most).cloned();
+        (members.collect(), left_out)
+    }
+
     fn begin_attempt(&mut self, now: Instant) {
         let Phase::Open(open) = &self.phase else {
             return;
@@ -249,9 +289,11 @@ impl Coordinator {
             round: open.round,
             number: open.attempts + 1,
         };
+        let (names, left_out) = self.members(open);
         let (mut entries, mut members) = (Vec::new(), Vec::new());
-        let most = self.plan.limits.participants_max as usize;
-        for (name, credentials) in self.trained(open).take(most) {
+        let chosen =
+            |(name, _): &(&ParticipantName, &Credentials)| names.binary_search(name).is_ok();
+        for (name, credentials) in self.trained(open).filter(chosen) {
             let (name, public_key) = (name.clone(), credentials.public_key);
             entries.push(RosterEntry {
                 name: name.clone(),
@@ -259,7 +301,6 @@ impl Coordinator {
             });
             members.push(VerifiedMember { name, public_key });
         }
-        let names = members.iter().map(|member| member.name.clone()).collect();
         let about = (attempt, self.adapter.sha256);
         let begun = Gathering::new(&self.plan, about, &entries, members, self.verify, now);
         let Some(gathering) = begun else {
@@ -274,12 +315,20 @@ impl Coordinator {
             number: attempt.number,
         });
         self.actions.push_back(Action::BeginSum { attempt });
+        for (participant, &failures) in &left_out {
+            self.report(Report::LeftOut {
+                attempt,
+                participant: participant.clone(),
+                failures,
+            });
+        }
         self.report(Report::AttemptBegan {
             attempt,
             members: names,
         });
         if let Phase::Open(open) = &mut self.phase {
             open.attempts = attempt.number;
+            open.left_out = left_out.into_keys().collect();
             open.sent.clear();
             open.gathering = Some(gathering);
         }
@@ -303,6 +352,7 @@ impl Coordinator {
             }
         }
         open.failures += 1;
+        open.suspicions.note(failure);
         let (is_last, round) = (ATTEMPTS_MAX <= open.failures, open.round);
         for name in &members {
             let reason = reason.clone();
@@ -334,11 +384,22 @@ impl Coordinator {
             )
         };
         let late = closed.works.iter().filter(|(_, work)| is_late(work));
-        let late: Vec<_> = late.map(|(name, _)| name.clone()).collect();
+        let reason = |name: &ParticipantName| match closed.left_out.contains(name) {
+            true => RefusalReason::LeftOut,
+            false => RefusalReason::Late,
+        };
+        let late: Vec<_> = late.map(|(name, _)| (name.clone(), reason(name))).collect();
         let next = OpenRound::new(round.next(), now);
         self.phase = Phase::Aggregating { closed, next };
-        for name in &late {
-            let reason = RefusalReason::Late;
+        for (name, reason) in &late {
+            let reason = *reason;
+            if reason == RefusalReason::LeftOut {
+                self.report(Report::Refused {
+                    participant: name.clone(),
+                    round,
+                    reason,
+                });
+            }
             self.tell(name, ToClient::Refused { round, reason });
         }
         self.actions.push_back(Action::OpenSum(Box::new(opening)));

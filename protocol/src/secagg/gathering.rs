@@ -90,6 +90,8 @@ pub struct Revealed {
     pub secret: Secret,
     /// At least the threshold of them; some may be wrong.
     pub shares: Vec<Share>,
+    /// Who revealed each of them.
+    pub by: Vec<MemberId>,
 }
 
 /// Which secret is revealed.
@@ -118,9 +120,11 @@ pub enum Failure {
         members: usize,
         /// How many are needed.
         least: usize,
+        /// Those that owed something then.
+        silent: Vec<ParticipantName>,
     },
     /// A member cannot use what another sent.
-    #[error("{by} cannot use the shares of {against}")]
+    #[error("{by} cannot use what {against} sent")]
     Objection {
         /// Who objected.
         by: ParticipantName,
@@ -444,9 +448,9 @@ impl Gathering {
         signer.is_some_and(|signer| (self.verify)(&signer.public_key, said, signature))
     }
 
-    /// Whether the step is done: all that are there have answered, or its time is over.
-    fn goes_on(&mut self, limit: Duration, now: Instant) -> bool {
-        let owes = |member: &MemberId| match self.step {
+    /// Whether a member owes an answer in this step.
+    fn owes(&self, member: &MemberId) -> bool {
+        match self.step {
             Step::Keys => !self.keys.contains_key(member),
             Step::Shares => self.keys.contains_key(member) && !self.shares.contains_key(member),
             Step::Vectors => self.shares.contains_key(member) && !self.delivered.contains(member),
@@ -456,12 +460,16 @@ impl Gathering {
             Step::Opening => {
                 self.confirmations.contains_key(member) && !self.reveals.contains_key(member)
             }
-            Step::Over => true,
-        };
+            Step::Over => false,
+        }
+    }
+
+    /// Whether the step is done: all that are there have answered, or its time is over.
+    fn goes_on(&mut self, limit: Duration, now: Instant) -> bool {
         if self.step == Step::Over {
             return false;
         }
-        let waits = self.present.iter().any(owes);
+        let waits = self.present.iter().any(|member| self.owes(member));
         let is_late = self.deadline(limit).is_some_and(|deadline| deadline <= now);
         if self.step != Step::Vectors {
             return is_late || !waits;
@@ -546,9 +554,12 @@ impl Gathering {
     fn close_opening(&mut self) {
         let sharers = self.sharers();
         let mut secrets: Vec<_> = sharers.iter().map(|&of| self.secret(of)).collect();
-        for share in std::mem::take(&mut self.reveals).into_values().flatten() {
-            if let Ok(place) = secrets.binary_search_by_key(&share.of, |secret| secret.of) {
-                secrets[place].shares.push(share);
+        for (by, shares) in std::mem::take(&mut self.reveals) {
+            for share in shares {
+                if let Ok(place) = secrets.binary_search_by_key(&share.of, |secret| secret.of) {
+                    secrets[place].shares.push(share);
+                    secrets[place].by.push(by);
+                }
             }
         }
         let is_needed = |secret: &&Revealed| match &secret.secret {
@@ -595,6 +606,7 @@ impl Gathering {
             of,
             secret,
             shares: Vec::new(),
+            by: Vec::new(),
         }
     }
 
@@ -628,11 +640,14 @@ impl Gathering {
         if least <= found {
             return false;
         }
+        let silent = self.roster.ids().filter(|member| self.owes(member));
+        let silent = silent.map(|member| self.roster.name(member)).collect();
         self.fail(Failure::TooFew {
             what: self.step.label(),
             found,
             members: self.roster.len() as usize,
             least,
+            silent,
         });
         true
     }

@@ -49,6 +49,18 @@ pub struct Earlier {
     pub delivered: Vec<ParticipantName>,
 }
 
+/// A roster that we do not go on with.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Unfit {
+    /// A certificate is over, or its time has not come.
+    OutOfTime {
+        /// Whose: the place in the roster, from 1.
+        member: MemberId,
+    },
+    /// The server lies.
+    Deceit(Deceit),
+}
+
 /// One thing to do, in the order in which they are polled.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Action {
@@ -232,17 +244,28 @@ impl Member {
 
     /// The certificates of [`Action::CheckRoster`] are those of these members, or one of them does not hold.
     ///
+    /// A certificate that is out of its time by our clock is no lie of the server's, whose clock may be another: we object to the member
+    /// and take no part in this attempt.
+    ///
     /// # Errors
     /// The [`Deceit`].
     pub fn roster_checked(
         &mut self,
-        found: Result<Vec<VerifiedMember>, Deceit>,
+        found: Result<Vec<VerifiedMember>, Unfit>,
     ) -> Result<(), Deceit> {
         if self.stage != Stage::Checking {
             return Ok(());
         }
         let what = "members";
-        let roster = Roster::new(found?).ok_or(Deceit::List { what })?;
+        let members = match found {
+            Ok(members) => members,
+            Err(Unfit::OutOfTime { member }) => {
+                self.object(member);
+                return Ok(());
+            }
+            Err(Unfit::Deceit(deceit)) => return Err(deceit),
+        };
+        let roster = Roster::new(members).ok_or(Deceit::List { what })?;
         let own = roster
             .id(&self.setup.name)
             .ok_or(Deceit::NotOurselves { what })?;

@@ -81,7 +81,7 @@ pub enum ForServer {
     },
     /// What opens the sum: one share for each neighbour and for itself, in the order of their numbers.
     Reveal(Piece<Share>),
-    /// It cannot go on in this attempt: shares of this member cannot be used.
+    /// It cannot go on in this attempt: certificate or shares of this member cannot be used.
     Objection {
         /// Whose.
         against: MemberId,

@@ -7,6 +7,7 @@
 mod allowance;
 mod bytes;
 mod crash;
+mod disturbed;
 mod hostile;
 mod join;
 mod lateness;

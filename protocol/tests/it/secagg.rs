@@ -1,5 +1,6 @@
 //! Secure aggregation in memory: members with real cryptography, a server that follows the protocol, and one that does not.
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
@@ -12,7 +13,7 @@ use proptest::test_runner::RngSeed;
 use protocol::plan::{CheckedPlan, RingBits, RingPlan, SecureAggregationPlan, ServerTrust};
 use protocol::secagg::{
     Action, AttemptId, Deceit, Earlier, Failure, ForMember, ForServer, Gathering, Keys, Member,
-    MemberId, MemberSetup, Opening, Output, RosterEntry, Sealed, Secret, Share, Step,
+    MemberId, MemberSetup, Opening, Output, RosterEntry, Sealed, Secret, Share, Step, Unfit,
     VerifiedMember, Verify,
 };
 use protocol::{Digest, ParticipantName, Round};
@@ -79,6 +80,8 @@ struct Site {
     records: Vec<Earlier>,
     deceit: Option<Deceit>,
     revealed: usize,
+    /// Whose certificate is over by this site's clock.
+    finds_over: Option<MemberId>,
 }
 
 type Tamper<'a> = Box<dyn FnMut(usize, &mut ForMember) + 'a>;
@@ -177,6 +180,7 @@ impl<'a> World<'a> {
                 records: Vec::new(),
                 deceit: None,
                 revealed: 0,
+                finds_over: None,
             }
         };
         let sites = names.iter().enumerate().map(site).collect();
@@ -312,6 +316,10 @@ impl Site {
         match action {
             Action::CheckRoster(entries) => {
                 let found = entries.into_iter().map(check).collect();
+                let found = match self.finds_over {
+                    Some(member) => Err(Unfit::OutOfTime { member }),
+                    None => found,
+                };
                 if let Err(deceit) = self.machine.roster_checked(found) {
                     self.leave(deceit);
                 }
@@ -408,11 +416,11 @@ impl Site {
     }
 }
 
-fn check(entry: RosterEntry) -> Result<VerifiedMember, Deceit> {
+fn check(entry: RosterEntry) -> Result<VerifiedMember, Unfit> {
     let RosterEntry { name, certificates } = entry;
     if certificates != [public_key(&name).to_vec()] {
         let what = "another authority".to_owned();
-        return Err(Deceit::Certificate { name, what });
+        return Err(Unfit::Deceit(Deceit::Certificate { name, what }));
     }
     let public_key = public_key(&name);
     Ok(VerifiedMember { name, public_key })
@@ -550,6 +558,52 @@ fn a_server_that_puts_a_stranger_into_the_roster_is_caught() {
         matches!(world.deceits()[..], [Deceit::Certificate { name, .. }, ..] if name.as_str() == "site-003")
     );
     assert!(world.nobody_revealed_anything());
+}
+
+/// S2: one site's clock is ahead.
+#[test]
+fn a_certificate_that_is_over_is_its_members_fault_and_not_the_servers() {
+    let mut world = World::new(4, 1);
+    world.sites[1].finds_over = Some(MemberId(3));
+    world.drive();
+    let expected = Failure::Objection {
+        by: name("site-001"),
+        against: name("site-002"),
+    };
+    assert_eq!(world.failure, Some(expected));
+    assert!(world.deceits().is_empty(), "{:?}", world.deceits());
+    assert!(world.nobody_revealed_anything());
+}
+
+/// S1: three of 32 drop out, at three different steps.
+#[test]
+fn three_of_32_drop_out_and_the_sum_is_that_of_those_that_delivered_for_some_kilobytes_each() {
+    let bytes = [Cell::new(0), Cell::new(0)];
+    let mut world = World::new(32, 1);
+    world.lost_at = [
+        (4, Step::Shares),
+        (17, Step::Vectors),
+        (30, Step::Confirmations),
+    ]
+    .into();
+    world.tamper = Box::new(|site, message| {
+        if site == 0 {
+            bytes[0].update(|sum| sum + protocol::codec::encode(message).unwrap().len());
+        }
+    });
+    world.spoil = Box::new(|site, message| {
+        if site == 0 {
+            bytes[1].update(|sum| sum + protocol::codec::encode(message).unwrap().len());
+        }
+    });
+    world.drive();
+    assert_eq!(world.gathering.delivered().count(), 30);
+    assert_eq!(world.opened(), Some(world.plain_mean()));
+    drop(world);
+    let [down, up] = bytes.map(Cell::into_inner);
+    println!("{down} bytes down, {up} up");
+    // Certificates are 32 bytes here; real ones add theirs to what comes down.
+    assert!(down < 20_000 && up < 8_000, "{down} {up}");
 }
 
 /// S2: the roster is of the others.

@@ -35,6 +35,7 @@ fn is_held_against(code: CloseCode) -> bool {
         | CloseCode::RunFailed
         | CloseCode::BadTranscript
         | CloseCode::Withdrawn
+        | CloseCode::Expired
         | CloseCode::Internal => false,
         CloseCode::Stalled
         | CloseCode::VersionMismatch
@@ -205,6 +206,16 @@ impl Driver {
             Report::AttemptBegan { attempt, members } => {
                 RunEvent::AttemptBegan { attempt, members }
             }
+            Report::LeftOut {
+                attempt,
+                participant,
+                failures,
+            } => RunEvent::LeftOut {
+                attempt,
+                participant,
+                failures,
+            },
+            Report::Expired { participant } => RunEvent::Expired { participant },
             Report::AttemptFailed { attempt, reason } => RunEvent::AttemptFailed {
                 attempt,
                 reason: reason.to_string(),

@@ -77,6 +77,7 @@ pub(super) struct Counts {
     pub(super) postponed: u64,
     pub(super) attempts: u64,
     pub(super) attempts_failed: u64,
+    pub(super) left_out: u64,
     /// Since when the open round waits beyond its soft deadline for a quorum.
     pub(super) waits_since: Option<Instant>,
     waited: Duration,
@@ -113,6 +114,7 @@ impl Counts {
             postponed: 0,
             attempts: 0,
             attempts_failed: 0,
+            left_out: 0,
             waits_since: None,
             waited: Duration::ZERO,
             received_bytes: 0,
@@ -128,8 +130,11 @@ impl Counts {
     /// Takes note of an event.
     pub(super) fn take(&mut self, event: &RunEvent, now: Instant) {
         match event {
-            RunEvent::Listening { .. } | RunEvent::Progress { .. } | RunEvent::Receiving { .. } => {
-            }
+            // That a connection was closed because its certificate is over is counted by the code.
+            RunEvent::Listening { .. }
+            | RunEvent::Progress { .. }
+            | RunEvent::Receiving { .. }
+            | RunEvent::Expired { .. } => {}
             RunEvent::Resumed { .. }
             | RunEvent::RoundOpened { .. }
             | RunEvent::QuorumMissing { .. }
@@ -137,6 +142,7 @@ impl Counts {
             | RunEvent::RoundFinished(_)
             | RunEvent::AttemptBegan { .. }
             | RunEvent::AttemptFailed { .. }
+            | RunEvent::LeftOut { .. }
             | RunEvent::Finished { .. }
             | RunEvent::Broken { .. }
             | RunEvent::Failed { .. } => self.take_of_run(event, now),
@@ -187,6 +193,7 @@ impl Counts {
             }
             RunEvent::AttemptBegan { .. } => self.attempts += 1,
             RunEvent::AttemptFailed { .. } => self.attempts_failed += 1,
+            RunEvent::LeftOut { .. } => self.left_out += 1,
             RunEvent::Finished { .. } => self.enter(Phase::Over, now),
             RunEvent::Broken { what } => self.broken = Some(what.clone()),
             RunEvent::Failed { reason, detail } => {

@@ -127,6 +127,8 @@ fn of_rounds(page: &mut Page, counts: &Counts, now: Instant) {
         help,
         counts.attempts_failed as f64,
     );
+    let help = "Participants left out of attempts because earlier ones failed over them.";
+    page.counter("foedus_secure_left_out_total", help, counts.left_out as f64);
 }
 
 fn of_participants(page: &mut Page, counts: &Counts) {

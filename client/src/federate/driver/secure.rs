@@ -17,9 +17,9 @@ use protocol::{
     Digest,
     message::Content,
     participant::SecureSetup,
-    quic::{TlsMaterial, verify_signature},
+    quic::{Rejection, TlsMaterial, verify_signature},
     secagg::{
-        Action, AttemptId, Deceit, Earlier, Keys, MemberId, RosterEntry, Sealed, Share,
+        Action, AttemptId, Deceit, Earlier, Keys, MemberId, RosterEntry, Sealed, Share, Unfit,
         VerifiedMember,
     },
 };
@@ -111,9 +111,9 @@ impl Driver {
         match action {
             Action::CheckRoster(entries) => {
                 let now = SystemTime::now();
-                let found = entries
-                    .into_iter()
-                    .map(|entry| self.check(entry, now))
+                let numbered = (1..).map(MemberId).zip(entries);
+                let found = numbered
+                    .map(|(member, entry)| self.check(member, entry, now))
                     .collect();
                 self.machine
                     .in_attempt(attempt, |member| member.roster_checked(found));
@@ -157,7 +157,12 @@ impl Driver {
         Ok(())
     }
 
-    fn check(&self, entry: RosterEntry, now: SystemTime) -> Result<VerifiedMember, Deceit> {
+    fn check(
+        &self,
+        member: MemberId,
+        entry: RosterEntry,
+        now: SystemTime,
+    ) -> Result<VerifiedMember, Unfit> {
         let RosterEntry { name, certificates } = entry;
         let found = self.settings.tls.check_participant(&certificates, now);
         match found {
@@ -167,11 +172,18 @@ impl Driver {
             }),
             Ok(certificate) => {
                 let what = format!("it is that of {}", certificate.identity);
-                Err(Deceit::Certificate { name, what })
+                Err(Unfit::Deceit(Deceit::Certificate { name, what }))
+            }
+            Err(rejection @ (Rejection::Expired { .. } | Rejection::NotYetValid { .. })) => {
+                tracing::warn!(
+                    participant = %name, %rejection,
+                    "we take no part in this attempt at secure aggregation with it"
+                );
+                Err(Unfit::OutOfTime { member })
             }
             Err(rejection) => {
                 let what = rejection.to_string();
-                Err(Deceit::Certificate { name, what })
+                Err(Unfit::Deceit(Deceit::Certificate { name, what }))
             }
         }
     }

@@ -1,0 +1,273 @@
+//! Attempts at secure aggregation that come to nothing over somebody, and what the server makes of it (S8, S10, S11).
+
+use std::time::{Duration, Instant};
+
+use protocol::close::{CloseCode, RunFailure};
+use protocol::coordinator::{Action, Coordinator, Outcome, Report};
+use protocol::message::{Metrics, ToServer};
+use protocol::plan::{
+    CheckedPlan, RingBits, RingPlan, RunPlan, SecureAggregationPlan, ServerTrust,
+};
+use protocol::secagg::{AttemptId, ForServer, MemberId};
+use protocol::text::Text;
+use protocol::{ConnectionId, ParticipantName, Round};
+
+use crate::pair::{an_instant, coordinator, name, plan};
+
+const DAY: Duration = Duration::from_secs(24 * 3600);
+
+fn masked(names: &[&str], quorum: u32) -> CheckedPlan {
+    let mut plan: RunPlan = plan(names, quorum, 1);
+    plan.ring = Some(RingPlan {
+        bits: RingBits::Bits32,
+        value_max: 0.5,
+    });
+    plan.secure_aggregation = Some(SecureAggregationPlan {
+        cohort_min: 3,
+        trust: ServerTrust::Malicious,
+    });
+    plan.check().unwrap()
+}
+
+/// A server whose participants the test speaks for; connection `n` is that of the n-th name, from 1.
+struct Stage {
+    server: Coordinator,
+    plan: CheckedPlan,
+    names: Vec<ParticipantName>,
+    now: Instant,
+    actions: Vec<Action>,
+}
+
+impl Stage {
+    /// All have joined, trained, and certificates for so long from now.
+    fn with(names: &[&str], quorum: u32, certificates: &[Duration]) -> Self {
+        let (plan, now) = (masked(names, quorum), an_instant());
+        let mut stage = Self {
+            server: coordinator(&plan, None, now),
+            plan,
+            names: names.iter().map(|one| name(one)).collect(),
+            now,
+            actions: Vec::new(),
+        };
+        for index in 0..names.len() {
+            stage.joins(index, index as u64 + 1, certificates[index]);
+        }
+        for index in 0..names.len() {
+            stage.has_trained(index as u64 + 1);
+        }
+        stage
+    }
+
+    fn new(names: &[&str], quorum: u32) -> Self {
+        Self::with(names, quorum, &vec![DAY; names.len()])
+    }
+
+    fn joins(&mut self, index: usize, connection: u64, certificate: Duration) {
+        let (connection, who) = (ConnectionId(connection), self.names[index].clone());
+        self.server.handle_connected(connection, who, self.now);
+        let credentials = (vec![vec![index as u8]], [index as u8 + 1; 32]);
+        self.server
+            .handle_identified(connection, credentials, self.now + certificate);
+        self.says(
+            connection.0,
+            ToServer::Hello {
+                version: 1,
+                software: Text::default(),
+                capabilities: protocol::message::Capabilities::default(),
+            },
+        );
+        let plan = self.plan.digest();
+        self.says(
+            connection.0,
+            ToServer::Ready {
+                plan,
+                holds: Vec::new(),
+                begun: Vec::new(),
+                recorded: Round(0),
+            },
+        );
+    }
+
+    fn says(&mut self, connection: u64, message: ToServer) {
+        self.server
+            .handle_message(ConnectionId(connection), message, self.now);
+        self.collect();
+    }
+
+    fn has_trained(&mut self, connection: u64) {
+        let (round, metrics) = (Round(1), Metrics::default());
+        self.says(connection, ToServer::Trained { round, metrics });
+    }
+
+    fn objects(&mut self, by: usize, against: &str) {
+        let (attempt, members) = self.attempt();
+        let place = members
+            .iter()
+            .position(|one| *one == name(against))
+            .unwrap();
+        let against = MemberId(place as u32 + 1);
+        let message = ForServer::Objection { against };
+        self.says(by as u64 + 1, ToServer::Secure { attempt, message });
+    }
+
+    fn collect(&mut self) {
+        self.actions
+            .extend(std::iter::from_fn(|| self.server.poll_action()));
+    }
+
+    fn reports(&self) -> impl DoubleEndedIterator<Item = &Report> {
+        self.actions.iter().filter_map(|action| match action {
+            Action::Report(report) => Some(report),
+            _ => None,
+        })
+    }
+
+    /// The last attempt and its members.
+    #[track_caller]
+    fn attempt(&self) -> (AttemptId, Vec<ParticipantName>) {
+        let began = |report: &Report| match report {
+            Report::AttemptBegan { attempt, members } => Some((*attempt, members.clone())),
+            _ => None,
+        };
+        self.reports().rev().find_map(began).expect("an attempt")
+    }
+
+    #[track_caller]
+    fn goes_on_in(&self, number: u32, with: &[&str]) {
+        let (attempt, members) = self.attempt();
+        let expected: Vec<_> = with.iter().map(|one| name(one)).collect();
+        assert_eq!((attempt.number, members), (number, expected));
+    }
+
+    fn left_out(&self) -> Vec<(u32, &str)> {
+        let left_out = self.reports().filter_map(|report| match report {
+            Report::LeftOut {
+                attempt,
+                participant,
+                ..
+            } => Some((attempt.number, participant.as_str())),
+            _ => None,
+        });
+        left_out.collect()
+    }
+
+    fn failure(&self) -> Option<RunFailure> {
+        self.actions.iter().find_map(|action| match action {
+            Action::End(Outcome::Failed { reason, .. }) => Some(*reason),
+            _ => None,
+        })
+    }
+
+    fn closes(&self) -> Vec<(u64, CloseCode)> {
+        let closes = self.actions.iter().filter_map(|action| match action {
+            Action::Close {
+                connection, code, ..
+            } => Some((connection.0, *code)),
+            _ => None,
+        });
+        closes.collect()
+    }
+}
+
+/// S8, S10: `e` seals shares that nobody can open.
+#[test]
+fn a_member_whose_shares_cannot_be_used_is_left_out_by_name_after_the_second_failure() {
+    let mut stage = Stage::new(&["a", "b", "c", "d", "e"], 3);
+    stage.goes_on_in(1, &["a", "b", "c", "d", "e"]);
+    stage.objects(0, "e");
+    stage.goes_on_in(2, &["a", "b", "c", "d", "e"]);
+    stage.objects(1, "e");
+    stage.goes_on_in(3, &["a", "b", "c", "d"]);
+    assert_eq!(stage.left_out(), [(3, "e")]);
+    assert_eq!(stage.failure(), None);
+}
+
+/// S10: `e` objects to the good shares of others.
+#[test]
+fn a_member_that_objects_to_everybody_is_left_out_and_nobody_else() {
+    let mut stage = Stage::new(&["a", "b", "c", "d", "e"], 3);
+    stage.objects(4, "a");
+    stage.objects(4, "b");
+    stage.goes_on_in(3, &["a", "b", "c", "d"]);
+}
+
+/// S10: the quorum can do without one only, so the accused goes first, and comes back when the other does it again.
+#[test]
+fn a_liar_among_as_few_as_the_quorum_allows_ends_no_run() {
+    let mut stage = Stage::new(&["a", "b", "c", "d", "e"], 4);
+    stage.objects(4, "a");
+    stage.objects(4, "a");
+    stage.goes_on_in(3, &["b", "c", "d", "e"]);
+    stage.objects(4, "b");
+    stage.goes_on_in(4, &["a", "b", "c", "d"]);
+    assert_eq!(stage.left_out(), [(3, "a"), (4, "e")]);
+    assert_eq!(stage.failure(), None);
+}
+
+/// S10: there is nobody to spare.
+#[test]
+fn a_run_that_needs_everybody_fails_after_eight_attempts_and_says_over_whom() {
+    let mut stage = Stage::new(&["a", "b", "c"], 3);
+    for _ in 0..8 {
+        stage.objects(2, "a");
+    }
+    assert_eq!(stage.failure(), Some(RunFailure::SumNotOpened));
+    let said = stage.reports().rev().find_map(|report| match report {
+        Report::AttemptFailed { reason, .. } => Some(reason.to_string()),
+        _ => None,
+    });
+    assert_eq!(said.unwrap(), "c cannot use what a sent");
+}
+
+/// S10: keys that are not signed are a breach; the member is gone, and the others go on in the same attempt.
+#[test]
+fn a_member_whose_keys_are_not_signed_is_closed_as_a_deceiver() {
+    let mut stage = Stage::new(&["a", "b", "c", "d", "e"], 3);
+    let (attempt, _) = stage.attempt();
+    let keys = protocol::secagg::Keys {
+        sealing: [1; 32],
+        masking: [2; 32],
+        commitment: [3; 32],
+    };
+    let message = ForServer::Keys {
+        keys,
+        signature: vec![0; 64],
+    };
+    stage.says(5, ToServer::Secure { attempt, message });
+    assert_eq!(stage.closes(), [(5, CloseCode::Deceived)]);
+    stage.goes_on_in(1, &["a", "b", "c", "d", "e"]);
+    assert_eq!(stage.failure(), None);
+}
+
+/// S11: its time is over before the round's first attempt.
+#[test]
+fn a_member_whose_certificate_is_over_is_asked_to_come_back_with_a_renewed_one() {
+    let certificates = [DAY, Duration::from_secs(50), DAY, DAY];
+    let mut stage = Stage::with(&["a", "b", "c", "d"], 3, &certificates);
+    stage.goes_on_in(1, &["a", "c", "d"]);
+    assert_eq!(stage.closes(), [(2, CloseCode::Expired)]);
+    let expired = Report::Expired {
+        participant: name("b"),
+    };
+    assert!(stage.reports().any(|report| *report == expired));
+    assert!(CloseCode::Expired.is_temporary());
+
+    // It comes back, and the next attempt is made with it.
+    stage.joins(1, 9, DAY);
+    stage.has_trained(9);
+    stage.objects(0, "c");
+    stage.goes_on_in(2, &["a", "b", "c", "d"]);
+}
+
+/// S11: no attempt without enough of them.
+#[test]
+fn certificates_that_are_over_leave_a_round_waiting_and_name_their_owners() {
+    let soon = Duration::from_secs(1);
+    let mut stage = Stage::with(&["a", "b", "c"], 3, &[DAY, soon, DAY]);
+    let began = |report: &Report| matches!(report, Report::AttemptBegan { .. });
+    assert!(!stage.reports().any(began));
+    assert_eq!(stage.closes(), [(2, CloseCode::Expired)]);
+    stage.joins(1, 9, DAY);
+    stage.has_trained(9);
+    stage.goes_on_in(1, &["a", "b", "c"]);
+}
