@@ -11,6 +11,7 @@
 
 pub mod adapter;
 pub mod admission;
+pub mod delta;
 pub mod encoded;
 pub mod encoding;
 pub mod error;

@@ -3,9 +3,11 @@
 //! Kept apart from the fuzzing engine so that a plain `cargo test` runs them too (see `tests/smoke.rs`).
 
 mod coordinator;
+mod delta;
 mod update;
 mod wire;
 
 pub use coordinator::coordinator;
+pub use delta::delta;
 pub use update::{folder, update};
 pub use wire::{frame, header, message, plan, record_line, transcript};

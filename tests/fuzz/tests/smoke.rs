@@ -48,6 +48,11 @@ fn updates_hold_their_promises() {
 }
 
 #[test]
+fn deltas_hold_their_promises() {
+    smoke(foedus_fuzz::delta, 20_000, 80);
+}
+
+#[test]
 fn adapter_folders_hold_their_promises() {
     smoke(foedus_fuzz::folder, 20_000, 60);
 }
