@@ -1,7 +1,7 @@
 //! An adapter as it travels, against the one that its receiver has: fewer bytes, and exactly the same ones come out.
 //!
 //! It is lossless and knows nothing of training: the next adapter's values, in the form in which they would have been sent,
-//! are written as distances from the base's ([`block`]) and entropy-coded by zstd. So whoever rebuilds it has the digest that a
+//! are written as distances from the base's (`block`) and entropy-coded by zstd. So whoever rebuilds it has the digest that a
 //! whole download would have had. Where the form becomes wider, as that of the final adapter does, the base is widened first.
 //!
 //! A delta is a head of fixed length ([`Delta::parse`]) and blocks of a million values, each with its length before it. What

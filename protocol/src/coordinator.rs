@@ -22,6 +22,7 @@ mod history;
 mod joining;
 mod lateness;
 mod offer;
+mod release;
 mod resuming;
 mod roster;
 mod round;
@@ -37,6 +38,7 @@ use std::time::Instant;
 pub use action::{AcceptedUpdate, Action, Admission, Outcome, Report, RoundSummary};
 pub use allowance::Allowance;
 pub use history::{Entry, History, Late, OpenHistory};
+pub use release::{Delta, Release};
 
 use crate::close::CloseCode;
 use crate::ids::{ConnectionId, Digest, ParticipantName, Round};
@@ -58,8 +60,8 @@ pub struct Setup {
     pub plan: CheckedPlan,
     /// The same plan under the server's signature.
     pub signed: SignedPlan,
-    /// The adapter that the first round starts from.
-    pub adapter: Content,
+    /// The adapter that the first round starts from; after a restart, what the last round that is done came to.
+    pub release: Release,
     /// The anchor's file; needed if the participants apply EWC.
     pub anchor: Option<Content>,
     /// The records of the rounds that are done.
@@ -78,7 +80,7 @@ pub struct Coordinator {
     signed: SignedPlan,
     anchor: Option<TransferHeader>,
     /// The adapter that the open or the next round starts from, as it travels; after the last round the final one.
-    adapter: Content,
+    release: Release,
     /// The records of the rounds that are done.
     transcript: Vec<SealedRecord>,
     roster: Roster,
@@ -123,12 +125,13 @@ impl Coordinator {
         let Setup {
             plan,
             signed,
-            adapter,
+            release,
             anchor,
             transcript,
             software,
             allowance,
         } = setup;
+        let adapter = release.adapter;
         if signed.plan != plan.bytes() {
             return Err(SetupError::OtherPlanSigned);
         }
@@ -145,7 +148,7 @@ impl Coordinator {
             plan,
             signed,
             anchor,
-            adapter,
+            release,
             transcript,
             roster: Roster::default(),
             accounts: Accounts::new(allowance),
@@ -287,7 +290,7 @@ impl Coordinator {
     /// [`Misuse`] if no round waits for it. After the end of the run it is ignored.
     pub fn round_aggregated(
         &mut self,
-        adapter: Content,
+        release: Release,
         record: SealedRecord,
         now: Instant,
     ) -> Result<(), Misuse> {
@@ -307,7 +310,7 @@ impl Coordinator {
                 };
             }
         };
-        self.adapter = adapter;
+        self.release = release;
         self.transcript.push(record);
         if next.round.0 <= self.plan.rounds {
             self.open(next, now);
@@ -390,9 +393,9 @@ impl Coordinator {
                 self.expect_ready(connection, message.name())?;
                 self.take_secure(connection, name, (attempt, message), now)
             }
-            ToServer::Resend { transfer } => {
+            ToServer::Resend { transfer, reason } => {
                 self.expect_ready(connection, "Resend")?;
-                self.take_resend(connection, transfer)
+                self.take_resend(connection, name, (transfer, reason))
             }
         }
     }

@@ -9,7 +9,7 @@ mod transfer;
 use serde::{Deserialize, Serialize};
 
 pub use metrics::Metrics;
-pub use transfer::{Beginning, Content, TransferHeader, TransferKind};
+pub use transfer::{Beginning, Content, ResendReason, TransferHeader, TransferKind};
 
 use crate::close::{RefusalReason, RunFailure};
 use crate::ids::{Digest, Round, TransferId};
@@ -37,7 +37,8 @@ pub enum ToServer {
         /// Contents that need not be sent again: the anchor, and the global adapter being worked from. At most
         /// [`HOLDS_MAX`].
         holds: Vec<Digest>,
-        /// Contents of which the first bytes are here: a transfer of one goes on behind them. At most [`HOLDS_MAX`].
+        /// Contents of which the first bytes are here: a transfer of one goes on behind them. An adapter that is here whole may be
+        /// the base of a delta. At most [`HOLDS_MAX`].
         begun: Vec<Beginning>,
         /// The last round of whose record it has an excerpt; those after it are wanted.
         recorded: Round,
@@ -91,10 +92,13 @@ pub enum ToServer {
         /// What.
         message: ForServer,
     },
-    /// Asks once more for a transfer, from its first byte: the beginning that [`ToServer::Ready`] listed was damaged.
+    /// Asks once more for a transfer, from its first byte: the beginning that [`ToServer::Ready`] listed was damaged. Of a delta,
+    /// asks for the whole adapter.
     Resend {
         /// The transfer.
         transfer: TransferId,
+        /// Why.
+        reason: ResendReason,
     },
 }
 

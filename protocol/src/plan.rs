@@ -42,6 +42,8 @@ pub struct RunPlan {
     pub adapter_bytes: u64,
     /// In which form the values of updates travel, and by [`ValueEncoding::of_adapters`] those of the adapters that rounds start from.
     pub encoding: ValueEncoding,
+    /// How adapters come to participants.
+    pub download: Download,
     /// Rounds to do.
     pub rounds: u32,
     /// The seed of everything random in the run.
@@ -134,6 +136,16 @@ pub enum ValueEncoding {
     /// Updates in blocks of 64 values: a scale in binary32 and a signed byte each, 3.8 times fewer bytes. What rounding cuts off stays with
     /// the participant and is in its next update. Adapters travel in [`ValueEncoding::Bf16`] then.
     Int8,
+}
+
+/// How adapters come to participants. What comes out is the same, byte for byte.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+pub enum Download {
+    /// Whole.
+    #[default]
+    Whole,
+    /// As a difference against the one before, for participants that have that; whole for others.
+    Delta,
 }
 
 /// Values that share a scale in [`ValueEncoding::Int8`].

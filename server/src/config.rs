@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 
 use protocol::coordinator::Allowance;
 use protocol::plan::{
-    CohortPlan, EwcPlace, LatePolicy, LimitsPlan, ParticipantPrivacyPlan, Participants,
+    CohortPlan, Download, EwcPlace, LatePolicy, LimitsPlan, ParticipantPrivacyPlan, Participants,
     PrivacyPlan, RingBits, RingPlan, Schedule, SecureAggregationPlan, ServerTrust, StrategyPlan,
     TrainingPlan, ValueEncoding,
 };
@@ -31,9 +31,9 @@ pub use load::{Setting, Source, load, parse};
 pub use metrics::RawMetrics;
 pub use privacy::{RawClip, RawParticipantPrivacy, RawPrivacy, RawUnit};
 pub use raw::{
-    AnyWord, DEFAULT_PORT, LogFormat, RawCohort, RawConfig, RawEwc, RawIdentity, RawLate, RawLog,
-    RawParticipants, RawPlace, RawRing, RawRun, RawSchedule, RawSecureAggregation, RawTraining,
-    RawTransfer, RawTrust,
+    AnyWord, DEFAULT_PORT, LogFormat, RawCohort, RawConfig, RawDownload, RawEwc, RawIdentity,
+    RawLate, RawLog, RawParticipants, RawPlace, RawRing, RawRun, RawSchedule, RawSecureAggregation,
+    RawTraining, RawTransfer, RawTrust,
 };
 pub use size::{ByteSize, SizeError};
 pub use strategy::{RawRule, RawStrategy};
@@ -107,6 +107,8 @@ pub struct RunSettings {
     pub seed: u64,
     /// The form in which values travel.
     pub transfer: ValueEncoding,
+    /// How adapters come to participants.
+    pub download: Download,
     /// The fingerprint that the start folder must name.
     pub base: Option<Digest>,
 }
@@ -143,6 +145,7 @@ impl Config {
                 rounds: run.rounds,
                 seed: run.seed,
                 transfer: encoding(run.transfer),
+                download: download(run.download),
                 base: None,
             },
             training: training(RawTraining::default()),
@@ -228,6 +231,7 @@ fn run(raw: RawRun, folder: &Path) -> Result<RunSettings, ValueError> {
         rounds: raw.rounds,
         seed: raw.seed,
         transfer: encoding(raw.transfer),
+        download: download(raw.download),
         base,
     })
 }
@@ -237,6 +241,13 @@ fn encoding(raw: RawTransfer) -> ValueEncoding {
         RawTransfer::Bf16 => ValueEncoding::Bf16,
         RawTransfer::F32 => ValueEncoding::F32,
         RawTransfer::Int8 => ValueEncoding::Int8,
+    }
+}
+
+fn download(raw: RawDownload) -> Download {
+    match raw {
+        RawDownload::Whole => Download::Whole,
+        RawDownload::Delta => Download::Delta,
     }
 }
 

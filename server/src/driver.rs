@@ -29,6 +29,7 @@ use crate::journal::Journal;
 use crate::narrate::Narrator;
 use crate::observer::RunEvent;
 use crate::record::RoundRecord;
+use crate::released::Released;
 use crate::round::Traffic;
 use crate::session::{self, Outbox, Outgoing, Shared};
 use crate::spool::Upload;
@@ -145,7 +146,7 @@ pub(crate) struct Parts {
     pub(crate) records: Vec<RoundRecord>,
     /// Of the run so far, and of its open round.
     pub(crate) traffic: (Traffic, Traffic),
-    pub(crate) global: Bytes,
+    pub(crate) global: Released,
     pub(crate) anchor: Bytes,
     pub(crate) narrator: Narrator,
 }
@@ -171,8 +172,8 @@ pub(crate) struct Driver {
     peers: BTreeMap<ConnectionId, Peer>,
     sessions: JoinSet<()>,
     connections: u64,
-    /// The bytes of the adapter that the open round starts from.
-    global: Bytes,
+    /// The adapter that the open round starts from, as it is sent.
+    global: Released,
     anchor: Bytes,
     /// Since the last round's record.
     round_traffic: Traffic,

@@ -29,6 +29,7 @@ use crate::driver::Event;
 use crate::error::ServerError;
 use crate::participant_privacy::ParticipantPrivacy;
 use crate::record::{RoundRecord, TurnedAway};
+use crate::released::{Base, Released};
 use crate::round::{Measured, Merger, Traffic};
 use crate::settling::{Disk, Settling, Unsettled};
 use crate::spool::Upload;
@@ -73,8 +74,7 @@ pub(crate) struct Refused {
 /// The next global adapter, written and ready to be sent.
 #[derive(Debug)]
 pub(crate) struct Merged {
-    pub(crate) content: Content,
-    pub(crate) bytes: Bytes,
+    pub(crate) released: Released,
     pub(crate) record: RoundRecord,
     pub(crate) sealed: SealedRecord,
 }
@@ -88,6 +88,8 @@ pub(crate) struct Folder {
     pub(crate) global: Arc<Adapter>,
     /// In which the adapters that rounds start from travel.
     pub(crate) adapters: Encoding,
+    /// Whether participants that have the adapter before get the next one as a delta.
+    pub(crate) by_deltas: bool,
     /// SHA-256 of the global adapter as it travels.
     pub(crate) travelling: Digest,
     /// The records of the rounds that are done.
@@ -310,12 +312,12 @@ impl Folder {
         let sealed = self.put_on_record(summary, content.sha256, sha256, signer)?;
         // From here on the round is done, whatever happens.
         self.disk.journal.round_done(&record, &sealed)?;
-        self.global = Arc::clone(&formed.adapter);
+        let released = Released::new(content, bytes);
+        let released = self.go_on(released, &formed.adapter, encoding);
         if let Some(participant_privacy) = &mut self.participant_privacy {
             participant_privacy.go_on(&record);
             participant_privacy.bound(&mut self.summing);
         }
-        self.travelling = content.sha256;
         let round = Unsettled {
             record: record.clone(),
             sealed: sealed.clone(),
@@ -329,11 +331,30 @@ impl Folder {
             self.unsettled = Some(round);
         }
         Ok(Merged {
-            content,
-            bytes,
+            released,
             record,
             sealed,
         })
+    }
+
+    /// Takes the round's adapter for the global one, and gives it as it is sent.
+    fn go_on(
+        &mut self,
+        mut released: Released,
+        adapter: &Arc<Adapter>,
+        encoding: Encoding,
+    ) -> Released {
+        if self.by_deltas {
+            let base = Base {
+                adapter: &self.global,
+                encoding: self.adapters,
+                sha256: self.travelling,
+            };
+            released = released.against(base, adapter, encoding);
+        }
+        self.global = Arc::clone(adapter);
+        self.travelling = released.release.adapter.sha256;
+        released
     }
 
     /// Draws up the round's record and signs it.

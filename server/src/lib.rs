@@ -34,6 +34,7 @@ mod metrics;
 mod opening;
 mod participant_privacy;
 mod recovery;
+mod released;
 mod round;
 mod session;
 mod settling;

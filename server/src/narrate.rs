@@ -60,6 +60,7 @@ fn log(run: &RunId, event: &RunEvent) {
         | RunEvent::Disconnected { .. }
         | RunEvent::Declined { .. }
         | RunEvent::Left { .. }
+        | RunEvent::Resending { .. }
         | RunEvent::Stalled { .. } => log_peer(run, event),
         RunEvent::Progress { .. }
         | RunEvent::Receiving { .. }
@@ -223,6 +224,15 @@ fn log_peer(run: &RunId, event: &RunEvent) {
             reason,
         } => {
             tracing::warn!(%run, %participant, reason, "left the run");
+        }
+        RunEvent::Resending {
+            participant,
+            round,
+            kind,
+            reason,
+        } => {
+            let (kind, reason) = (kind.label(), reason.label());
+            tracing::warn!(%run, %participant, %round, kind, reason, "sent once more, whole");
         }
         RunEvent::Stalled { participant } => {
             let says = "no progress within cohort.stall_limit; given up for this round";

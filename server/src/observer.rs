@@ -9,6 +9,7 @@ use std::time::SystemTime;
 
 use aggregation::Adapter;
 use protocol::close::{CloseCode, RefusalReason, RunFailure};
+use protocol::message::{ResendReason, TransferKind};
 use protocol::secagg::AttemptId;
 use protocol::{Digest, ParticipantName, Round, RunId};
 
@@ -125,6 +126,17 @@ pub enum RunEvent {
     Stalled {
         /// Who.
         participant: ParticipantName,
+    },
+    /// A participant asked once more for what was sent as a delta, or not from its first byte; it is sent whole.
+    Resending {
+        /// To whom.
+        participant: ParticipantName,
+        /// For which round.
+        round: Round,
+        /// What.
+        kind: TransferKind,
+        /// Why.
+        reason: ResendReason,
     },
     /// A round was opened.
     RoundOpened {

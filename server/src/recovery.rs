@@ -6,18 +6,17 @@
 use std::sync::Arc;
 
 use aggregation::{Adapter, Encoding};
-use bytes::Bytes;
 use protocol::coordinator::{Admission, History};
 use protocol::message::TransferHeader;
 use protocol::transcript::{Chain, SealedRecord};
 use protocol::{Digest, Round};
 
-use crate::adapter_bytes::adapter_bytes;
 use crate::error::ServerError;
 use crate::fold::Sum;
 use crate::journal::{Found, Identity, Journal};
 use crate::participant_privacy::ParticipantPrivacy;
 use crate::record::{RoundRecord, RunFolder};
+use crate::released::{Base, Released};
 use crate::round::Traffic;
 use crate::settling::Disk;
 use crate::spool::{Parts, Spool};
@@ -40,6 +39,8 @@ pub(crate) struct Recovered {
     pub(crate) chain: Chain,
     /// The adapter that came out of the last round that is done, or the one that the run starts from.
     pub(crate) global: Arc<Adapter>,
+    /// The same as it is sent.
+    pub(crate) released: Released,
     /// Updates of the open round that count.
     pub(crate) accepted: Vec<Admission>,
 }
@@ -82,6 +83,8 @@ impl Recovered {
         };
         let participant_privacy =
             ParticipantPrivacy::new(&prepared.plan, disk.files.noise_key(), &records);
+        // What the first round's adapter has its delta against.
+        let first = (prepared.sends_deltas() && records.len() == 1).then(|| start.clone());
         let global = last_adapter(
             prepared,
             (&disk, participant_privacy.as_ref()),
@@ -96,6 +99,13 @@ impl Recovered {
         if let Some(participant_privacy) = &participant_privacy {
             participant_privacy.forget_done(&records)?;
         }
+        let global = Arc::new(global);
+        let last = transcript.last().filter(|_| prepared.sends_deltas());
+        let before = last.and_then(|last| {
+            let before = adapter_before(&disk, &records, first, &global)?;
+            Some((last.record.heading.before, before))
+        });
+        let released = released(prepared, &history, &global, before);
         Ok(Self {
             disk,
             participant_privacy,
@@ -104,7 +114,8 @@ impl Recovered {
             records,
             transcript,
             chain,
-            global: Arc::new(global),
+            global,
+            released,
             accepted,
         })
     }
@@ -134,16 +145,55 @@ impl Recovered {
         };
         (whole, round)
     }
+}
 
-    /// The bytes in which participants get the adapter: after the last round exactly.
-    pub(crate) fn global_bytes(&self, prepared: &Prepared) -> Bytes {
-        let is_final = prepared.plan.rounds <= self.history.rounds_done;
-        let encoding = if is_final {
-            Encoding::F32
-        } else {
-            prepared.adapter_encoding()
-        };
-        adapter_bytes(&self.global, encoding)
+/// The form in which participants get the adapter: after the last round exactly.
+fn encoding(prepared: &Prepared, history: &History) -> Encoding {
+    if prepared.plan.rounds <= history.rounds_done {
+        Encoding::F32
+    } else {
+        prepared.adapter_encoding()
+    }
+}
+
+/// The present adapter as it is sent; as a delta too, if there is one before it.
+fn released(
+    prepared: &Prepared,
+    history: &History,
+    global: &Arc<Adapter>,
+    before: Option<(Digest, Adapter)>,
+) -> Released {
+    let form = encoding(prepared, history);
+    let released = Released::whole(global, form);
+    let Some((sha256, before)) = before else {
+        return released;
+    };
+    let base = Base {
+        adapter: &before,
+        encoding: prepared.adapter_encoding(),
+        sha256,
+    };
+    released.against(base, global, form)
+}
+
+/// The adapter that the last round started from: the result of the round before it, or the run's first.
+fn adapter_before(
+    disk: &Disk,
+    records: &[RoundRecord],
+    first: Option<Adapter>,
+    like: &Adapter,
+) -> Option<Adapter> {
+    let (_, earlier) = records.split_last()?;
+    let Some(before) = earlier.last() else {
+        return first;
+    };
+    match disk.files.read_round(before, like) {
+        Ok(adapter) => Some(adapter),
+        // The run goes on without it: participants get the whole.
+        Err(error) => {
+            tracing::warn!(%error, "no delta of the present adapter; it is sent whole");
+            None
+        }
     }
 }
 

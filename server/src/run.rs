@@ -130,13 +130,13 @@ impl Server {
         warn_of_dates(&prepared);
         let (events, incoming) = mpsc::channel(EVENTS_MAX);
         let recovered = Recovered::open(&mut prepared)?;
-        let global = recovered.global_bytes(&prepared);
-        let travelling = Content::of(&global);
+        let global = recovered.released.clone();
+        let travelling = global.release.adapter;
         let anchor = prepared
             .anchor
             .as_ref()
             .map_or_else(Bytes::new, |anchor| anchor.bytes.clone());
-        let coordinator = coordinator(&prepared, &recovered, travelling, &anchor)?;
+        let coordinator = coordinator(&prepared, &recovered, &anchor)?;
         tell_of_start(&narrator, listener.local_address(), &prepared, &recovered);
         let (journal, traffic) = (Arc::clone(&recovered.disk.journal), recovered.traffic());
         let records = recovered.records.clone();
@@ -218,6 +218,7 @@ impl Work {
             summing,
             participant_privacy: recovered.participant_privacy,
             adapters: prepared.adapter_encoding(),
+            by_deltas: prepared.sends_deltas(),
             is_masked: prepared.plan.secure_aggregation.is_some(),
             global: recovered.global,
             merger: prepared.merger(),
@@ -284,13 +285,12 @@ fn warn_of_dates(prepared: &Prepared) {
 fn coordinator(
     prepared: &Prepared,
     recovered: &Recovered,
-    global: Content,
     anchor: &Bytes,
 ) -> Result<Coordinator, ServerError> {
     let setup = Setup {
         plan: prepared.plan.clone(),
         signed: prepared.signed.clone(),
-        adapter: global,
+        release: recovered.released.release,
         anchor: prepared.anchor.is_some().then(|| Content::of(anchor)),
         transcript: recovered.transcript.clone(),
         software: Text::new(concat!("foedus-server ", env!("CARGO_PKG_VERSION"))),

@@ -17,8 +17,8 @@ use bytes::Bytes;
 use protocol::Digest;
 use protocol::identity::Role;
 use protocol::plan::{
-    BasePlan, CheckedPlan, EwcPlan, LimitsPlan, LoraPlan, RingBits, RingPlan, RunPlan, SignedPlan,
-    StrategyPlan, ValueEncoding,
+    BasePlan, CheckedPlan, Download, EwcPlan, LimitsPlan, LoraPlan, RingBits, RingPlan, RunPlan,
+    SignedPlan, StrategyPlan, ValueEncoding,
 };
 use protocol::quic::{PlanFile, TlsMaterial};
 
@@ -140,6 +140,11 @@ impl Prepared {
     /// Gives the form in which the adapters that rounds start from travel.
     pub(crate) fn adapter_encoding(&self) -> Encoding {
         encoding(self.plan.encoding.of_adapters())
+    }
+
+    /// Gives whether participants that have the adapter before get the next one as a delta.
+    pub(crate) fn sends_deltas(&self) -> bool {
+        self.plan.download == Download::Delta
     }
 
     /// Gives what forms the run's adapters.
@@ -300,6 +305,7 @@ fn run_plan(config: &Config, folder: &StartFolder, anchor: Option<&LoadedAnchor>
         layout_digest: Digest(layout.digest()),
         adapter_bytes: adapter_bytes(layout),
         encoding: config.run.transfer,
+        download: config.run.download,
         rounds: config.run.rounds,
         seed: config.run.seed,
         training: config.training.clone(),

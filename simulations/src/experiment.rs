@@ -28,6 +28,8 @@ pub struct Experiment {
     pub general: Option<PathBuf>,
     /// How values travel.
     pub transfer: Transfer,
+    /// How adapters come to institutions.
+    pub download: Download,
     /// How updates are summed.
     pub sums: Sums,
     /// Institutions, the last ones, that send the opposite of what they learnt, as large as is let through.
@@ -55,6 +57,7 @@ impl Default for Experiment {
             data: None,
             general: None,
             transfer: Transfer::default(),
+            download: Download::default(),
             sums: Sums::default(),
             hostile: 0,
             strategy: RawStrategy::default(),
@@ -86,6 +89,26 @@ impl From<Transfer> for ValueEncoding {
             Transfer::Bf16 => Self::Bf16,
             Transfer::F32 => Self::F32,
             Transfer::Int8 => Self::Int8,
+        }
+    }
+}
+
+/// How adapters come to institutions; what comes is the same.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, clap::ValueEnum, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Download {
+    /// Whole.
+    #[default]
+    Whole,
+    /// As the difference against the one before.
+    Delta,
+}
+
+impl From<Download> for protocol::plan::Download {
+    fn from(download: Download) -> Self {
+        match download {
+            Download::Whole => Self::Whole,
+            Download::Delta => Self::Delta,
         }
     }
 }

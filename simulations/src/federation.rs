@@ -195,6 +195,7 @@ impl Federation {
         config.run.rounds = training.rounds;
         config.run.seed = run.experiment.seed;
         config.run.transfer = run.experiment.transfer.into();
+        config.run.download = run.experiment.download.into();
         run.experiment.sums.configure(&mut config);
         config.strategy = run.experiment.strategy.plan()?;
         config.training = training_plan(run.experiment);

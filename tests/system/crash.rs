@@ -179,6 +179,15 @@ fn parties_killed_while_updates_are_rounded_to_int8_come_to_the_same_adapter() {
     comes_to_the_same_adapter((&NAMES, &settings), KILLS / 4, server_killed);
 }
 
+/// Under deltas the adapter before is on the client's disk, and the server makes a delta again that it had made.
+#[test]
+fn parties_killed_while_adapters_come_as_deltas_come_to_the_same_adapter() {
+    let settings = [&SETTINGS[..], &["run.download=\"delta\""]].concat();
+    assert!(whole_with(&NAMES, &settings) == whole(), "another adapter");
+    comes_to_the_same_adapter((&NAMES, &settings), KILLS / 4, client_killed);
+    comes_to_the_same_adapter((&NAMES, &settings), KILLS / 4, server_killed);
+}
+
 /// What a robust rule looks at together is kept, so a round is formed again from the same updates, in the same order.
 #[test]
 fn a_server_killed_under_a_robust_strategy_comes_to_the_same_adapter() {

@@ -3,6 +3,9 @@
 //! At most one content of each kind is kept. With a folder its bytes are written there as they come, so that they outlive
 //! the process; they are not synced, because whatever a power cut damages is noticed by the digest and asked for again.
 //! Without a folder they are kept in memory and outlive the connection only.
+//!
+//! An adapter that came as a delta is rebuilt here (`rebuild`) from the one before. So, under a plan with deltas, the global
+//! adapter stays here while it is in use: on disk it does anyway, in memory it is the one that training reads.
 
 use std::{
     collections::BTreeMap,
@@ -11,23 +14,27 @@ use std::{
     path::{Path, PathBuf},
     sync::{
         Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
 
 use bytes::Bytes;
 use protocol::{
     Digest,
-    message::{Beginning, TransferHeader, TransferKind},
+    message::{Beginning, ResendReason, TransferHeader, TransferKind},
 };
 use tokio::sync::mpsc;
 
 use self::part::Part;
-use crate::state::StateError;
+pub(super) use self::rebuild::{Rebuilt, Unusable};
+use crate::{durable, state::StateError};
 
 mod part;
+mod rebuild;
 
 const PART: &str = "part";
+/// An adapter that is being rebuilt, until it is whole on disk.
+const REBUILDING: &str = "rebuilding";
 
 /// A piece of a transfer, or what follows the last.
 #[derive(Debug)]
@@ -42,7 +49,11 @@ pub(super) enum Piece {
 #[derive(Debug, PartialEq)]
 pub(super) enum Arrival {
     /// They are the content that was announced.
-    Whole(Vec<u8>),
+    Whole(Bytes),
+    /// They are the delta that was announced, and this is the adapter that it comes to.
+    Rebuilt(Rebuilt),
+    /// They are the delta that was announced, and no adapter came of it. The delta is not kept.
+    Unusable(Unusable),
     /// They broke off; what came is kept.
     Part,
     /// With those that were kept they are another content, or those that they go on behind are not here any more. Nothing is kept.
@@ -54,9 +65,14 @@ pub(super) enum Arrival {
 pub(super) struct Arrivals {
     folder: Option<PathBuf>,
     /// Held by the one transfer that is being written.
-    memory: Mutex<BTreeMap<TransferKind, (Digest, Vec<u8>)>>,
+    memory: Mutex<Memory>,
+    /// Whether a global adapter that is whole is kept in memory too.
+    keeps_base: AtomicBool,
     bytes: AtomicU64,
 }
+
+/// The last content of each kind that there is no folder for.
+type Memory = BTreeMap<TransferKind, (Digest, Bytes)>;
 
 impl Arrivals {
     /// Keeps what arrives in a folder beside the site's state, or in memory.
@@ -64,6 +80,7 @@ impl Arrivals {
         Self {
             folder: state.map(|state| state.with_added_extension("arriving")),
             memory: Mutex::default(),
+            keeps_base: AtomicBool::new(false),
             bytes: AtomicU64::new(0),
         }
     }
@@ -71,6 +88,11 @@ impl Arrivals {
     /// Bytes that came over the network so far.
     pub(super) fn bytes(&self) -> u64 {
         self.bytes.load(Ordering::Relaxed)
+    }
+
+    /// Keeps the global adapter from now on for deltas against it: the plan has them.
+    pub(super) fn keep_base(&self) {
+        self.keeps_base.store(true, Ordering::Relaxed);
     }
 
     /// Lists what is here, for a new connection.
@@ -105,7 +127,8 @@ impl Arrivals {
 
     /// Takes in a transfer's bytes behind those that are kept of its content, until the sender of pieces is dropped.
     ///
-    /// Waits until the last connection has written what it brought. Blocks: for a thread of its own.
+    /// Of a delta that is whole the adapter is rebuilt. Waits until the last connection has written what it brought. Blocks: for a
+    /// thread of its own.
     ///
     /// # Errors
     /// [`StateError::Io`] names the file.
@@ -129,7 +152,10 @@ impl Arrivals {
                     let count = part.write(&pieces).map_err(failed())?;
                     self.bytes.fetch_add(count as u64, Ordering::Relaxed);
                 }
-                Piece::End if part.is(header) => return Ok(Arrival::Whole(part.into_bytes())),
+                Piece::End if part.is(header) => {
+                    let bytes = Bytes::from(part.into_bytes());
+                    return self.whole(header, bytes, &mut memory).map_err(failed());
+                }
                 Piece::End => {
                     self.remove_others(header.kind, None).map_err(failed())?;
                     return Ok(Arrival::Damaged);
@@ -137,7 +163,8 @@ impl Arrivals {
             }
         }
         if self.folder.is_none() {
-            memory.insert(header.kind, (header.sha256, part.into_bytes()));
+            let bytes = Bytes::from(part.into_bytes());
+            memory.insert(header.kind, (header.sha256, bytes));
         }
         Ok(Arrival::Part)
     }
@@ -159,16 +186,84 @@ impl Arrivals {
         }
     }
 
-    /// Opens what is kept of the content behind its first `offset` bytes; nothing if they are not here.
-    fn open(
+    /// What becomes of a content that is whole.
+    fn whole(
         &self,
         header: &TransferHeader,
-        memory: &mut BTreeMap<TransferKind, (Digest, Vec<u8>)>,
-    ) -> io::Result<Option<Part>> {
+        bytes: Bytes,
+        memory: &mut Memory,
+    ) -> io::Result<Arrival> {
+        if !header.kind.is_delta() {
+            if header.kind == TransferKind::GlobalAdapter {
+                self.remember_base(header.sha256, &bytes, memory);
+            }
+            return Ok(Arrival::Whole(bytes));
+        }
+        let base = |digest| self.base(digest, memory);
+        match rebuild::rebuild(&bytes, base)? {
+            Ok(rebuilt) => {
+                // The final adapter is no base. Until it is in safety, its delta and the delta's base are.
+                if header.kind == TransferKind::GlobalDelta {
+                    self.write_base(&rebuilt)?;
+                    self.remember_base(rebuilt.content.sha256, &rebuilt.bytes, memory);
+                    self.remove_others(header.kind, None)?;
+                }
+                Ok(Arrival::Rebuilt(rebuilt))
+            }
+            Err(unusable) => {
+                self.remove_others(header.kind, None)?;
+                if unusable.reason == ResendReason::BaseDamaged {
+                    self.remove_others(TransferKind::GlobalAdapter, None)?;
+                    memory.remove(&TransferKind::GlobalAdapter);
+                }
+                Ok(Arrival::Unusable(unusable))
+            }
+        }
+    }
+
+    /// The global adapter that is here, if it is this one. On disk it may be there in part only, or damaged.
+    fn base(&self, sha256: Digest, memory: &Memory) -> io::Result<Option<Bytes>> {
+        let kind = TransferKind::GlobalAdapter;
+        let Some(folder) = &self.folder else {
+            let held = memory.get(&kind);
+            let held = held.filter(|(held, _)| *held == sha256);
+            return Ok(held.map(|(_, bytes)| bytes.clone()));
+        };
+        match fs::read(part_of(folder, kind, sha256)) {
+            Ok(bytes) => Ok(Some(Bytes::from(bytes))),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Puts a rebuilt adapter in the place of its base on disk, as if it had come whole.
+    fn write_base(&self, rebuilt: &Rebuilt) -> io::Result<()> {
+        let Some(folder) = &self.folder else {
+            return Ok(());
+        };
+        let (kind, sha256) = (TransferKind::GlobalAdapter, rebuilt.content.sha256);
+        let (new, path) = (folder.join(REBUILDING), part_of(folder, kind, sha256));
+        fs::write(&new, &rebuilt.bytes)?;
+        durable::rename(&new, &path)?;
+        self.remove_others(kind, Some(sha256))
+    }
+
+    /// Holds on to an adapter where there is no folder and the plan has deltas.
+    fn remember_base(&self, sha256: Digest, bytes: &Bytes, memory: &mut Memory) {
+        if self.folder.is_none() && self.keeps_base.load(Ordering::Relaxed) {
+            memory.insert(TransferKind::GlobalAdapter, (sha256, bytes.clone()));
+        }
+    }
+
+    /// Opens what is kept of the content behind its first `offset` bytes; nothing if they are not here.
+    fn open(&self, header: &TransferHeader, memory: &mut Memory) -> io::Result<Option<Part>> {
         let Some(path) = self.path(header) else {
             let kept = memory.remove(&header.kind);
             let kept = kept.filter(|(sha256, _)| *sha256 == header.sha256);
-            return Part::in_memory(header, kept.map_or(Vec::new(), |(_, bytes)| bytes));
+            return Part::in_memory(
+                header,
+                kept.map_or(Vec::new(), |(_, bytes)| Vec::from(bytes)),
+            );
         };
         self.remove_others(header.kind, Some(header.sha256))?;
         Part::on_disk(header, &path)
@@ -191,13 +286,18 @@ impl Arrivals {
     }
 
     fn path(&self, header: &TransferHeader) -> Option<PathBuf> {
-        let name = format!("{}.{}.{PART}", header.kind.label(), header.sha256);
-        self.folder.as_ref().map(|folder| folder.join(name))
+        let folder = self.folder.as_ref()?;
+        Some(part_of(folder, header.kind, header.sha256))
     }
 
-    fn memory(&self) -> MutexGuard<'_, BTreeMap<TransferKind, (Digest, Vec<u8>)>> {
+    fn memory(&self) -> MutexGuard<'_, Memory> {
         self.memory.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The file of a content.
+fn part_of(folder: &Path, kind: TransferKind, sha256: Digest) -> PathBuf {
+    folder.join(format!("{}.{sha256}.{PART}", kind.label()))
 }
 
 /// The files of the folder, with the digest of what each is the beginning of. Other files are not ours to touch.

@@ -311,8 +311,8 @@ impl Driver {
         let plan = self.agreement()?.0;
         match encoding(plan.encoding) {
             Encoding::Int8 => {
-                let plan = plan.digest();
-                Ok(UpdateForm::blocks(plan, round, self.feedback.for_next()))
+                let lots = plan.lots();
+                Ok(UpdateForm::blocks(lots, round, self.feedback.for_next()))
             }
             encoding => Ok(UpdateForm::Values(encoding)),
         }

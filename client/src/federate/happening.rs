@@ -1,5 +1,6 @@
 //! Everything that the driver can hear of while it waits.
 
+use bytes::Bytes;
 use protocol::{
     Round,
     message::{ToClient, TransferHeader},
@@ -8,7 +9,11 @@ use protocol::{
     secagg::{AttemptId, MemberId},
 };
 
-use super::{driver::Masked, training::TrainingEnd};
+use super::{
+    arrivals::{Rebuilt, Unusable},
+    driver::Masked,
+    training::TrainingEnd,
+};
 use crate::{error::ClientError, site::Agreement, state::StateError};
 
 /// One thing that happened.
@@ -27,7 +32,11 @@ pub(super) enum Happening {
     /// The connection is gone.
     Gone(Attempt, Closed),
     /// A content is here whole.
-    Received(Attempt, Box<TransferHeader>, Vec<u8>),
+    Received(Attempt, Box<TransferHeader>, Bytes),
+    /// An adapter was rebuilt from the delta with this header.
+    Rebuilt(Attempt, Box<TransferHeader>, Rebuilt),
+    /// No adapter came of the delta with this header.
+    Unusable(Attempt, Box<TransferHeader>, Unusable),
     /// With what was here before it is another content than announced.
     Damaged(Attempt, Box<TransferHeader>),
     /// The disk does not keep what arrives.

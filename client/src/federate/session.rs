@@ -180,6 +180,12 @@ async fn take_transfers(
             Ok((header, Ok(Arrival::Whole(bytes)))) => {
                 Happening::Received(attempt, Box::new(header), bytes)
             }
+            Ok((header, Ok(Arrival::Rebuilt(rebuilt)))) => {
+                Happening::Rebuilt(attempt, Box::new(header), rebuilt)
+            }
+            Ok((header, Ok(Arrival::Unusable(unusable)))) => {
+                Happening::Unusable(attempt, Box::new(header), unusable)
+            }
             Ok((header, Ok(Arrival::Damaged))) => Happening::Damaged(attempt, Box::new(header)),
             // The reader of the control stream reports the end.
             Ok((_, Ok(Arrival::Part))) => return,
@@ -191,7 +197,7 @@ async fn take_transfers(
                 _ => Happening::Malformed(attempt, error.to_string()),
             },
         };
-        let is_last = !matches!(happening, Happening::Received(..) | Happening::Damaged(..));
+        let is_last = matches!(happening, Happening::Unkept(_) | Happening::Malformed(..));
         if happenings.send(happening).is_err() || is_last {
             return;
         }

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use protocol::plan::{
-    BasePlan, ClipPlan, CohortPlan, LatePolicy, LimitsPlan, LoraPlan, ParticipantPrivacyPlan,
-    Participants, PrivacyPlan, PrivacyUnit, Schedule, SecureAggregationPlan, ServerTrust,
-    StrategyPlan, TrainingPlan, ValueEncoding,
+    BasePlan, ClipPlan, CohortPlan, Download, LatePolicy, LimitsPlan, LoraPlan,
+    ParticipantPrivacyPlan, Participants, PrivacyPlan, PrivacyUnit, Schedule,
+    SecureAggregationPlan, ServerTrust, StrategyPlan, TrainingPlan, ValueEncoding,
 };
 
 use super::*;
@@ -58,6 +58,7 @@ fn plan() -> RunPlan {
         layout_digest: Digest([3; 32]),
         adapter_bytes: 2048,
         encoding: ValueEncoding::Bf16,
+        download: Download::Whole,
         rounds: 3,
         seed: 0,
         training: TrainingPlan {

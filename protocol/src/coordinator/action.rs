@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::Entry;
 use crate::close::{CloseCode, RefusalReason, RunFailure};
 use crate::ids::{ConnectionId, Digest, ParticipantName, Round};
-use crate::message::{Content, Metrics, ToClient, TransferHeader};
+use crate::message::{Content, Metrics, ResendReason, ToClient, TransferHeader, TransferKind};
 use crate::secagg::{AttemptId, Opening};
 use crate::text::Text;
 use crate::violation::Violation;
@@ -24,7 +24,7 @@ pub enum Action {
         /// What.
         message: ToClient,
     },
-    /// Send bulk bytes: the anchor, a global adapter or the final adapter, by the header's kind.
+    /// Send bulk bytes: the anchor, an adapter or the delta of one, by the header's kind.
     SendTransfer {
         /// Where to.
         connection: ConnectionId,
@@ -216,6 +216,17 @@ pub enum Report {
         round: Round,
         /// The last round in which it may count.
         until: Round,
+    },
+    /// A participant asked once more for what was sent as a delta, or not from its first byte; it follows whole.
+    Resending {
+        /// To whom.
+        participant: ParticipantName,
+        /// The round that it belongs to.
+        round: Round,
+        /// What is sent.
+        kind: TransferKind,
+        /// Why it was asked for.
+        reason: ResendReason,
     },
     /// The soft deadline passed while the quorum was not met: the round waits on.
     QuorumMissing {

@@ -85,7 +85,7 @@ impl Coordinator {
         self.tell_records(name);
         self.send(connection, ToClient::Train { global });
         if !held {
-            self.send_transfer(connection, global);
+            self.send_adapter(connection, global);
         }
     }
 }

@@ -57,7 +57,7 @@ impl Coordinator {
             TransferKind::FinalAdapter,
             round,
             self.plan.digest(),
-            self.adapter,
+            self.release.adapter,
         );
         self.phase = Phase::Finishing {
             adapter,
@@ -86,7 +86,7 @@ impl Coordinator {
                 adapter,
             },
         );
-        self.send_transfer(connection, adapter);
+        self.send_adapter(connection, adapter);
     }
 
     pub(super) fn take_received(
@@ -96,6 +96,7 @@ impl Coordinator {
         now: Instant,
     ) {
         self.handle_transfer_progress(connection, now);
+        self.note_base(connection, transfer);
         match self.phase {
             Phase::Finishing { adapter, .. } if adapter.id == transfer => {
                 if let Some(name) = self.roster.name(connection).cloned() {
@@ -127,7 +128,7 @@ impl Coordinator {
         if self.roster.all_ready().next().is_none() && !self.returning.is_anybody() {
             let outcome = Outcome::Finished {
                 rounds: self.plan.rounds,
-                adapter: self.adapter,
+                adapter: self.release.adapter,
             };
             self.end(CloseCode::Finished, outcome);
         }

@@ -110,6 +110,9 @@ impl Coordinator {
                 limit: HOLDS_MAX,
             });
         }
+        let whole = self.plan.encoded_bytes();
+        let whole = begun.iter().filter(|begun| begun.bytes == whole);
+        link.bases = whole.map(|begun| begun.sha256).collect();
         let lacks_anchor = self.anchor.filter(|anchor| !holds.contains(&anchor.sha256));
         link.stage = Stage::Ready { holds, recorded };
         link.begun = begun;

@@ -29,7 +29,7 @@ impl Coordinator {
         for (name, work) in outstanding {
             let fresh = Late {
                 round: closed.round,
-                global: self.adapter.sha256,
+                global: self.release.adapter.sha256,
             };
             let before = closed.late.get(name).copied();
             let late = before.unwrap_or(fresh);

@@ -66,7 +66,7 @@ impl Returning {
 impl Coordinator {
     /// A run that goes on after its server ended, from what was written down.
     ///
-    /// `setup.adapter` is the adapter that came out of the last round that was done, or the first one's start.
+    /// `setup.release` is what came out of the last round that was done, or the first one's start.
     ///
     /// # Errors
     /// [`SetupError`] if the parts do not belong together.

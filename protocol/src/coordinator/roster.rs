@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Instant;
 
 use crate::ids::{ConnectionId, Digest, ParticipantName, Round, TransferId};
-use crate::message::Beginning;
+use crate::message::{Beginning, TransferHeader};
 use crate::text::Text;
 
 /// All participants that the coordinator has heard of, and their live connections. One connection each.
@@ -36,8 +36,12 @@ pub(super) struct Link {
     pub(super) software: Text,
     /// What Ready listed as begun and no transfer has gone on with yet.
     pub(super) begun: Vec<Beginning>,
-    /// Transfers that went on behind such a beginning: those that may be asked for once more.
-    pub(super) continued: Vec<TransferId>,
+    /// Adapters that are whole at the participant: of the present one it may get a delta against one of them.
+    pub(super) bases: Vec<Digest>,
+    /// The adapter that was sent last, until it is acknowledged.
+    pub(super) sent: Option<TransferHeader>,
+    /// Deltas, and transfers that went on behind such a beginning: those that may be asked for once more.
+    pub(super) resendable: Vec<TransferId>,
     /// What its signatures are checked by.
     pub(super) credentials: Option<Credentials>,
 }
@@ -96,7 +100,9 @@ impl Roster {
             software: Text::default(),
             credentials: None,
             begun: Vec::new(),
-            continued: Vec::new(),
+            bases: Vec::new(),
+            sent: None,
+            resendable: Vec::new(),
         };
         let old = member.link.replace(link).map(|link| link.connection);
         member.withdrawn = false;

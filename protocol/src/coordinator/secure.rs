@@ -301,7 +301,7 @@ impl Coordinator {
             });
             members.push(VerifiedMember { name, public_key });
         }
-        let about = (attempt, self.adapter.sha256);
+        let about = (attempt, self.release.adapter.sha256);
         let begun = Gathering::new(&self.plan, about, &entries, members, self.verify, now);
         let Some(gathering) = begun else {
             // Names are in order and the plan has secure aggregation, or we would not be here.

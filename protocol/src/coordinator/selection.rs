@@ -68,7 +68,7 @@ impl Coordinator {
         let wanted = match self.plan.cohort.select {
             None => drawn.len(),
             Some(select) => {
-                drawn.sort_by_cached_key(|name| lot(self.plan.digest(), open.round, name));
+                drawn.sort_by_cached_key(|name| lot(self.plan.lots(), open.round, name));
                 (select as usize).saturating_sub(open.engaged(&self.roster))
             }
         };
@@ -79,10 +79,10 @@ impl Coordinator {
 }
 
 /// A participant's lot in a round; the lowest are drawn. Nobody can choose it: names are the authority's.
-fn lot(plan: Digest, round: Round, name: &ParticipantName) -> [u8; 32] {
+fn lot(lots: Digest, round: Round, name: &ParticipantName) -> [u8; 32] {
     let mut hash = Sha256::new();
     hash.update(b"foedus/lot/1");
-    hash.update(plan.0);
+    hash.update(lots.0);
     hash.update(round.0.to_le_bytes());
     hash.update(name.as_str());
     hash.finalize().into()

@@ -44,6 +44,10 @@ pub enum TransferKind {
     Update,
     /// The adapter after the last round, from the server.
     FinalAdapter,
+    /// The adapter that a round starts from, against the one before, from the server.
+    GlobalDelta,
+    /// The adapter after the last round, against the one that the last round started from, from the server.
+    FinalDelta,
 }
 
 impl TransferKind {
@@ -54,6 +58,56 @@ impl TransferKind {
             Self::GlobalAdapter => "global-adapter",
             Self::Update => "update",
             Self::FinalAdapter => "final-adapter",
+            Self::GlobalDelta => "global-delta",
+            Self::FinalDelta => "final-delta",
+        }
+    }
+
+    /// Whether an adapter is to be rebuilt from it.
+    pub fn is_delta(self) -> bool {
+        self.rebuilt().is_some()
+    }
+
+    /// What is rebuilt from it, if it is a delta.
+    pub fn rebuilt(self) -> Option<Self> {
+        match self {
+            Self::GlobalDelta => Some(Self::GlobalAdapter),
+            Self::FinalDelta => Some(Self::FinalAdapter),
+            Self::Anchor | Self::GlobalAdapter | Self::Update | Self::FinalAdapter => None,
+        }
+    }
+
+    /// The delta of it, if there are deltas of it.
+    pub fn delta(self) -> Option<Self> {
+        match self {
+            Self::GlobalAdapter => Some(Self::GlobalDelta),
+            Self::FinalAdapter => Some(Self::FinalDelta),
+            Self::Anchor | Self::Update | Self::GlobalDelta | Self::FinalDelta => None,
+        }
+    }
+}
+
+/// Why a participant asks for a transfer once more.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
+pub enum ResendReason {
+    /// The whole has another digest: the beginning that Ready listed was damaged.
+    Damaged,
+    /// The adapter that the delta is against is not there.
+    NoBase,
+    /// The adapter that the delta is against was damaged.
+    BaseDamaged,
+    /// The delta is no delta of its base, or comes to another adapter than it says.
+    BadDelta,
+}
+
+impl ResendReason {
+    /// The reason in words.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Damaged => "damaged",
+            Self::NoBase => "no-base",
+            Self::BaseDamaged => "base-damaged",
+            Self::BadDelta => "bad-delta",
         }
     }
 }
@@ -86,6 +140,18 @@ impl TransferHeader {
     /// The header of a participant's update.
     pub fn update(sender: &ParticipantName, round: Round, plan: Digest, content: Content) -> Self {
         Self::new(TransferKind::Update, round, plan, content, sender.as_str())
+    }
+
+    /// The transfer of this adapter as a delta with this content, if there are deltas of it.
+    pub fn delta(&self, content: Content) -> Option<Self> {
+        let kind = self.kind.delta()?;
+        Some(Self::from_server(kind, self.round, self.plan, content))
+    }
+
+    /// The transfer of the adapter with this content, as if it had come whole, if this one is a delta.
+    pub fn rebuilt(&self, adapter: Content) -> Option<Self> {
+        let kind = self.kind.rebuilt()?;
+        Some(Self::from_server(kind, self.round, self.plan, adapter))
     }
 
     /// Length and digest of what is carried.

@@ -3,8 +3,8 @@
 use std::time::Instant;
 
 use super::{Action, AnchorCopy, Disposition, Link, Participant, Work};
-use crate::message::{ToServer, TransferHeader, TransferKind};
-use crate::plan::EwcPlace;
+use crate::message::{Content, ResendReason, ToServer, TransferHeader, TransferKind};
+use crate::plan::{Download, EwcPlace};
 use crate::violation::Breach;
 
 impl Participant {
@@ -40,9 +40,9 @@ impl Participant {
         }
         if 0 < header.offset {
             // The beginning may be what was damaged, and that one was in our keeping.
-            let transfer = header.id;
+            let (transfer, reason) = (header.id, ResendReason::Damaged);
             self.actions
-                .push_back(Action::Send(ToServer::Resend { transfer }));
+                .push_back(Action::Send(ToServer::Resend { transfer, reason }));
         } else {
             self.accuse(Breach::BadTransfer {
                 what: "SHA-256",
@@ -50,6 +50,48 @@ impl Participant {
                 expected: header.sha256.to_string(),
             });
         }
+    }
+
+    /// The adapter of a delta is rebuilt and has this content: what the delta says it comes to, under the digest of which the
+    /// owner has the bytes.
+    ///
+    /// Returns the header under which the owner keeps them, as if they had come whole; `None` if they are to be dropped.
+    pub fn handle_delta_rebuilt(
+        &mut self,
+        delta: &TransferHeader,
+        adapter: Content,
+        now: Instant,
+    ) -> Option<TransferHeader> {
+        let header = self.planned_delta(delta)?.rebuilt(adapter)?;
+        match self.handle_transfer_received(&header, now) {
+            Disposition::Keep => Some(header),
+            Disposition::Drop => None,
+        }
+    }
+
+    /// No adapter can be rebuilt from a delta, which came with its header's digest: the whole one is asked for.
+    pub fn handle_delta_unusable(&mut self, delta: &TransferHeader, reason: ResendReason) {
+        if let Some(delta) = self.planned_delta(delta) {
+            let transfer = delta.id;
+            self.actions
+                .push_back(Action::Send(ToServer::Resend { transfer, reason }));
+        }
+    }
+
+    /// The delta, if the connection is up and the plan has deltas.
+    fn planned_delta(&mut self, delta: &TransferHeader) -> Option<TransferHeader> {
+        if self.link != Link::Up {
+            return None;
+        }
+        let download = self.plan.as_ref().map(|plan| plan.download);
+        if download == Some(Download::Delta) {
+            return Some(*delta);
+        }
+        self.accuse(Breach::Unexpected {
+            message: "a delta",
+            state: "the plan has adapters sent whole",
+        });
+        None
     }
 
     fn take_transfer(
@@ -68,6 +110,10 @@ impl Participant {
             TransferKind::GlobalAdapter | TransferKind::FinalAdapter => {
                 self.take_adapter(header, now)
             }
+            TransferKind::GlobalDelta | TransferKind::FinalDelta => Err(Breach::Unexpected {
+                message: "a delta",
+                state: "nothing was rebuilt from it",
+            }),
             TransferKind::Update => Err(Breach::Unexpected {
                 message: "an update",
                 state: "no participant receives updates",
@@ -187,9 +233,11 @@ impl Participant {
         }
         let length = match kind {
             TransferKind::FinalAdapter => plan.adapter_bytes,
-            TransferKind::GlobalAdapter | TransferKind::Update | TransferKind::Anchor => {
-                plan.encoded_bytes()
-            }
+            TransferKind::GlobalAdapter
+            | TransferKind::Update
+            | TransferKind::Anchor
+            | TransferKind::GlobalDelta
+            | TransferKind::FinalDelta => plan.encoded_bytes(),
         };
         if header.bytes != length {
             let (found, expected) = (header.bytes.to_string(), length.to_string());

@@ -5,7 +5,7 @@ use std::fmt;
 use std::ops::Deref;
 use std::time::Duration;
 
-use super::{LatePolicy, Participants, RunPlan, ValueEncoding};
+use super::{Download, LatePolicy, Participants, RunPlan, ValueEncoding};
 use crate::codec;
 use crate::ids::Digest;
 
@@ -15,6 +15,7 @@ pub struct CheckedPlan {
     plan: RunPlan,
     bytes: Vec<u8>,
     digest: Digest,
+    lots: Digest,
 }
 
 impl CheckedPlan {
@@ -31,6 +32,11 @@ impl CheckedPlan {
     /// SHA-256 of [`CheckedPlan::bytes`].
     pub fn digest(&self) -> Digest {
         self.digest
+    }
+
+    /// What the run's lots are drawn by: the digest of the same plan with adapters that come whole. How they come must change no result.
+    pub fn lots(&self) -> Digest {
+        self.lots
     }
 }
 
@@ -62,8 +68,11 @@ impl RunPlan {
         }
         self.check_secure_aggregation()?;
         self.check_strategy()?;
-        let bytes = codec::encode(&self)
-            .map_err(|error| PlanError::new("plan", error, "must fit one message"))?;
+        let encode = |plan: &Self| {
+            codec::encode(plan)
+                .map_err(|error| PlanError::new("plan", error, "must fit one message"))
+        };
+        let bytes = encode(&self)?;
         if PLAN_BYTES_MAX < bytes.len() {
             let found = format!("{} bytes", bytes.len());
             return Err(PlanError::new(
@@ -73,10 +82,18 @@ impl RunPlan {
             ));
         }
         let digest = Digest::of(&bytes);
+        let lots = match self.download {
+            Download::Whole => digest,
+            Download::Delta => Digest::of(&encode(&Self {
+                download: Download::Whole,
+                ..self.clone()
+            })?),
+        };
         Ok(CheckedPlan {
             plan: self,
             bytes,
             digest,
+            lots,
         })
     }
 

@@ -7,7 +7,8 @@ use protocol::close::{RefusalReason, RunFailure};
 use protocol::codec::{DecodeError, EncodeError, decode, encode};
 use protocol::frame::{FrameDecoder, MAX_FRAME_BYTES, encode_frame};
 use protocol::message::{
-    Beginning, Capabilities, Metrics, ToClient, ToServer, TransferHeader, TransferKind,
+    Beginning, Capabilities, Metrics, ResendReason, ToClient, ToServer, TransferHeader,
+    TransferKind,
 };
 use protocol::plan::SignedPlan;
 use protocol::seal::Seal;
@@ -36,6 +37,8 @@ fn header() -> impl Strategy<Value = TransferHeader> {
         Just(TransferKind::GlobalAdapter),
         Just(TransferKind::Update),
         Just(TransferKind::FinalAdapter),
+        Just(TransferKind::GlobalDelta),
+        Just(TransferKind::FinalDelta),
     ];
     let id = any::<[u8; 16]>().prop_map(TransferId);
     (id, kind, round(), digest(), number(), digest(), number()).prop_map(
@@ -64,6 +67,15 @@ fn metrics() -> impl Strategy<Value = Metrics> {
 
 fn beginning() -> impl Strategy<Value = Beginning> {
     (digest(), number()).prop_map(|(sha256, bytes)| Beginning { sha256, bytes })
+}
+
+fn resend_reason() -> impl Strategy<Value = ResendReason> {
+    prop_oneof![
+        Just(ResendReason::Damaged),
+        Just(ResendReason::NoBase),
+        Just(ResendReason::BaseDamaged),
+        Just(ResendReason::BadDelta),
+    ]
 }
 
 fn to_server() -> impl Strategy<Value = ToServer> {
@@ -99,8 +111,9 @@ fn to_server() -> impl Strategy<Value = ToServer> {
         any::<[u8; 16]>().prop_map(|id| ToServer::Received {
             transfer: TransferId(id)
         }),
-        any::<[u8; 16]>().prop_map(|id| ToServer::Resend {
-            transfer: TransferId(id)
+        (any::<[u8; 16]>(), resend_reason()).prop_map(|(id, reason)| ToServer::Resend {
+            transfer: TransferId(id),
+            reason,
         }),
         text().prop_map(|reason| ToServer::Leave { reason }),
     ]

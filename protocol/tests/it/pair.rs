@@ -12,14 +12,16 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use protocol::close::{CloseCode, RefusalReason};
-use protocol::coordinator::{self, Coordinator, History, Outcome, Report, RoundSummary};
+use protocol::coordinator::{
+    self, Coordinator, Delta, History, Outcome, Release, Report, RoundSummary,
+};
 use protocol::message::{
-    Beginning, Content, Metrics, ToClient, ToServer, TransferHeader, TransferKind,
+    Beginning, Content, Metrics, ResendReason, ToClient, ToServer, TransferHeader, TransferKind,
 };
 use protocol::participant::{self, AnchorCopy, Disposition, Participant, Spooled};
 use protocol::plan::{
-    BasePlan, CheckedPlan, CohortPlan, LatePolicy, LimitsPlan, LoraPlan, Participants, RunPlan,
-    Schedule, SignedPlan, StrategyPlan, TrainingPlan, ValueEncoding,
+    BasePlan, CheckedPlan, CohortPlan, Download, LatePolicy, LimitsPlan, LoraPlan, Participants,
+    RunPlan, Schedule, SignedPlan, StrategyPlan, TrainingPlan, ValueEncoding,
 };
 use protocol::seal::{Examiner, Seal, SealFault};
 use protocol::transcript::{Chain, Evidence, Outline, Record, SealedRecord, Witness};
@@ -254,6 +256,7 @@ pub(crate) fn plan(participants: &[&str], quorum: u32, rounds: u32) -> RunPlan {
         layout_digest: Digest::of(b"layout"),
         adapter_bytes: ADAPTER_BYTES,
         encoding: ValueEncoding::F32,
+        download: Download::Whole,
         rounds,
         seed: 1,
         training: TrainingPlan {
@@ -353,6 +356,27 @@ pub(crate) fn content(of: &str) -> Content {
     }
 }
 
+/// The adapter after so many rounds.
+pub(crate) fn global(rounds_done: u32) -> Content {
+    match rounds_done {
+        0 => content("start"),
+        done => content(&format!("global after {done}")),
+    }
+}
+
+/// The same with its delta, a third as long.
+pub(crate) fn release(rounds_done: u32) -> Release {
+    let adapter = global(rounds_done);
+    let delta = rounds_done.checked_sub(1).map(|before| Delta {
+        base: global(before).sha256,
+        content: Content {
+            bytes: ADAPTER_BYTES / 3,
+            sha256: Digest::of(format!("delta to {rounds_done}").as_bytes()),
+        },
+    });
+    Release { adapter, delta }
+}
+
 #[expect(
     clippy::disallowed_methods,
     reason = "an instant to count virtual time from"
@@ -378,14 +402,48 @@ pub(crate) fn setup(
         transcript: Vec::new(),
         plan: plan.clone(),
         signed: sign(plan),
-        adapter,
+        release: Release::whole(adapter),
         anchor,
         software: Text::new("test server"),
         allowance: coordinator::Allowance::default(),
     }
 }
 
+impl Site {
+    /// Rebuilds an adapter from its delta, if its base is here, as a client does.
+    fn rebuild(&mut self, delta: &TransferHeader, now: Instant) -> Option<Content> {
+        let is_final = delta.kind == TransferKind::FinalDelta;
+        let release = release(delta.round.0 - u32::from(!is_final));
+        let base = release.delta.expect("a server has one").base;
+        let unusable = match self.begun.get(&base) {
+            Some(base) if base.bytes < ADAPTER_BYTES => Some(ResendReason::NoBase),
+            Some(base) if base.is_damaged => Some(ResendReason::BaseDamaged),
+            Some(_) => None,
+            None => Some(ResendReason::NoBase),
+        };
+        if let Some(reason) = unusable {
+            self.begun.remove(&base);
+            self.machine.handle_delta_unusable(delta, reason);
+            return None;
+        }
+        let adapter = release.adapter;
+        if let Some(header) = self.machine.handle_delta_rebuilt(delta, adapter, now) {
+            self.kept.insert(header.id);
+        }
+        Some(adapter)
+    }
+}
+
 impl Server {
+    /// Notes a transfer of the final adapter, which is acknowledged under its own name, also if it comes as a delta.
+    fn note_final(&mut self, header: &TransferHeader) {
+        let whole = header.rebuilt(global(header.round.0));
+        let whole = whole.unwrap_or(*header);
+        if whole.kind == TransferKind::FinalAdapter {
+            self.finals.insert(whole.id);
+        }
+    }
+
     /// Whether this participant's update waits for an answer.
     pub(crate) fn is_with_owner(&self, site: &str) -> bool {
         self.with_owner.contains(&name(site))
@@ -653,14 +711,12 @@ impl Pair {
 
     /// What the server starts from, given what was written down.
     pub(crate) fn setup(&self) -> coordinator::Setup {
-        let adapter = match self.server.history.rounds_done {
-            0 => content("start"),
-            done => content(&format!("global after {done}")),
-        };
+        let release = release(self.server.history.rounds_done);
         let transcript = self.server.transcript.clone();
         coordinator::Setup {
             transcript,
-            ..setup(&self.plan, adapter, None)
+            release,
+            ..setup(&self.plan, release.adapter, None)
         }
     }
 
@@ -676,10 +732,7 @@ impl Pair {
 
     /// Puts a round on record.
     fn put_on_record(&mut self, round: Round, adapter: Content) -> SealedRecord {
-        let before = match round.0 - 1 {
-            0 => content("start"),
-            done => content(&format!("global after {done}")),
-        };
+        let before = global(round.0 - 1);
         let summary = &self.server.summaries[round.0 as usize - 1];
         let record = record(&self.chain(), summary, before, adapter);
         self.server.transcript.push(record.clone());
@@ -800,10 +853,10 @@ impl Pair {
             Event::Aggregated(_, round) => {
                 self.is_aggregating = false;
                 self.server.history.round_done();
-                let adapter = content(&format!("global after {round}"));
-                let record = self.put_on_record(round, adapter);
+                let release = release(round.0);
+                let record = self.put_on_record(round, release.adapter);
                 self.coordinator
-                    .round_aggregated(adapter, record, self.now)
+                    .round_aggregated(release, record, self.now)
                     .unwrap();
             }
             Event::Restart(site) => self.restart(site),
@@ -868,7 +921,13 @@ impl Pair {
     }
 
     fn site_gets_transfer(&mut self, connection: ConnectionId, header: &TransferHeader) {
-        let (now, has_disk) = (self.now, self.weather.spool);
+        let now = self.now;
+        // Bases are kept in memory where there is no disk.
+        let keeps = self.weather.spool || self.plan.download == Download::Delta;
+        let is_spoilt = keeps && self.plan.download == Download::Delta && {
+            let damage = self.weather.damage;
+            damage > 0 && self.rng.chance(damage)
+        };
         if !self.lines[&connection].reaches_site() {
             return;
         }
@@ -886,15 +945,23 @@ impl Pair {
         if 0 < header.offset && !is_whole {
             return site.machine.handle_transfer_damaged(header);
         }
-        if site.machine.handle_transfer_received(header, now) == Disposition::Keep {
-            site.kept.insert(header.id);
-        }
-        if has_disk {
+        let adapter = if header.kind.is_delta() {
+            match site.rebuild(header, now) {
+                Some(adapter) => adapter,
+                None => return,
+            }
+        } else {
+            if site.machine.handle_transfer_received(header, now) == Disposition::Keep {
+                site.kept.insert(header.id);
+            }
+            header.content()
+        };
+        if keeps {
             let whole = Begun {
-                bytes: header.bytes,
-                is_damaged: false,
+                bytes: adapter.bytes,
+                is_damaged: is_spoilt,
             };
-            site.begun = BTreeMap::from([(header.sha256, whole)]);
+            site.begun = BTreeMap::from([(adapter.sha256, whole)]);
         }
     }
 
@@ -1120,9 +1187,7 @@ impl Pair {
             coordinator::Action::SendTransfer { connection, header } => {
                 let name = self.sites[self.lines[&connection].site].name.clone();
                 self.server.transfers.push((name, header));
-                if header.kind == TransferKind::FinalAdapter {
-                    self.server.finals.insert(header.id);
-                }
+                self.server.note_final(&header);
                 let when = self.now + self.bulk_time();
                 let cut = self.rng.chance(self.weather.cut_bulk);
                 let event = if cut {

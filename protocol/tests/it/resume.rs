@@ -3,14 +3,17 @@
 use std::time::Duration;
 
 use protocol::close::CloseCode;
-use protocol::coordinator::Action;
-use protocol::message::{Capabilities, Metrics, ToClient, ToServer, TransferHeader, TransferKind};
+use protocol::coordinator::{Action, Release, Report};
+use protocol::message::{
+    Capabilities, Metrics, ResendReason, ToClient, ToServer, TransferHeader, TransferKind,
+};
 use protocol::participant::Outcome;
+use protocol::plan::{Download, RunPlan};
 use protocol::transcript::Chain;
 use protocol::{ConnectionId, Round, Text};
 
 use super::pair::{
-    ADAPTER_BYTES, Pair, Weather, an_instant, content, coordinator, name, plan, record,
+    ADAPTER_BYTES, Pair, Weather, an_instant, content, coordinator, name, plan, record, release,
 };
 
 fn training(pair: &Pair) -> bool {
@@ -162,7 +165,13 @@ fn a_whole_transfer_is_not_asked_for_once_more() {
     let mut pair = Pair::new(plan(&["a", "b"], 2, 1), Weather::fair(), 1);
     pair.drive_until("training", training);
     let transfer = pair.server.transfers[0].1.id;
-    pair.say(0, ToServer::Resend { transfer });
+    pair.say(
+        0,
+        ToServer::Resend {
+            transfer,
+            reason: ResendReason::Damaged,
+        },
+    );
     pair.wait(Duration::from_millis(50));
     assert_eq!(pair.codes("a"), [CloseCode::BadTransfer]);
     assert_eq!(offsets_of_the_first_adapter(&pair, "a"), [0]);
@@ -178,6 +187,186 @@ fn a_whole_transfer_with_another_digest_is_the_servers_fault() {
     pair.drive_until("over", |pair| pair.sites[0].outcome.is_some());
     let outcome = pair.sites[0].outcome.as_ref().unwrap();
     assert!(matches!(outcome, Outcome::Violation(_)), "{outcome:?}");
+}
+
+/// A plan whose adapters are sent as deltas where they can be.
+fn by_deltas(participants: &[&str], rounds: u32) -> RunPlan {
+    RunPlan {
+        download: Download::Delta,
+        ..plan(participants, participants.len() as u32, rounds)
+    }
+}
+
+/// What this participant was sent, by kind and round, from which byte.
+fn sent_to(pair: &Pair, who: &str) -> Vec<(TransferKind, u32, u64)> {
+    let sent = pair.server.transfers.iter();
+    sent.filter(|(to, _)| to.as_str() == who)
+        .map(|(_, header)| (header.kind, header.round.0, header.offset))
+        .collect()
+}
+
+fn has_finished(pair: &Pair, site: usize) -> bool {
+    let outcome = pair.sites[site].outcome.as_ref();
+    matches!(outcome, Some(Outcome::Finished { .. }))
+}
+
+/// C9: who acknowledged the adapter before gets a delta; the first is sent whole.
+#[test]
+fn an_adapter_comes_as_a_delta_to_those_who_have_the_one_before() {
+    use TransferKind::{FinalDelta, GlobalAdapter, GlobalDelta};
+    let mut pair = Pair::new(by_deltas(&["a", "b"], 3), Weather::fair(), 1);
+    pair.drive();
+    for site in 0..2 {
+        assert!(has_finished(&pair, site));
+        let expected = [
+            (GlobalAdapter, 1, 0),
+            (GlobalDelta, 2, 0),
+            (GlobalDelta, 3, 0),
+            (FinalDelta, 3, 0),
+        ];
+        assert_eq!(sent_to(&pair, ["a", "b"][site]), expected);
+    }
+    // A plan that does not have deltas never sees one.
+    let mut pair = Pair::new(plan(&["a", "b"], 2, 3), Weather::fair(), 1);
+    pair.drive();
+    assert!(
+        !pair
+            .server
+            .transfers
+            .iter()
+            .any(|(_, sent)| sent.kind.is_delta())
+    );
+}
+
+/// C9: who joins late, or has lost its disk, gets the whole adapter, and deltas from then on.
+#[test]
+fn who_lacks_the_adapter_before_gets_the_whole() {
+    use TransferKind::{FinalDelta, GlobalAdapter, GlobalDelta};
+    let mut pair = Pair::new(by_deltas(&["a", "b"], 3), Weather::fair(), 1);
+    pair.drive_until("second round", |pair| pair.sites[0].trainings.len() == 2);
+    pair.kill(0);
+    pair.restart(0);
+    pair.drive();
+    assert!(has_finished(&pair, 0));
+    let expected = [
+        (GlobalAdapter, 1, 0),
+        (GlobalDelta, 2, 0),
+        (GlobalAdapter, 2, 0),
+        (GlobalDelta, 3, 0),
+        (FinalDelta, 3, 0),
+    ];
+    assert_eq!(sent_to(&pair, "a"), expected);
+}
+
+/// C9, C7: a delta goes on where it broke off, also after a restart of either side: its base is listed in Ready.
+#[test]
+fn an_interrupted_delta_goes_on_where_it_was() {
+    use TransferKind::{FinalDelta, GlobalAdapter, GlobalDelta};
+    for crash in [false, true] {
+        let mut pair = Pair::new(by_deltas(&["a"], 2), Weather::fair(), 1);
+        pair.weather.spool = true;
+        pair.drive_until("counted", |pair| pair.counted(1) == ["a"]);
+        pair.weather.cut_bulk = 1000;
+        pair.drive_until("cut", |pair| pair.sites[0].begun.len() == 2);
+        pair.weather.cut_bulk = 0;
+        pair.kill(0);
+        if crash {
+            pair.crash();
+        }
+        pair.restart(0);
+        pair.drive();
+        assert!(has_finished(&pair, 0));
+        let expected = [
+            (GlobalAdapter, 1, 0),
+            (GlobalDelta, 2, 0),
+            (GlobalDelta, 2, ADAPTER_BYTES / 3 / 2),
+            (FinalDelta, 2, 0),
+        ];
+        assert_eq!(sent_to(&pair, "a"), expected, "crash: {crash}");
+    }
+}
+
+/// C10: a delta that is of no use to its receiver is answered by the whole adapter, once, and both sides know why.
+#[test]
+fn a_delta_of_no_use_is_answered_by_the_whole() {
+    use TransferKind::{FinalDelta, GlobalAdapter, GlobalDelta};
+    let mut pair = Pair::new(by_deltas(&["a"], 2), Weather::fair(), 1);
+    pair.drive_until("counted", |pair| pair.counted(1) == ["a"]);
+    for begun in pair.sites[0].begun.values_mut() {
+        begun.is_damaged = true;
+    }
+    pair.drive();
+    assert!(has_finished(&pair, 0));
+    let expected = [
+        (GlobalAdapter, 1, 0),
+        (GlobalDelta, 2, 0),
+        (GlobalAdapter, 2, 0),
+        (FinalDelta, 2, 0),
+    ];
+    assert_eq!(sent_to(&pair, "a"), expected);
+    let reports = pair.server.reports.iter();
+    let reasons: Vec<_> = reports
+        .filter_map(|report| match report {
+            Report::Resending {
+                kind,
+                reason,
+                round,
+                ..
+            } => Some((*kind, *reason, round.0)),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(reasons, [(GlobalAdapter, ResendReason::BaseDamaged, 2)]);
+}
+
+/// C10: asking twice for the whole in the place of one delta is a breach.
+#[test]
+fn the_whole_in_the_place_of_a_delta_is_sent_once() {
+    let mut pair = Pair::new(by_deltas(&["a", "b"], 2), Weather::fair(), 1);
+    pair.drive_until("second round", |pair| pair.sites[0].trainings.len() == 2);
+    let sent = pair.server.transfers.iter();
+    let mut deltas = sent.filter(|(to, header)| to.as_str() == "a" && header.kind.is_delta());
+    let transfer = deltas.next().unwrap().1.id;
+    let reason = ResendReason::BadDelta;
+    for codes in [&[][..], &[CloseCode::BadTransfer]] {
+        pair.say(0, ToServer::Resend { transfer, reason });
+        pair.wait(Duration::from_millis(50));
+        assert_eq!(pair.codes("a"), codes);
+    }
+    let wholes = sent_to(&pair, "a").into_iter();
+    let wholes =
+        wholes.filter(|&(kind, round, _)| (kind, round) == (TransferKind::GlobalAdapter, 2));
+    assert_eq!(wholes.count(), 1);
+}
+
+/// C10: a delta under a plan that has none is the server's fault, and so is one that comes to another adapter than announced.
+#[test]
+fn a_delta_that_must_not_be_is_the_servers_fault() {
+    let delta = |pair: &Pair| {
+        let content = release(1).delta.unwrap().content;
+        let header = TransferHeader::from_server(
+            TransferKind::GlobalDelta,
+            Round(1),
+            pair.plan.digest(),
+            content,
+        );
+        (header, pair.now)
+    };
+    let mut plain = Pair::new(plan(&["a"], 1, 2), Weather::fair(), 1);
+    let mut other = Pair::new(by_deltas(&["a"], 2), Weather::fair(), 1);
+    for (pair, adapter) in [
+        (&mut plain, content("start")),
+        (&mut other, content("another")),
+    ] {
+        pair.drive_until("asked", |pair| !pair.server.transfers.is_empty());
+        pair.wait(Duration::from_millis(20));
+        let (header, now) = delta(pair);
+        let machine = &mut pair.sites[0].machine;
+        assert_eq!(machine.handle_delta_rebuilt(&header, adapter, now), None);
+        pair.drive_until("over", |pair| pair.sites[0].outcome.is_some());
+        let outcome = pair.sites[0].outcome.as_ref().unwrap();
+        assert!(matches!(outcome, Outcome::Violation(_)), "{outcome:?}");
+    }
 }
 
 /// C4: an acknowledgement that was lost is given again, and nothing is counted twice.
@@ -338,7 +527,8 @@ fn a_listed_adapter_is_spared_once() {
     }
     let chain = Chain::new(plan.digest());
     let record = record(&chain, &summary.unwrap(), start, start);
-    coordinator.round_aggregated(start, record, now).unwrap();
+    let release = Release::whole(start);
+    coordinator.round_aggregated(release, record, now).unwrap();
     while let Some(action) = coordinator.poll_action() {
         match action {
             Action::SendTransfer { header, .. } => transfers.push(header.round),

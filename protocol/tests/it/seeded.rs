@@ -8,7 +8,7 @@
 use protocol::close::RunFailure;
 use protocol::coordinator::Outcome;
 use protocol::participant;
-use protocol::plan::{LatePolicy, RunPlan};
+use protocol::plan::{Download, LatePolicy, RunPlan};
 
 use super::pair::{Pair, Rng, Weather, plan};
 
@@ -55,6 +55,9 @@ fn more_weather(seed: u64, weather: &mut Weather, plan: &mut RunPlan) {
     if rng.chance(600) {
         let rounds_max = 1 + rng.below(3) as u32;
         cohort.late = LatePolicy::LaterRound { rounds_max };
+    }
+    if rng.chance(500) {
+        plan.download = Download::Delta;
     }
 }
 

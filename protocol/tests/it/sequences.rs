@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
-use protocol::plan::LatePolicy;
+use protocol::plan::{Download, LatePolicy};
 
 use super::pair::{Pair, Weather, plan};
 use super::seeded;
@@ -47,6 +47,7 @@ struct Rules {
     select: Option<u32>,
     enough: Option<u32>,
     late_rounds_max: Option<u32>,
+    download: Download,
 }
 
 fn op() -> impl Strategy<Value = Op> {
@@ -67,8 +68,10 @@ fn op() -> impl Strategy<Value = Op> {
 
 fn rules() -> impl Strategy<Value = Rules> {
     let some = || proptest::option::of(1..=4_u32);
-    (1..=3_u32, some(), some(), proptest::option::of(1..=2_u32)).prop_map(
-        |(quorum, select, enough, late_rounds_max)| {
+    let download = prop_oneof![Just(Download::Whole), Just(Download::Delta)];
+    let late = proptest::option::of(1..=2_u32);
+    (1..=3_u32, some(), some(), late, download).prop_map(
+        |(quorum, select, enough, late_rounds_max, download)| {
             let select = select.map(|select| select.max(quorum));
             let most = select.unwrap_or(u32::MAX);
             Rules {
@@ -76,6 +79,7 @@ fn rules() -> impl Strategy<Value = Rules> {
                 select,
                 enough: enough.map(|enough| enough.max(quorum).min(most)),
                 late_rounds_max,
+                download,
             }
         },
     )
@@ -86,6 +90,7 @@ fn play(rules: Rules, ops: &[Op]) {
     let mut plan = plan(&NAMES, rules.quorum, 3);
     plan.cohort.select = rules.select;
     plan.cohort.enough = rules.enough;
+    plan.download = rules.download;
     if let Some(rounds_max) = rules.late_rounds_max {
         plan.cohort.late = LatePolicy::LaterRound { rounds_max };
     }
@@ -175,6 +180,7 @@ const REGRESSIONS: &[(Rules, &[Op])] = &[
             select: None,
             enough: None,
             late_rounds_max: Some(1),
+            download: Download::Whole,
         },
         &[
             Op::Restart(2),
@@ -207,6 +213,7 @@ const REGRESSIONS: &[(Rules, &[Op])] = &[
             select: None,
             enough: None,
             late_rounds_max: None,
+            download: Download::Whole,
         },
         &[
             Op::Kill(3),

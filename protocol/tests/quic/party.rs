@@ -6,8 +6,8 @@ use std::time::Duration;
 use certs::throwaway::{Federation, Material};
 use protocol::message::{Content, TransferHeader, TransferKind};
 use protocol::plan::{
-    BasePlan, CohortPlan, LatePolicy, LimitsPlan, LoraPlan, Participants, RunPlan, Schedule,
-    StrategyPlan, TrainingPlan, ValueEncoding,
+    BasePlan, CohortPlan, Download, LatePolicy, LimitsPlan, LoraPlan, Participants, RunPlan,
+    Schedule, StrategyPlan, TrainingPlan, ValueEncoding,
 };
 use protocol::quic::{HandshakeError, Limits, Link, Listener, TlsMaterial, connect, listen};
 use protocol::{Digest, Round};
@@ -107,6 +107,7 @@ pub(crate) fn plan() -> RunPlan {
         layout_digest: Digest::of(b"layout"),
         adapter_bytes: 1 << 20,
         encoding: ValueEncoding::F32,
+        download: Download::Whole,
         rounds: 3,
         seed: 7,
         training: TrainingPlan {

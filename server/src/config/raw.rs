@@ -100,6 +100,9 @@ pub struct RawRun {
     /// In which form updates, and the adapters that rounds start from, travel.
     #[serde(default)]
     pub transfer: RawTransfer,
+    /// How adapters come to participants.
+    #[serde(default)]
+    pub download: RawDownload,
     /// The fingerprint that the base model must have; the start folder's if not given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub base: Option<String>,
@@ -115,6 +118,7 @@ impl RawRun {
             rounds: default_rounds(),
             seed: 0,
             transfer: RawTransfer::default(),
+            download: RawDownload::default(),
             base: None,
         }
     }
@@ -131,6 +135,17 @@ pub enum RawTransfer {
     F32,
     /// Updates in about one byte a value; what rounding cuts off is in the next one. Adapters as with `bf16`.
     Int8,
+}
+
+/// How adapters come to participants.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RawDownload {
+    /// Whole.
+    #[default]
+    Whole,
+    /// As a difference against the one before, for those who have that.
+    Delta,
 }
 
 fn default_listen() -> SocketAddr {

@@ -218,16 +218,16 @@ impl Driver {
 
     pub(super) fn merged(&mut self, merged: Merged, now: Instant) {
         let Merged {
-            content,
-            bytes,
+            released,
             record,
             sealed,
         } = merged;
-        self.global = bytes;
+        let release = released.release;
+        self.global = released;
         self.narrator
             .tell(&RunEvent::RoundFinished(Box::new(record.clone())));
         self.records.push(record);
-        let went_on = self.coordinator.round_aggregated(content, sealed, now);
+        let went_on = self.coordinator.round_aggregated(release, sealed, now);
         self.must(went_on);
     }
 }

@@ -106,7 +106,9 @@ impl Driver {
                     TransferKind::Anchor => self.anchor.clone(),
                     TransferKind::GlobalAdapter
                     | TransferKind::FinalAdapter
-                    | TransferKind::Update => self.global.clone(),
+                    | TransferKind::GlobalDelta
+                    | TransferKind::FinalDelta
+                    | TransferKind::Update => self.global.bytes(header.kind),
                 };
                 // Counted when handed over, so that equal runs report equal bytes whatever the network does.
                 self.count_sent(header.remaining());
@@ -191,6 +193,17 @@ impl Driver {
                 reason: reason.to_string(),
             },
             Report::Stalled { participant } => RunEvent::Stalled { participant },
+            Report::Resending {
+                participant,
+                round,
+                kind,
+                reason,
+            } => RunEvent::Resending {
+                participant,
+                round,
+                kind,
+                reason,
+            },
             Report::RoundOpened { round, asked } => RunEvent::RoundOpened { round, asked },
             Report::Progress {
                 participant,

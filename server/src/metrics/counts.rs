@@ -75,6 +75,7 @@ pub(super) struct Counts {
     pub(super) accepted: u64,
     pub(super) refused: BTreeMap<&'static str, u64>,
     pub(super) postponed: u64,
+    pub(super) resent: u64,
     pub(super) attempts: u64,
     pub(super) attempts_failed: u64,
     pub(super) left_out: u64,
@@ -112,6 +113,7 @@ impl Counts {
             accepted: 0,
             refused: zeros(RefusalReason::ALL.iter().map(|reason| reason.label())),
             postponed: 0,
+            resent: 0,
             attempts: 0,
             attempts_failed: 0,
             left_out: 0,
@@ -159,6 +161,7 @@ impl Counts {
             RunEvent::Accepted { .. }
             | RunEvent::Refused { .. }
             | RunEvent::Postponed { .. }
+            | RunEvent::Resending { .. }
             | RunEvent::Transferred { .. } => self.take_of_updates(event, now),
         }
     }
@@ -266,6 +269,7 @@ impl Counts {
                 *self.refused.entry(reason.label()).or_default() += 1;
             }
             RunEvent::Postponed { .. } => self.postponed += 1,
+            RunEvent::Resending { .. } => self.resent += 1,
             RunEvent::Transferred { received, sent } => {
                 self.received_bytes += received;
                 self.sent_bytes += sent;

@@ -208,6 +208,8 @@ fn of_updates(page: &mut Page, counts: &Counts) {
         help,
         counts.postponed as f64,
     );
+    let help = "Adapters that participants asked for once more, and whole.";
+    page.counter("foedus_transfers_resent_total", help, counts.resent as f64);
     let help = "Contents of transfers received, refused ones included.";
     page.counter(
         "foedus_transfers_received_bytes_total",

@@ -72,9 +72,8 @@ async fn a_run_whose_end_cannot_be_written_down_ends_all_the_same() {
         ..
     } = Server::bind(config(folder.path())).unwrap();
     let recovered = Recovered::open(&mut prepared).unwrap();
-    let global = recovered.global_bytes(&prepared);
-    let travelling = Content::of(&global);
-    let mut coordinator = coordinator(&prepared, &recovered, travelling, &Bytes::new()).unwrap();
+    let global = recovered.released.clone();
+    let mut coordinator = coordinator(&prepared, &recovered, &Bytes::new()).unwrap();
     // Who joined is to be written down with the run's end.
     join(&mut coordinator, prepared.plan.digest());
     coordinator.stop();

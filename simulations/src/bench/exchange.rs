@@ -171,6 +171,7 @@ impl Party {
             tensors,
             rounds,
             transfer,
+            download,
             sums,
         } = scenario;
         let mut command = Command::new(program);
@@ -185,6 +186,7 @@ impl Party {
             ("--tensors", tensors.to_string()),
             ("--rounds", rounds.to_string()),
             ("--transfer", format!("{transfer:?}").to_lowercase()),
+            ("--download", format!("{download:?}").to_lowercase()),
             ("--sums", format!("{sums:?}").to_lowercase()),
         ] {
             command.args([option, &value]);

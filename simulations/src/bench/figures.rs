@@ -96,10 +96,11 @@ impl Figures {
             tensors,
             rounds,
             transfer,
+            download,
             sums,
         } = self.scenario;
         format!(
-            "{participants} participants, {megabytes} MB in {tensors} tensors, {rounds} rounds, {transfer:?}, sums {sums:?}\n\
+            "{participants} participants, {megabytes} MB in {tensors} tensors, {rounds} rounds, {transfer:?}, download {download:?}, sums {sums:?}\n\
              a round, median / slowest   {:>10.4} s {:>10.4} s\n\
              from round to round, mean   {:>10.4} s\n\
              processor time a round      {:>10.3} s {:>10.2} s/GB\n\

@@ -27,7 +27,7 @@ use serde::{Deserialize, Serialize};
 pub use self::figures::{FoldFigures, FoldReport};
 
 use super::scenario::Scenario;
-use crate::experiment::{Sums, Transfer};
+use crate::experiment::{Download, Sums, Transfer};
 use crate::memory;
 
 /// Tensors of the adapter: 32 layers with seven projections of two factors each.
@@ -82,6 +82,7 @@ impl FoldScenario {
             tensors: TENSORS,
             rounds: 1,
             transfer: self.transfer,
+            download: Download::Whole,
             sums: Sums::Values,
         }
         .layout()

@@ -14,7 +14,7 @@ use protocol::plan::{CohortPlan, LimitsPlan, Participants, TrainingPlan, ValueEn
 use protocol::quic::TlsMaterial;
 use protocol::{ParticipantName, RunId};
 
-use crate::experiment::{Sums, Transfer};
+use crate::experiment::{Download, Sums, Transfer};
 
 /// What a participant adds, in the first participant's units.
 const STEP: f64 = 0.001;
@@ -44,6 +44,10 @@ pub struct Scenario {
     /// How values travel.
     #[arg(long, value_enum, default_value_t)]
     pub transfer: Transfer,
+    /// How adapters come to participants. All values move by the same number here, so a delta has next to no bytes: it shows what
+    /// deltas cost the machines, not what real ones save.
+    #[arg(long, value_enum, default_value_t)]
+    pub download: Download,
     /// How updates are summed; `masked` is secure aggregation, for three participants at least.
     #[arg(long, value_enum, default_value_t)]
     pub sums: Sums,
@@ -164,6 +168,7 @@ impl Scenario {
         config.run.out = folder.join("runs");
         config.run.rounds = self.rounds;
         config.run.transfer = self.transfer.into();
+        config.run.download = self.download.into();
         self.sums.configure(&mut config);
         config.adapter_bytes_max = u64::MAX;
         config.training = TrainingPlan {
@@ -228,6 +233,7 @@ mod tests {
             tensors,
             rounds: 2,
             transfer: Transfer::F32,
+            download: Download::Whole,
             sums: Sums::Values,
         }
     }

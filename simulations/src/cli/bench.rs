@@ -7,7 +7,7 @@ use anyhow::{Context as _, ensure};
 use clap::{Args, Subcommand, ValueEnum as _};
 
 use crate::bench::{self, FoldScenario, Hardship, Processes, Scenario, Strategy};
-use crate::experiment::{Sums, Transfer};
+use crate::experiment::{Download, Sums, Transfer};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Bench {
@@ -141,6 +141,7 @@ impl Bench {
                 tensors: 2,
                 rounds: *rounds,
                 transfer: Transfer::F32,
+                download: Download::Whole,
                 sums: Sums::Values,
             }),
             Self::Link(link) => link.run(),
@@ -166,6 +167,7 @@ impl Link {
             tensors: 2,
             rounds: self.rounds,
             transfer: self.transfer,
+            download: Download::Whole,
             sums: Sums::Values,
         };
         let figures = in_temporary(|folder| bench::run_link(scenario, self.hardship, folder))?;

@@ -2,7 +2,7 @@
 //! between them.
 
 use simulations::bench::{CongestionControl, Hardship, LinkFigures, Scenario, run_link};
-use simulations::experiment::{Sums, Transfer};
+use simulations::experiment::{Download, Sums, Transfer};
 
 use super::SEED;
 
@@ -28,6 +28,7 @@ fn exchange(megabytes: f64, hardship: Hardship) -> LinkFigures {
         tensors: 2,
         rounds: 1,
         transfer: Transfer::F32,
+        download: Download::Whole,
         sums: Sums::Values,
     };
     let folder = tempfile::tempdir().unwrap();

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use aggregation::Adapter;
-use simulations::experiment::{Experiment, Sums, Transfer};
+use simulations::experiment::{Download, Experiment, Sums, Transfer};
 use simulations::run::Outcome;
 
 use crate::{experiment, run, workplace};
@@ -71,6 +71,26 @@ fn masks_change_no_byte_of_a_simulation() {
         run(experiment, folder.path().join("out"))
     });
     assert_eq!(masked.adapter, plain.adapter);
+}
+
+#[test]
+fn deltas_change_no_byte_of_a_simulation_also_under_masks() {
+    let names = ["one", "two", "three"];
+    let [delta, whole] = [Download::Delta, Download::Whole].map(|download| {
+        let folder = workplace();
+        let mut experiment = equal_text(folder.path(), &names);
+        experiment.sums = Sums::Masked;
+        experiment.download = download;
+        run(experiment, folder.path().join("out"))
+    });
+    assert_eq!(delta.adapter, whole.adapter);
+    let down = |outcome: &Outcome| outcome.summary.bytes_down;
+    assert!(
+        down(&delta) < down(&whole),
+        "{} and {}",
+        down(&delta),
+        down(&whole)
+    );
 }
 
 #[test]

@@ -5,13 +5,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use protocol::close::RefusalReason;
-use protocol::coordinator::{Action, Allowance, Coordinator, History, RoundSummary, Setup};
+use protocol::coordinator::{
+    Action, Allowance, Coordinator, Delta, History, Release, RoundSummary, Setup,
+};
 use protocol::message::{
-    Beginning, Capabilities, Content, Metrics, ToClient, ToServer, TransferHeader, TransferKind,
+    Beginning, Capabilities, Content, Metrics, ResendReason, ToClient, ToServer, TransferHeader,
+    TransferKind,
 };
 use protocol::plan::{
-    BasePlan, CheckedPlan, CohortPlan, LatePolicy, LimitsPlan, LoraPlan, Participants, RunPlan,
-    Schedule, SignedPlan, StrategyPlan, TrainingPlan, ValueEncoding,
+    BasePlan, CheckedPlan, CohortPlan, Download, LatePolicy, LimitsPlan, LoraPlan, Participants,
+    RunPlan, Schedule, SignedPlan, StrategyPlan, TrainingPlan, ValueEncoding,
 };
 use protocol::seal::Seal;
 use protocol::transcript::{Outline, Record, SealedRecord};
@@ -34,7 +37,7 @@ struct Game {
     now: Instant,
     /// What was written down, and the adapter that came out of the last round of it.
     history: History,
-    adapter: Content,
+    release: Release,
     transcript: Vec<SealedRecord>,
     summary: Option<RoundSummary>,
     next_connection: u64,
@@ -50,14 +53,14 @@ impl Game {
     fn new(rules: u8) -> Self {
         let plan = plan(rules).check().expect("a plan of our own");
         let now = Instant::now();
-        let coordinator =
-            Coordinator::new(setup(&plan, content(0)), now).expect("its parts belong together");
+        let coordinator = Coordinator::new(setup(&plan, Release::whole(content(0))), now)
+            .expect("its parts belong together");
         Self {
             coordinator,
             plan,
             now,
             history: History::default(),
-            adapter: content(0),
+            release: Release::whole(content(0)),
             transcript: Vec::new(),
             summary: None,
             next_connection: 0,
@@ -147,17 +150,20 @@ impl Game {
                 .coordinator
                 .handle_transfer_progress(connection, self.now),
             4 if b < 128 => {
-                let transfer = self.global(b).id;
-                self.say(connection, ToServer::Resend { transfer });
+                let global = self.global(b);
+                let delta = self.release.delta.filter(|_| b < 64);
+                let delta = delta.and_then(|delta| global.delta(delta.content));
+                let transfer = delta.unwrap_or(global).id;
+                let reason = ResendReason::BadDelta;
+                self.say(connection, ToServer::Resend { transfer, reason });
             }
             4 => {
-                let transfer = self.update(connection, b);
-                self.say(
-                    connection,
-                    ToServer::Received {
-                        transfer: transfer.id,
-                    },
-                );
+                let transfer = if b % 16 < 8 {
+                    self.update(connection, b).id
+                } else {
+                    self.global(b).id
+                };
+                self.say(connection, ToServer::Received { transfer });
             }
             5 => self
                 .coordinator
@@ -182,7 +188,7 @@ impl Game {
         let transcript = self.transcript.clone();
         let setup = Setup {
             transcript,
-            ..setup(&self.plan, self.adapter)
+            ..setup(&self.plan, self.release)
         };
         self.coordinator = Coordinator::resume(setup, self.history.clone(), self.now)
             .expect("its parts belong together");
@@ -217,14 +223,19 @@ impl Game {
     /// The adapter of a round near the open one.
     fn global(&self, b: u8) -> TransferHeader {
         let kind = TransferKind::GlobalAdapter;
-        TransferHeader::from_server(kind, self.round(b), self.plan.digest(), self.adapter)
+        TransferHeader::from_server(
+            kind,
+            self.round(b),
+            self.plan.digest(),
+            self.release.adapter,
+        )
     }
 
     /// Beginnings of the present adapter and of others, too many at times.
     fn begun(&self, b: u8) -> Vec<Beginning> {
         let of = |number: u8| Beginning {
             sha256: if number == 0 {
-                self.adapter.sha256
+                self.release.adapter.sha256
             } else {
                 content(number).sha256
             },
@@ -299,14 +310,24 @@ impl Game {
 
     fn aggregated(&mut self, b: u8) {
         let record = self.record(content(b));
+        // Shorter than the adapter, or longer.
+        let delta = Delta {
+            base: self.release.adapter.sha256,
+            content: Content {
+                bytes: u64::from(b),
+                sha256: Digest::of(&[b]),
+            },
+        };
+        let release = Release {
+            adapter: content(b),
+            delta: (b % 4 != 0).then_some(delta),
+        };
         if self.to_aggregate && !self.coordinator.is_over() {
             self.history.round_done();
-            self.adapter = content(b);
+            self.release = release;
             self.transcript.push(record.clone());
         }
-        let answer = self
-            .coordinator
-            .round_aggregated(content(b), record, self.now);
+        let answer = self.coordinator.round_aggregated(release, record, self.now);
         assert_eq!(
             answer.is_ok(),
             std::mem::take(&mut self.to_aggregate) || self.ended
@@ -328,7 +349,7 @@ impl Game {
         let outline = Outline {
             plan: self.plan.digest(),
             previous: last.map_or(self.plan.digest(), |last| last.record.heading.hash()),
-            before: self.adapter.sha256,
+            before: self.release.adapter.sha256,
             after: after.sha256,
             adapter: after.sha256,
             secret: Digest::default(),
@@ -401,12 +422,12 @@ impl Game {
     }
 }
 
-fn setup(plan: &CheckedPlan, adapter: Content) -> Setup {
+fn setup(plan: &CheckedPlan, release: Release) -> Setup {
     Setup {
         signed: SignedPlan::new(plan, |_| Seal::default()),
         transcript: Vec::new(),
         plan: plan.clone(),
-        adapter,
+        release,
         anchor: None,
         software: Text::default(),
         allowance: Allowance::default(),
@@ -458,6 +479,11 @@ fn plan(rules: u8) -> RunPlan {
         layout_digest: Digest::default(),
         adapter_bytes: 64,
         encoding: ValueEncoding::F32,
+        download: if rules & 32 == 0 {
+            Download::Whole
+        } else {
+            Download::Delta
+        },
         rounds: 3,
         seed: 0,
         training: TrainingPlan {

@@ -21,7 +21,7 @@ fn receive(
     bytes: &[u8],
     last: Option<Piece>,
 ) -> Arrival {
-    let (sender, pieces) = mpsc::channel(64);
+    let (sender, pieces) = mpsc::channel(bytes.len() + 2);
     for chunk in bytes.chunks(3) {
         sender
             .try_send(Piece::Bytes(vec![Bytes::copy_from_slice(chunk)]))
@@ -57,7 +57,7 @@ fn a_part_goes_on_where_it_broke_off() {
         assert_eq!(broken, Arrival::Part);
         // The sender may begin before the end of what is kept.
         let whole = receive(arrivals, global().at(7), &WHOLE[7..], Some(Piece::End));
-        assert_eq!(whole, Arrival::Whole(WHOLE.to_vec()));
+        assert_eq!(whole, Arrival::Whole(Bytes::from_static(WHOLE)));
         assert_eq!(arrivals.bytes(), WHOLE.len() as u64 + 2);
     });
 }
@@ -74,7 +74,7 @@ fn what_came_outlives_the_process_whole_or_in_part() {
     let length = WHOLE.len() as u64;
     assert_eq!(last.list().unwrap(), begun(&global(), length));
     let whole = receive(&last, global().at(length), b"", Some(Piece::End));
-    assert_eq!(whole, Arrival::Whole(WHOLE.to_vec()));
+    assert_eq!(whole, Arrival::Whole(Bytes::from_static(WHOLE)));
     assert_eq!(last.bytes(), 0);
     last.remove().unwrap();
     last.remove().unwrap();
@@ -92,7 +92,7 @@ fn a_damaged_beginning_is_dropped() {
     assert_eq!(end, Arrival::Damaged);
     assert_eq!(arrivals.list().unwrap(), []);
     let again = receive(&arrivals, global(), WHOLE, Some(Piece::End));
-    assert_eq!(again, Arrival::Whole(WHOLE.to_vec()));
+    assert_eq!(again, Arrival::Whole(Bytes::from_static(WHOLE)));
 }
 
 #[test]
@@ -124,6 +124,93 @@ fn a_kind_has_one_content_at_most_and_kinds_do_not_disturb_each_other() {
         expected.extend(begun(&global(), 6));
         assert_eq!(arrivals.list().unwrap(), expected);
     });
+}
+
+/// An adapter and the next one in bf16, and the next one's delta with its header.
+fn two_rounds(count: u16) -> (Vec<u8>, Vec<u8>, Vec<u8>, TransferHeader) {
+    let values = |shift: f32| -> Vec<f32> { (0..count).map(|n| f32::from(n) + shift).collect() };
+    let (before, after) = (values(1.0), values(1.01));
+    let encoding = aggregation::Encoding::Bf16;
+    let (old, new) = (encoding.encode(&before), encoding.encode(&after));
+    let side = |values, bytes: &[u8]| aggregation::delta::Travelling {
+        values,
+        encoding,
+        sha256: Digest::of(bytes).0,
+    };
+    let (base, next) = (side(&before, &old), side(&after, &new));
+    let delta = aggregation::delta::between(base, next).unwrap();
+    let header = header(TransferKind::GlobalDelta, &delta);
+    (old, new, delta, header)
+}
+
+#[test]
+fn an_adapter_is_rebuilt_from_its_delta_and_is_the_next_base() {
+    both(|arrivals| {
+        arrivals.keep_base();
+        let (old, new, delta, of_delta) = two_rounds(500);
+        let base = header(TransferKind::GlobalAdapter, &old);
+        receive(arrivals, base, &old, Some(Piece::End));
+        assert_eq!(arrivals.list().unwrap(), begun(&base, old.len() as u64));
+        // It breaks off, and goes on; the base is here all the while.
+        let broken = receive(arrivals, of_delta, &delta[..40], None);
+        assert_eq!(broken, Arrival::Part);
+        assert_eq!(arrivals.list().unwrap().len(), 2);
+        let whole = receive(arrivals, of_delta.at(40), &delta[40..], Some(Piece::End));
+        let content = Content::of(&new);
+        let bytes = Bytes::from(new.clone());
+        assert_eq!(whole, Arrival::Rebuilt(Rebuilt { content, bytes }));
+        let next = header(TransferKind::GlobalAdapter, &new);
+        assert_eq!(arrivals.list().unwrap(), begun(&next, new.len() as u64));
+        assert_eq!(arrivals.bytes() as usize, old.len() + delta.len());
+    });
+}
+
+#[test]
+fn a_delta_whose_base_is_not_here_or_damaged_or_that_is_damaged_is_named_and_dropped() {
+    let (old, _, delta, of_delta) = two_rounds(500);
+    let reason = |arrivals: &Arrivals, of_delta: TransferHeader, delta: &[u8]| {
+        let end = receive(arrivals, of_delta, delta, Some(Piece::End));
+        let Arrival::Unusable(Unusable { reason, .. }) = end else {
+            panic!("{end:?}");
+        };
+        reason
+    };
+    both(|arrivals| {
+        arrivals.keep_base();
+        let found = reason(arrivals, of_delta, &delta);
+        assert_eq!(found, ResendReason::NoBase);
+        assert_eq!(arrivals.list().unwrap(), []);
+        // Bytes of the announced digest that are no delta, or none of this base: the server's fault.
+        let base = header(TransferKind::GlobalAdapter, &old);
+        receive(arrivals, base, &old, Some(Piece::End));
+        let mut other = delta.clone();
+        *other.last_mut().unwrap() ^= 1;
+        let mut claims = delta.clone();
+        claims[50] ^= 1;
+        for bad in [&b"no delta"[..], &delta[..delta.len() - 1], &other, &claims] {
+            let of_bad = header(TransferKind::GlobalDelta, bad);
+            assert_eq!(reason(arrivals, of_bad, bad), ResendReason::BadDelta);
+            assert_eq!(arrivals.list().unwrap(), begun(&base, old.len() as u64));
+        }
+    });
+    let folder = tempfile::tempdir().unwrap();
+    let arrivals = Arrivals::new(Some(&folder.path().join("site.state")));
+    let base = header(TransferKind::GlobalAdapter, &old);
+    receive(&arrivals, base, &old, Some(Piece::End));
+    let mut damaged = old;
+    damaged[7] ^= 1;
+    fs::write(arrivals.path(&base).unwrap(), damaged).unwrap();
+    let found = reason(&arrivals, of_delta, &delta);
+    assert_eq!(found, ResendReason::BaseDamaged);
+    // Neither is listed again.
+    assert_eq!(arrivals.list().unwrap(), []);
+}
+
+#[test]
+fn without_deltas_in_the_plan_nothing_whole_stays_in_memory() {
+    let arrivals = Arrivals::new(None);
+    receive(&arrivals, global(), WHOLE, Some(Piece::End));
+    assert_eq!(arrivals.list().unwrap(), []);
 }
 
 #[test]

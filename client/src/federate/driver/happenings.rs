@@ -11,6 +11,7 @@ use protocol::{
     Digest,
     message::{Metrics, TransferHeader, TransferKind},
     participant::{AnchorCopy, Disposition, Spooled},
+    plan::Download,
     quic::{Closed, Link},
     transcript::Witness,
 };
@@ -21,6 +22,7 @@ use crate::{
     evidence::EvidenceFile,
     federate::{
         agreement,
+        arrivals::{Rebuilt, Unusable},
         feedback::Feedback,
         happening::{Agreed, DialError, Happening},
         session::Session,
@@ -51,6 +53,12 @@ impl Driver {
                 tracing::warn!(kind, offset, "a transfer does not have its SHA-256");
                 self.machine.handle_transfer_damaged(&header);
             }
+            Happening::Rebuilt(attempt, delta, rebuilt) if self.is_present(attempt) => {
+                self.rebuilt(&delta, rebuilt, now);
+            }
+            Happening::Unusable(attempt, delta, unusable) if self.is_present(attempt) => {
+                self.unusable(&delta, &unusable);
+            }
             Happening::Unkept(error) => return Err(error.into()),
             Happening::Malformed(attempt, what) if self.is_present(attempt) => {
                 self.last_obstacle = what;
@@ -62,6 +70,8 @@ impl Driver {
             | Happening::Message(..)
             | Happening::Received(..)
             | Happening::Damaged(..)
+            | Happening::Rebuilt(..)
+            | Happening::Unusable(..)
             | Happening::Malformed(..)
             | Happening::Gone(..) => {}
             Happening::Delivered(bytes) => self.bytes_up += bytes,
@@ -129,14 +139,29 @@ impl Driver {
         Ok(())
     }
 
-    fn received(&mut self, header: &TransferHeader, bytes: Vec<u8>, now: Instant) {
+    fn received(&mut self, header: &TransferHeader, bytes: Bytes, now: Instant) {
         match self.machine.handle_transfer_received(header, now) {
             Disposition::Drop => {}
             Disposition::Keep if header.kind == TransferKind::Anchor => {
-                self.anchor = Some(Bytes::from(bytes));
+                self.anchor = Some(bytes);
             }
-            Disposition::Keep => drop(self.kept.insert(header.id, Bytes::from(bytes))),
+            Disposition::Keep => drop(self.kept.insert(header.id, bytes)),
         }
+    }
+
+    fn rebuilt(&mut self, delta: &TransferHeader, rebuilt: Rebuilt, now: Instant) {
+        let Rebuilt { content, bytes } = rebuilt;
+        let (round, came, whole) = (delta.round, delta.bytes, content.bytes);
+        tracing::debug!(%round, came, whole, "an adapter was rebuilt from its delta");
+        if let Some(header) = self.machine.handle_delta_rebuilt(delta, content, now) {
+            self.kept.insert(header.id, bytes);
+        }
+    }
+
+    fn unusable(&mut self, delta: &TransferHeader, unusable: &Unusable) {
+        let (round, reason, what) = (delta.round, unusable.reason.label(), &unusable.what);
+        tracing::warn!(%round, reason, what, "a delta is of no use; the whole adapter is asked for");
+        self.machine.handle_delta_unusable(delta, unusable.reason);
     }
 
     fn gone(&mut self, closed: &Closed, now: Instant) {
@@ -165,6 +190,9 @@ impl Driver {
                 if plan.secure_aggregation.is_some() {
                     // What an earlier process finished is without masks, and never sent.
                     self.kept.clear();
+                }
+                if plan.download == Download::Delta {
+                    self.arrivals.keep_base();
                 }
                 self.agreed = Some((plan.clone(), agreement));
                 let witness = self.witness(plan.digest())?;

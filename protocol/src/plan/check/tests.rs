@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::plan::{
-    BasePlan, ClipPlan, CohortPlan, EwcPlace, EwcPlan, LimitsPlan, LoraPlan,
+    BasePlan, ClipPlan, CohortPlan, Download, EwcPlace, EwcPlan, LimitsPlan, LoraPlan,
     ParticipantPrivacyPlan, PrivacyPlan, PrivacyUnit, RingBits, RingPlan, Schedule,
     SecureAggregationPlan, ServerTrust, SignedPlan, SignedPlanError, StrategyPlan, TrainingPlan,
     ValueEncoding,
@@ -26,6 +26,7 @@ fn good() -> RunPlan {
         layout_digest: Digest::of(b"layout"),
         adapter_bytes: 1 << 20,
         encoding: ValueEncoding::F32,
+        download: Download::Whole,
         rounds: 3,
         seed: 7,
         training: TrainingPlan {
@@ -194,6 +195,24 @@ fn nonsense_about_limits_is_refused_by_field() {
         plan.cohort.participants = Participants::Named((0..1000).map(name).collect());
         plan.limits.participants_max = 1000;
     });
+}
+
+#[test]
+fn how_adapters_come_is_in_the_digest_and_in_no_lot() {
+    let whole = good().check().unwrap();
+    let by = |download| RunPlan { download, ..good() };
+    let delta = by(Download::Delta).check().unwrap();
+    assert_ne!(delta.digest(), whole.digest());
+    assert_eq!(
+        (delta.lots(), whole.lots()),
+        (whole.digest(), whole.digest())
+    );
+    // What changes results changes lots.
+    let other = RunPlan {
+        seed: 99,
+        ..by(Download::Delta)
+    };
+    assert_ne!(other.check().unwrap().lots(), delta.lots());
 }
 
 fn private() -> RunPlan {
