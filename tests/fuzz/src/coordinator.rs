@@ -456,7 +456,7 @@ fn name(index: u8) -> ParticipantName {
 }
 
 /// The plan whose cohort has one of the combinations of rules.
-fn plan(rules: u8) -> RunPlan {
+pub(crate) fn plan(rules: u8) -> RunPlan {
     let late = match rules % 3 {
         0 => LatePolicy::Refuse,
         rounds_max => LatePolicy::LaterRound {

@@ -4,10 +4,12 @@
 
 mod coordinator;
 mod delta;
+mod secagg;
 mod update;
 mod wire;
 
 pub use coordinator::coordinator;
 pub use delta::delta;
+pub use secagg::{gathering, gathering_script, member, member_script};
 pub use update::{folder, update};
 pub use wire::{frame, header, message, plan, record_line, transcript};

@@ -67,14 +67,36 @@ fn coordinators_hold_their_promises() {
     smoke(foedus_fuzz::coordinator, 40_000, 900);
 }
 
-/// Random bytes are hardly ever a record, so real ones are damaged: a byte changed, taken out or put in.
+/// Random bytes are hardly ever a record, so real ones are damaged.
 #[test]
 fn transcripts_hold_their_promises() {
-    let record = foedus_fuzz::record_line();
     smoke(foedus_fuzz::transcript, 100_000, 400);
-    println!("seeds 0 to 99999");
-    for seed in 0..100_000 {
-        let (mut state, mut line) = (seed, record.clone());
+    damage(
+        foedus_fuzz::transcript,
+        &foedus_fuzz::record_line(),
+        100_000,
+    );
+}
+
+/// Random operations hardly ever come to the opening, so attempts that do are damaged.
+#[test]
+fn members_and_gatherings_hold_their_promises() {
+    smoke(foedus_fuzz::member, 20_000, 90);
+    damage(foedus_fuzz::member, &foedus_fuzz::member_script(), 60_000);
+    smoke(foedus_fuzz::gathering, 20_000, 200);
+    damage(
+        foedus_fuzz::gathering,
+        &foedus_fuzz::gathering_script(),
+        60_000,
+    );
+}
+
+/// Runs a target on bytes of which some are changed, taken out or put in.
+fn damage(target: fn(&[u8]), whole: &[u8], runs: u64) {
+    println!("seeds 0 to {}", runs - 1);
+    target(whole);
+    for seed in 0..runs {
+        let (mut state, mut line) = (seed, whole.to_vec());
         for _ in 0..=next(&mut state) % 3 {
             let place = (next(&mut state) % line.len() as u64) as usize;
             let byte = next(&mut state) as u8;
@@ -85,6 +107,6 @@ fn transcripts_hold_their_promises() {
                 _ => line.insert(place, line[byte as usize % line.len()]),
             }
         }
-        foedus_fuzz::transcript(&line);
+        target(&line);
     }
 }
