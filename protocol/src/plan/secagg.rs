@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::check::{PlanError, ensure, positive, within};
+use super::check::{PlanError, ensure, positive};
 use super::{LatePolicy, RunPlan};
 
 /// Updates travel as fixed point in a ring of integers instead of as values, with their weight inside.
@@ -113,17 +113,17 @@ impl RunPlan {
             self.ring.is_some(),
         )?;
         let participants = self.limits.participants_max;
-        within(
+        ensure(
             "limits.participants_max with secure aggregation",
             participants,
-            COHORT_MIN,
-            SECURE_PARTICIPANTS_MAX,
+            "must be 3 to 1000: from the sum of two each reads the other's update (E_SECAGG_MIN)",
+            (COHORT_MIN..=SECURE_PARTICIPANTS_MAX).contains(&participants),
         )?;
-        within(
+        ensure(
             "secure_aggregation.cohort_min",
             plan.cohort_min,
-            COHORT_MIN,
-            participants,
+            "must be 3 to limits.participants_max: from the sum of two each reads the other's update (E_SECAGG_MIN)",
+            (COHORT_MIN..=participants).contains(&plan.cohort_min),
         )?;
         ensure(
             "cohort.quorum",
@@ -140,7 +140,7 @@ impl RunPlan {
         ensure(
             "cohort.late",
             "later-round with secure aggregation",
-            "must be \"refuse\": a masked update is of no use in the sum of another round",
+            "must be \"refuse\": a masked update is of no use in the sum of another round (E_SECAGG_ASYNC)",
             cohort.late == LatePolicy::Refuse,
         )?;
         ensure(
@@ -152,7 +152,7 @@ impl RunPlan {
         ensure(
             "cohort.enough",
             "set with secure aggregation",
-            "must be left out: a sum is opened only with everybody's masks accounted for",
+            "must be left out: a sum is opened only with everybody's masks accounted for (E_SECAGG_ASYNC)",
             cohort.enough.is_none(),
         )
     }

@@ -659,3 +659,5 @@ fn protection_of_few_participants_is_refused_with_the_size_of_its_noise_unless_i
     plan.participant_privacy.as_mut().unwrap().force = true;
     plan.check().unwrap();
 }
+
+mod masked;
