@@ -49,7 +49,7 @@ impl FixedRing {
             let (of_values, extra) = stretch.split_at_mut(here.len() * width);
             let pairs = values[here.clone()]
                 .par_chunks(BLOCK)
-                .zip(base[here.clone()].par_chunks(BLOCK));
+                .zip(base[here].par_chunks(BLOCK));
             cut_off += of_values
                 .par_chunks_mut(BLOCK * width)
                 .zip(pairs)

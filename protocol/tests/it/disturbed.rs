@@ -49,8 +49,8 @@ impl Stage {
             now,
             actions: Vec::new(),
         };
-        for index in 0..names.len() {
-            stage.joins(index, index as u64 + 1, certificates[index]);
+        for (index, &certificate) in certificates.iter().enumerate() {
+            stage.joins(index, index as u64 + 1, certificate);
         }
         for index in 0..names.len() {
             stage.has_trained(index as u64 + 1);

@@ -169,6 +169,10 @@ impl Driver {
             Report::Accepted { .. } | Report::Postponed { .. } | Report::Refused { .. } => {
                 return self.report_update(report);
             }
+            Report::AttemptBegan { .. }
+            | Report::AttemptFailed { .. }
+            | Report::LeftOut { .. }
+            | Report::Expired { .. } => return self.report_attempt(report),
             Report::Joined {
                 participant,
                 software,
@@ -216,6 +220,22 @@ impl Driver {
                 step,
                 steps,
             },
+            Report::QuorumMissing {
+                round,
+                accepted,
+                quorum,
+            } => RunEvent::QuorumMissing {
+                round,
+                accepted,
+                quorum,
+            },
+        };
+        self.narrator.tell(&event);
+    }
+
+    /// What became of an attempt at secure aggregation, and of those in it.
+    fn report_attempt(&mut self, report: Report) {
+        let event = match report {
             Report::AttemptBegan { attempt, members } => {
                 RunEvent::AttemptBegan { attempt, members }
             }
@@ -233,15 +253,8 @@ impl Driver {
                 attempt,
                 reason: reason.to_string(),
             },
-            Report::QuorumMissing {
-                round,
-                accepted,
-                quorum,
-            } => RunEvent::QuorumMissing {
-                round,
-                accepted,
-                quorum,
-            },
+            // Of rounds, connections and updates.
+            _ => return,
         };
         self.narrator.tell(&event);
     }
@@ -273,7 +286,7 @@ impl Driver {
                 round,
                 until,
             },
-            // Of rounds and connections.
+            // Of rounds, connections and attempts.
             _ => return,
         };
         self.narrator.tell(&event);
