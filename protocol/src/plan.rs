@@ -181,6 +181,12 @@ impl RunPlan {
     pub fn encoded_bytes(&self) -> u64 {
         self.encoding.of_adapters().bytes(self.values())
     }
+
+    /// Whether noise is on both factors of an adapter, so that their product has it squared too (Sun et al. 2024, arXiv 2403.12313,
+    /// section 3). Every strategy trains both factors.
+    pub fn multiplies_noise(&self) -> bool {
+        self.privacy.is_some() || self.participant_privacy.is_some()
+    }
 }
 
 /// Elastic weight consolidation.

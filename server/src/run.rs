@@ -128,6 +128,7 @@ impl Server {
             },
         };
         warn_of_dates(&prepared);
+        warn_of_noise(&prepared);
         let (events, incoming) = mpsc::channel(EVENTS_MAX);
         let recovered = Recovered::open(&mut prepared)?;
         let global = recovered.released.clone();
@@ -278,6 +279,15 @@ fn warn_of_dates(prepared: &Prepared) {
     {
         tracing::warn!(
             "the revocation list is out of date; get a newer one from the federation's authority"
+        );
+    }
+}
+
+fn warn_of_noise(prepared: &Prepared) {
+    if prepared.plan.multiplies_noise() {
+        tracing::warn!(
+            "noise for privacy is on both factors of the adapter and multiplies in their product; more participants or records, fewer \
+             modules and a lower rank leave more of what was learned (docs/privacy.md)"
         );
     }
 }

@@ -245,6 +245,13 @@ fn secured() -> RunPlan {
 }
 
 #[test]
+fn noise_of_either_kind_is_on_both_factors() {
+    assert!(!good().multiplies_noise());
+    assert!(private().multiplies_noise());
+    assert!(protected().multiplies_noise());
+}
+
+#[test]
 fn a_private_plan_is_checked_and_read_back() {
     let plan = private().check().unwrap();
     assert_eq!(codec::decode::<RunPlan>(plan.bytes()).unwrap(), private());
