@@ -14,6 +14,7 @@
 mod action;
 mod allowance;
 mod asking;
+mod attempt;
 mod closing;
 mod deadline;
 mod delivery;

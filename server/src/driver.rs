@@ -127,7 +127,7 @@ pub(crate) enum Event {
     /// The operator wants the server to stop.
     Shutdown,
     /// Monitoring wants to know whether this loop goes round.
-    Asked(oneshot::Sender<()>),
+    Probed(oneshot::Sender<()>),
     /// A part of the server ended that must not.
     Broken(&'static str),
 }
@@ -286,7 +286,7 @@ impl Driver {
             Event::Deadline => self.coordinator.handle_timeout(now),
             Event::Shutdown => self.coordinator.stop(),
             // Who does not wait for the answer any more has its own.
-            Event::Asked(answer) => drop(answer.send(())),
+            Event::Probed(answer) => drop(answer.send(())),
             Event::Broken(what) => self.give_up(ServerError::Internal {
                 what: what.to_owned(),
             }),
@@ -311,7 +311,6 @@ impl Driver {
         let shared = self.shared.clone();
         let certificates = link.connection.peer_certificates();
         let public_key = link.connection.peer_public_key();
-        let expires = link.connection.peer_certificate().expires;
         let left = expires.duration_since(SystemTime::now());
         let expires_at = now + left.unwrap_or_default().min(YEAR);
         let outbox = session::start(&mut self.sessions, (connection, name.clone()), link, shared);

@@ -1,4 +1,5 @@
-//! Programs that are killed before every single change to their files: the run comes to the same adapter, byte for byte.
+//! Programs that are killed before a chosen change to their files, each run before a later one: it comes to the same adapter, byte
+//! for byte.
 #![cfg(all(target_os = "linux", target_env = "gnu"))]
 
 use tests::{Death, Federation, Finished, Program, assert_success};

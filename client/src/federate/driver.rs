@@ -198,7 +198,7 @@ impl Driver {
                 let adapter = self.adapter(adapter.id, Encoding::F32, when)?;
                 if let Some(path) = &self.settings.state {
                     RoundState::remove(path)?;
-                    secure::forget(path)?;
+                    secure::opened::forget(path)?;
                 }
                 self.arrivals.remove()?;
                 if let Some(evidence) = self.evidence.take() {

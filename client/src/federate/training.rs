@@ -56,8 +56,8 @@ pub(super) enum UpdateForm {
 impl UpdateForm {
     /// In blocks of int8, as the update of this round of the plan.
     ///
-    /// Rounded by numbers that follow from the plan's lots, round and values: a round that is trained again gives the same bytes, and equal data give
-    /// equal updates.
+    /// Rounded by numbers that follow from the plan's lots, round and values: a round that is trained again gives the same bytes, and
+    /// equal data give equal updates.
     pub(super) fn blocks(lots: Digest, round: Round, left_over: Option<Arc<Adapter>>) -> Self {
         let context = [&lots.0[..], &round.0.to_le_bytes()].concat();
         Self::Blocks { left_over, context }

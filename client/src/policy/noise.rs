@@ -4,32 +4,31 @@ use protocol::plan::RunPlan;
 
 use super::{Rule, SitePolicy, refusal::Found, rules::lasting};
 
+/// A rule's key, the rule, and what the plan may cost; nothing is its bound without noise.
+type Bound<'a> = (&'static str, &'a Rule<f64>, Option<f64>);
+
 impl SitePolicy {
     /// Bounds on what training costs the records; a plan without differential privacy breaks every one.
     pub(super) fn noise(&self, plan: &RunPlan) -> Vec<Found> {
         let Some(rules) = &self.privacy else {
             return Vec::new();
         };
-        let privacy = plan.privacy.as_ref();
-        let epsilon = privacy.map(|asked| asked.epsilon_max);
-        let delta = privacy.map(|asked| asked.delta);
-        let without = "trains without differential privacy";
-        let bounds = [
-            ("privacy.epsilon_run_max", &rules.epsilon_run_max, epsilon),
-            ("privacy.delta_run_max", &rules.delta_run_max, delta),
-            (
-                "privacy.epsilon_lifetime_max",
-                &rules.epsilon_lifetime_max,
-                epsilon,
-            ),
-            (
-                "privacy.delta_lifetime_max",
-                &rules.delta_lifetime_max,
-                delta,
-            ),
-        ];
-        let found = bounds.map(|(key, rule, asked)| beyond(key, rule, asked, without));
-        found.into_iter().flatten().collect()
+        let epsilon = plan.privacy.as_ref().map(|asked| asked.epsilon_max);
+        let delta = plan.privacy.as_ref().map(|asked| asked.delta);
+        let (of_run, of_life) = (&rules.epsilon_run_max, &rules.epsilon_lifetime_max);
+        beyond(
+            [
+                ("privacy.epsilon_run_max", of_run, epsilon),
+                ("privacy.delta_run_max", &rules.delta_run_max, delta),
+                ("privacy.epsilon_lifetime_max", of_life, epsilon),
+                (
+                    "privacy.delta_lifetime_max",
+                    &rules.delta_lifetime_max,
+                    delta,
+                ),
+            ],
+            "trains without differential privacy",
+        )
     }
 
     /// Bounds on what adapters may tell of the site having taken part; a plan without noise on sums breaks every one.
@@ -37,36 +36,38 @@ impl SitePolicy {
         let Some(rules) = &self.participant_privacy else {
             return Vec::new();
         };
-        let privacy = plan.participant_privacy.as_ref();
-        let epsilon = privacy.map(|asked| asked.epsilon_max);
-        let delta = privacy.map(|asked| asked.delta);
-        let without = "merges updates without noise for privacy of participants";
-        let found = [
-            beyond(
-                "participant_privacy.epsilon_run_max",
-                &rules.epsilon_run_max,
-                epsilon,
-                without,
-            ),
-            beyond(
-                "participant_privacy.delta_run_max",
-                &rules.delta_run_max,
-                delta,
-                without,
-            ),
-        ];
-        found.into_iter().flatten().collect()
+        let asked = plan.participant_privacy.as_ref();
+        let epsilon = asked.map(|asked| asked.epsilon_max);
+        let delta = asked.map(|asked| asked.delta);
+        beyond(
+            [
+                (
+                    "participant_privacy.epsilon_run_max",
+                    &rules.epsilon_run_max,
+                    epsilon,
+                ),
+                (
+                    "participant_privacy.delta_run_max",
+                    &rules.delta_run_max,
+                    delta,
+                ),
+            ],
+            "merges updates without noise for privacy of participants",
+        )
     }
 }
 
-/// What is found if a plan may cost more than the rule allows, or has no bound at all.
-fn beyond(key: &'static str, rule: &Rule<f64>, asked: Option<f64>, without: &str) -> Option<Found> {
-    let what = match asked {
-        None => format!("is {}, and the plan {without}", rule.value),
-        Some(asked) if rule.value < asked => {
-            format!("is {}, and the plan may cost {asked}", rule.value)
-        }
-        Some(_) => return None,
-    };
-    Some(lasting(key, rule.line, what))
+/// What is found of bounds that a plan may exceed, or does not have at all.
+fn beyond<const N: usize>(bounds: [Bound<'_>; N], without: &str) -> Vec<Found> {
+    let found = bounds.into_iter().filter_map(|(key, rule, asked)| {
+        let what = match asked {
+            None => format!("is {}, and the plan {without}", rule.value),
+            Some(asked) if rule.value < asked => {
+                format!("is {}, and the plan may cost {asked}", rule.value)
+            }
+            Some(_) => return None,
+        };
+        Some(lasting(key, rule.line, what))
+    });
+    found.collect()
 }

@@ -2,8 +2,8 @@
 //!
 //! The count is taken where quinn hands datagrams to the operating system: handshake, acknowledgements, retransmissions and
 //! the last words included. A datagram that the system takes and then drops is counted; one that it never took is not. The
-//! headers of IP and UDP are not part of it. It also keeps quinn's buffer for what arrives small: a thousand participants in one
-//! process would have 8 GB of it.
+//! headers of IP and UDP are not part of it. It also keeps quinn's buffer for what arrives to what a client can fill, as
+//! there may be a thousand clients in one process.
 #![expect(
     clippy::disallowed_types,
     reason = "the transport is this crate's one I/O module"
@@ -23,7 +23,8 @@ use tokio::sync::Notify;
 
 use super::limits::PAYLOAD_BYTES_MAX;
 
-/// Packets that the kernel hands over as one: what it joins has at most 64 KiB. quinn keeps room for this many of the largest.
+/// Packets that the kernel hands over as one: what it joins has at most 64 KiB. quinn keeps room for this many of the largest,
+/// or for four times as many as can come.
 const SEGMENTS_MAX: usize = (64 * 1024_usize).div_ceil(PAYLOAD_BYTES_MAX as usize);
 /// Of these taken at a time. quinn has room for 32; memory that is never written to is never taken.
 const BATCH_MAX: usize = 8;

@@ -5,29 +5,14 @@ use std::time::{Duration, Instant};
 use protocol::close::{CloseCode, RunFailure};
 use protocol::coordinator::{Action, Coordinator, Outcome, Report};
 use protocol::message::{Metrics, ToServer};
-use protocol::plan::{
-    CheckedPlan, RingBits, RingPlan, RunPlan, SecureAggregationPlan, ServerTrust,
-};
+use protocol::plan::CheckedPlan;
 use protocol::secagg::{AttemptId, ForServer, MemberId};
 use protocol::text::Text;
 use protocol::{ConnectionId, ParticipantName, Round};
 
-use crate::pair::{an_instant, coordinator, name, plan};
+use crate::pair::{an_instant, coordinator, masked, name, plan};
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
-
-fn masked(names: &[&str], quorum: u32) -> CheckedPlan {
-    let mut plan: RunPlan = plan(names, quorum, 1);
-    plan.ring = Some(RingPlan {
-        bits: RingBits::Bits32,
-        value_max: 0.5,
-    });
-    plan.secure_aggregation = Some(SecureAggregationPlan {
-        cohort_min: 3,
-        trust: ServerTrust::Malicious,
-    });
-    plan.check().unwrap()
-}
 
 /// A server whose participants the test speaks for; connection `n` is that of the n-th name, from 1.
 struct Stage {
@@ -41,7 +26,7 @@ struct Stage {
 impl Stage {
     /// All have joined, trained, and certificates for so long from now.
     fn with(names: &[&str], quorum: u32, certificates: &[Duration]) -> Self {
-        let (plan, now) = (masked(names, quorum), an_instant());
+        let (plan, now) = (masked(plan(names, quorum, 1)), an_instant());
         let mut stage = Self {
             server: coordinator(&plan, None, now),
             plan,

@@ -21,7 +21,8 @@ use protocol::message::{
 use protocol::participant::{self, AnchorCopy, Disposition, Participant, Spooled};
 use protocol::plan::{
     BasePlan, CheckedPlan, CohortPlan, Download, LatePolicy, LimitsPlan, LoraPlan, Participants,
-    RunPlan, Schedule, SignedPlan, StrategyPlan, TrainingPlan, ValueEncoding,
+    RingBits, RingPlan, RunPlan, Schedule, SecureAggregationPlan, ServerTrust, SignedPlan,
+    StrategyPlan, TrainingPlan, ValueEncoding,
 };
 use protocol::seal::{Examiner, Seal, SealFault};
 use protocol::transcript::{Chain, Evidence, Outline, Record, SealedRecord, Witness};
@@ -296,6 +297,19 @@ pub(crate) fn plan(participants: &[&str], quorum: u32, rounds: u32) -> RunPlan {
 }
 
 pub(crate) const ADAPTER_BYTES: u64 = 1 << 20;
+
+/// The same plan with updates masked, against a server that may lie.
+pub(crate) fn masked(mut plan: RunPlan) -> CheckedPlan {
+    plan.ring = Some(RingPlan {
+        bits: RingBits::Bits32,
+        value_max: 0.5,
+    });
+    plan.secure_aggregation = Some(SecureAggregationPlan {
+        cohort_min: 3,
+        trust: ServerTrust::Malicious,
+    });
+    plan.check().unwrap()
+}
 
 pub(crate) fn name(text: &str) -> ParticipantName {
     text.parse().unwrap()

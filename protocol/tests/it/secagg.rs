@@ -10,7 +10,7 @@ use aggregation::masking::{
 };
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
-use protocol::plan::{CheckedPlan, RingBits, RingPlan, SecureAggregationPlan, ServerTrust};
+use protocol::plan::CheckedPlan;
 use protocol::secagg::{
     Action, AttemptId, Deceit, Earlier, Failure, ForMember, ForServer, Gathering, Keys, Member,
     MemberId, MemberSetup, Opening, Output, RosterEntry, Sealed, Secret, Share, Step, Unfit,
@@ -20,7 +20,7 @@ use protocol::{Digest, ParticipantName, Round};
 use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::SeedableRng;
 
-use crate::pair::{an_instant, name, plan};
+use crate::pair::{an_instant, masked, name, plan};
 
 const LIMIT: Duration = Duration::from_secs(20);
 const VALUES: usize = 5;
@@ -59,15 +59,7 @@ fn secure_plan(members: usize) -> CheckedPlan {
     let names: Vec<_> = names.iter().map(String::as_str).collect();
     let mut plan = plan(&names, 3, 3);
     plan.limits.participants_max = members as u32;
-    plan.ring = Some(RingPlan {
-        bits: RingBits::Bits32,
-        value_max: 0.5,
-    });
-    plan.secure_aggregation = Some(SecureAggregationPlan {
-        cohort_min: 3,
-        trust: ServerTrust::Malicious,
-    });
-    plan.check().unwrap()
+    masked(plan)
 }
 
 /// One institution: the machine and what its owner keeps.

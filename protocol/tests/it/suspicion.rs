@@ -9,15 +9,12 @@ use protocol::message::{Content, Metrics, ToClient, ToServer, TransferHeader, Tr
 use protocol::participant::{
     Action, AnchorCopy, Disposition, Outcome, Participant, Setup, Spooled,
 };
-use protocol::plan::{
-    CheckedPlan, EwcPlace, EwcPlan, RingBits, RingPlan, RunPlan, SecureAggregationPlan,
-    ServerTrust, SignedPlan, SignedPlanError,
-};
+use protocol::plan::{CheckedPlan, EwcPlace, EwcPlan, RunPlan, SignedPlan, SignedPlanError};
 use protocol::seal::SealFault;
 use protocol::transcript::{Chain, Witness};
 use protocol::{Digest, Round, Text};
 
-use super::pair::{ADAPTER_BYTES, Eye, an_instant, content, name, plan, record, sign};
+use super::pair::{ADAPTER_BYTES, Eye, an_instant, content, masked, name, plan, record, sign};
 
 struct Victim {
     machine: Participant,
@@ -410,16 +407,7 @@ fn offers(victim: &Victim) -> bool {
 /// S1: an update that an earlier process left without masks is offered to nobody, whatever the server says of it.
 #[test]
 fn a_server_that_asks_for_a_late_update_under_masks_gets_none() {
-    let mut plan = plan(&["a", "b", "c"], 3, 2);
-    plan.ring = Some(RingPlan {
-        bits: RingBits::Bits32,
-        value_max: 0.5,
-    });
-    plan.secure_aggregation = Some(SecureAggregationPlan {
-        cohort_min: 3,
-        trust: ServerTrust::Malicious,
-    });
-    let plan = plan.check().unwrap();
+    let plan = masked(plan(&["a", "b", "c"], 3, 2));
     let left = spooled(plan.digest());
     let mut victim = Victim::with(plan, Some(left));
     let (round, until) = (Round(1), Round(2));

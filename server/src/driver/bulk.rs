@@ -76,7 +76,7 @@ impl Driver {
             | Event::Failed(_)
             | Event::Deadline
             | Event::Shutdown
-            | Event::Asked(_)
+            | Event::Probed(_)
             | Event::Broken(_) => {}
         }
     }

@@ -58,7 +58,7 @@ pub(super) fn of(counts: &Counts) -> Health {
 pub(super) async fn ask(events: &mpsc::Sender<Event>, limit: Duration) -> Result<(), Health> {
     let asked = async {
         let (answer, answered) = oneshot::channel();
-        if events.send(Event::Asked(answer)).await.is_ok() {
+        if events.send(Event::Probed(answer)).await.is_ok() {
             // Without an answer it has ended meanwhile.
             let _ = answered.await;
         }
@@ -79,7 +79,7 @@ mod tests {
     async fn a_driver_that_answers_is_alive_and_one_that_has_ended_is_not_waited_for() {
         let (events, mut driver) = mpsc::channel(1);
         let driving = tokio::spawn(async move {
-            let Some(Event::Asked(answer)) = driver.recv().await else {
+            let Some(Event::Probed(answer)) = driver.recv().await else {
                 panic!("nothing was asked");
             };
             answer.send(()).unwrap();

@@ -1,14 +1,11 @@
 //! Secure aggregation on our side: the cryptography that the machine asks for, and what must outlive the process.
 //!
 //! The secrets of an attempt live in its [`Vault`] and die with it or with the process. What is kept on disk is only which sum we helped to
-//! open, beside the file of `state`: after a restart no second one of that round is opened for other participants.
+//! open (`opened`), beside the file of `state`: after a restart no second one of that round is opened for other participants.
 
-use std::{
-    fmt, fs,
-    io::{self, Write as _},
-    path::{Path, PathBuf},
-    time::SystemTime,
-};
+pub(super) mod opened;
+
+use std::{fmt, time::SystemTime};
 
 use aggregation::masking::{Context, Hashed, PublicKey, Vault, VaultError};
 use bytes::Bytes;
@@ -28,11 +25,9 @@ use zeroize::Zeroizing;
 
 use super::Driver;
 use crate::{
-    durable,
     error::ClientError,
     federate::{happening::Happening, training::RingForm},
     settings::Settings,
-    state::StateError,
     terms,
 };
 
@@ -76,7 +71,8 @@ impl fmt::Debug for Masked {
 
 /// What the machine needs for secure aggregation.
 pub(super) fn setup(settings: &Settings) -> Result<SecureSetup, ClientError> {
-    let earlier = settings.state.as_deref().map(read).transpose()?.flatten();
+    let earlier = settings.state.as_deref().map(opened::read);
+    let earlier = earlier.transpose()?.flatten();
     Ok(SecureSetup {
         public_key: settings.tls.public_key(),
         verify: verify_signature,
@@ -311,20 +307,7 @@ impl Driver {
         let Some(state) = self.settings.state.as_deref() else {
             return Ok(());
         };
-        let path = path(state);
-        let folder = path
-            .parent()
-            .filter(|folder| !folder.as_os_str().is_empty())
-            .unwrap_or_else(|| Path::new("."));
-        let write = || -> io::Result<()> {
-            fs::create_dir_all(folder)?;
-            let part = path.with_added_extension("part");
-            let mut file = fs::File::create(&part)?;
-            file.write_all(&serde_json::to_vec(earlier)?)?;
-            file.sync_all()?;
-            durable::rename(&part, &path)
-        };
-        write().map_err(|source| failed("write", &path, source))
+        opened::write(state, earlier)
     }
 }
 
@@ -367,43 +350,6 @@ fn internal(error: &VaultError) -> ClientError {
     ClientError::Internal {
         what: format!("secure aggregation: {error}"),
     }
-}
-
-/// Beside the file of the site's state.
-fn path(state: &Path) -> PathBuf {
-    state.with_added_extension("opened")
-}
-
-fn read(state: &Path) -> Result<Option<Earlier>, ClientError> {
-    let path = path(state);
-    match fs::read(&path) {
-        Ok(bytes) => match serde_json::from_slice(&bytes) {
-            Ok(earlier) => Ok(Some(earlier)),
-            Err(error) => Err(StateError::Damaged {
-                path,
-                what: error.to_string(),
-            }
-            .into()),
-        },
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(source) => Err(failed("read", &path, source)),
-    }
-}
-
-/// Removes what was written down: its run is over.
-pub(super) fn forget(state: &Path) -> Result<(), ClientError> {
-    let path = path(state);
-    match fs::remove_file(&path) {
-        Err(source) if source.kind() != io::ErrorKind::NotFound => {
-            Err(failed("remove", &path, source))
-        }
-        _ => Ok(()),
-    }
-}
-
-fn failed(verb: &'static str, path: &Path, source: io::Error) -> ClientError {
-    let path = path.to_owned();
-    StateError::Io { verb, path, source }.into()
 }
 
 #[cfg(test)]
