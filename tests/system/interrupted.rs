@@ -7,9 +7,10 @@ use tests::{Federation, assert_success};
 
 use crate::PROGRAMS;
 
-/// So slow that the adapter takes a second, with little under way at a time.
+/// So slow that the adapter takes seven seconds, with little under way at a time: what came in the last second before a kill may be
+/// lost.
 const WEATHER: Weather = Weather {
-    bytes_per_second: Some(3_000_000),
+    bytes_per_second: Some(450_000),
     delay: Duration::from_millis(5),
     queue: Duration::from_millis(20),
     loss: 0.0,

@@ -1,11 +1,12 @@
 //! What has arrived of the server's transfers, whole or in part: an interrupted one goes on where it broke off.
 //!
-//! At most one content of each kind is kept. With a folder its bytes are written there as they come, so that they outlive
-//! the process; they are not synced, because whatever a power cut damages is noticed by the digest and asked for again.
-//! Without a folder they are kept in memory and outlive the connection only.
+//! At most one content of each kind is kept. With a folder its bytes are written there while they come, at most a second behind, so
+//! that they outlive the process; they are not synced, because whatever a power cut damages is noticed by the digest and asked for
+//! again. What came whole in less than that is not written at all: on such a link it is here again sooner. Without a folder they are
+//! kept in memory and outlive the connection only.
 //!
 //! An adapter that came as a delta is rebuilt here (`rebuild`) from the one before. So, under a plan with deltas, the global
-//! adapter stays here while it is in use: on disk it does anyway, in memory it is the one that training reads.
+//! adapter stays here while it is in use: on disk however fast it came, in memory it is the one that training reads.
 
 use std::{
     collections::BTreeMap,
@@ -66,7 +67,7 @@ pub(super) struct Arrivals {
     folder: Option<PathBuf>,
     /// Held by the one transfer that is being written.
     memory: Mutex<Memory>,
-    /// Whether a global adapter that is whole is kept in memory too.
+    /// Whether a global adapter that is whole is kept for deltas against it.
     keeps_base: AtomicBool,
     bytes: AtomicU64,
 }
@@ -153,6 +154,12 @@ impl Arrivals {
                     self.bytes.fetch_add(count as u64, Ordering::Relaxed);
                 }
                 Piece::End if part.is(header) => {
+                    let kept = if self.is_base(header) {
+                        part.keep()
+                    } else {
+                        part.keep_rest()
+                    };
+                    kept.map_err(failed())?;
                     let bytes = Bytes::from(part.into_bytes());
                     return self.whole(header, bytes, &mut memory).map_err(failed());
                 }
@@ -162,6 +169,7 @@ impl Arrivals {
                 }
             }
         }
+        part.keep().map_err(failed())?;
         if self.folder.is_none() {
             let bytes = Bytes::from(part.into_bytes());
             memory.insert(header.kind, (header.sha256, bytes));
@@ -194,7 +202,7 @@ impl Arrivals {
         memory: &mut Memory,
     ) -> io::Result<Arrival> {
         if !header.kind.is_delta() {
-            if header.kind == TransferKind::GlobalAdapter {
+            if self.is_base(header) {
                 self.remember_base(header.sha256, &bytes, memory);
             }
             return Ok(Arrival::Whole(bytes));
@@ -248,9 +256,14 @@ impl Arrivals {
         self.remove_others(kind, Some(sha256))
     }
 
-    /// Holds on to an adapter where there is no folder and the plan has deltas.
+    /// Whether the next adapter may come as a delta against this content.
+    fn is_base(&self, header: &TransferHeader) -> bool {
+        header.kind == TransferKind::GlobalAdapter && self.keeps_base.load(Ordering::Relaxed)
+    }
+
+    /// Holds on to an adapter where there is no folder.
     fn remember_base(&self, sha256: Digest, bytes: &Bytes, memory: &mut Memory) {
-        if self.folder.is_none() && self.keeps_base.load(Ordering::Relaxed) {
+        if self.folder.is_none() {
             memory.insert(TransferKind::GlobalAdapter, (sha256, bytes.clone()));
         }
     }

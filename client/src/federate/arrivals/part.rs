@@ -1,20 +1,34 @@
-//! One content while its bytes come: in memory, and in a file if there is one.
+//! One content while its bytes come: in memory, and in a file if there is a folder and they take their time.
 
 use std::{
     fs::File,
     io::{self, ErrorKind, Read as _, Write as _},
-    path::Path,
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
 };
 
 use bytes::Bytes;
 use protocol::message::TransferHeader;
 use ring::digest::{Context, SHA256};
 
+/// How far a file may be behind what came. What comes whole in less is asked for again sooner than it could be written.
+const BEHIND_MAX: Duration = Duration::from_secs(1);
+
 /// The first bytes of a content, and their hash.
 pub(super) struct Part {
     bytes: Vec<u8>,
     hash: Context,
+    disk: Option<OnDisk>,
+}
+
+/// The file of a part, made when there is something to be written.
+struct OnDisk {
+    path: PathBuf,
     file: Option<File>,
+    /// Of the part's bytes.
+    written: usize,
+    /// When all that had come was in it.
+    even_at: Instant,
 }
 
 impl Part {
@@ -32,29 +46,39 @@ impl Part {
         Ok(Some(Self::behind(kept, None)))
     }
 
-    /// Goes on behind the first bytes of a file, which is made if it is not there; nothing if they are too few.
+    /// Goes on behind the first bytes of a file, if there is one; nothing if they are too few.
     pub(super) fn on_disk(header: &TransferHeader, path: &Path) -> io::Result<Option<Self>> {
-        let mut options = File::options();
-        let mut file = options
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(path)?;
-        if file.metadata()?.len() < header.offset {
+        let mut file = match File::options().read(true).write(true).open(path) {
+            Ok(file) => Some(file),
+            Err(error) if error.kind() == ErrorKind::NotFound => None,
+            Err(error) => return Err(error),
+        };
+        let kept = match &file {
+            Some(file) => file.metadata()?.len(),
+            None => 0,
+        };
+        if kept < header.offset {
             return Ok(None);
         }
-        file.set_len(header.offset)?;
         let mut bytes = Vec::new();
         reserve(&mut bytes, header)?;
-        file.read_to_end(&mut bytes)?;
-        Ok(Some(Self::behind(bytes, Some(file))))
+        if let Some(file) = &mut file {
+            file.set_len(header.offset)?;
+            file.read_to_end(&mut bytes)?;
+        }
+        let disk = OnDisk {
+            path: path.to_owned(),
+            file,
+            written: bytes.len(),
+            even_at: Instant::now(),
+        };
+        Ok(Some(Self::behind(bytes, Some(disk))))
     }
 
-    fn behind(bytes: Vec<u8>, file: Option<File>) -> Self {
+    fn behind(bytes: Vec<u8>, disk: Option<OnDisk>) -> Self {
         let mut hash = Context::new(&SHA256);
         hash.update(&bytes);
-        Self { bytes, hash, file }
+        Self { bytes, hash, disk }
     }
 
     /// Takes the next bytes in and gives their number.
@@ -65,10 +89,26 @@ impl Part {
         }
         let new = &self.bytes[held..];
         self.hash.update(new);
-        if let Some(file) = &mut self.file {
-            file.write_all(new)?;
+        let count = new.len();
+        let is_behind = |disk: &OnDisk| BEHIND_MAX <= disk.even_at.elapsed();
+        if self.disk.as_ref().is_some_and(is_behind) {
+            self.keep()?;
         }
-        Ok(new.len())
+        Ok(count)
+    }
+
+    /// Writes what is not in the file yet, if there is a folder for it.
+    pub(super) fn keep(&mut self) -> io::Result<()> {
+        match &mut self.disk {
+            Some(disk) => disk.write(&self.bytes),
+            None => Ok(()),
+        }
+    }
+
+    /// Writes the rest of a content that is whole if some of it is in the file.
+    pub(super) fn keep_rest(&mut self) -> io::Result<()> {
+        let is_begun = self.disk.as_ref().is_some_and(|disk| disk.file.is_some());
+        if is_begun { self.keep() } else { Ok(()) }
     }
 
     /// Whether these are all bytes of the content.
@@ -79,6 +119,19 @@ impl Part {
 
     pub(super) fn into_bytes(self) -> Vec<u8> {
         self.bytes
+    }
+}
+
+impl OnDisk {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let file = match &mut self.file {
+            Some(file) => file,
+            none => none.insert(File::create(&self.path)?),
+        };
+        file.write_all(&bytes[self.written..])?;
+        self.written = bytes.len();
+        self.even_at = Instant::now();
+        Ok(())
     }
 }
 
