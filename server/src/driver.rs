@@ -19,12 +19,12 @@ use protocol::close::{CloseCode, RefusalReason};
 use protocol::coordinator::{Coordinator, Outcome};
 use protocol::message::{ToServer, TransferHeader};
 use protocol::quic::{Closed, HandshakeError, Link, Listener, TlsMaterial};
-use protocol::{ConnectionId, Misuse, ParticipantName, Round, Text, TransferId};
+use protocol::{ConnectionId, Misuse, ParticipantName, Text, TransferId};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
 use crate::error::ServerError;
-use crate::fold::{Job, Merged, Refused};
+use crate::fold::{Folded, Job, Merged};
 use crate::journal::Journal;
 use crate::narrate::Narrator;
 use crate::observer::RunEvent;
@@ -108,12 +108,8 @@ pub(crate) enum Event {
         reason: RefusalReason,
         what: String,
     },
-    /// An update was folded in, or not.
-    Folded {
-        participant: ParticipantName,
-        round: Round,
-        verdict: Result<(), Refused>,
-    },
+    /// Updates were folded in, or not.
+    Folded(Vec<Folded>),
     /// The masks of a round's sum cannot be taken off, or no sum of updates is under them.
     Unopened { detail: String },
     /// A round's adapter is on disk.

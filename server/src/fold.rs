@@ -9,7 +9,9 @@
 //! adapter's folder is written while participants fetch the adapter ([`crate::settling`]); the last round's before.
 
 use std::collections::BTreeMap;
+use std::panic::resume_unwind;
 use std::sync::Arc;
+use std::thread;
 
 use aggregation::Adapter;
 use aggregation::Encoding;
@@ -21,7 +23,7 @@ use protocol::message::{Content, TransferHeader};
 use protocol::quic::TlsMaterial;
 use protocol::secagg::Opening;
 use protocol::transcript::{Chain, Outline, Record, SealedRecord};
-use protocol::{Digest, ParticipantName};
+use protocol::{Digest, ParticipantName, Round};
 use tokio::sync::mpsc;
 
 use crate::adapter_bytes::adapter_bytes;
@@ -32,9 +34,12 @@ use crate::record::{RoundRecord, TurnedAway};
 use crate::released::{Base, Released};
 use crate::round::{Measured, Merger, Traffic};
 use crate::settling::{Disk, Settling, Unsettled};
-use crate::spool::Upload;
+use crate::spool::{UpdateFile, Upload};
 use crate::total::{Candidate, Summing, Total, Unreadable};
 use crate::transcript;
+
+/// Updates that are judged before the first of them is answered.
+const UPDATES_AT_ONCE: usize = 64;
 
 /// Something for the folding thread to do.
 #[derive(Debug)]
@@ -69,6 +74,18 @@ pub(crate) struct Refused {
     pub(crate) reason: RefusalReason,
     /// What was found, for our log and record.
     pub(crate) detail: String,
+}
+
+/// An update that arrived: what the coordinator said about it, its file by name, and open.
+type Arrived = (Admission, Upload, UpdateFile);
+
+/// What came of an update.
+#[derive(Debug)]
+pub(crate) struct Folded {
+    pub(crate) participant: ParticipantName,
+    pub(crate) round: Round,
+    /// Whether it is in the sum.
+    pub(crate) verdict: Result<(), Refused>,
 }
 
 /// The next global adapter, written and ready to be sent.
@@ -159,12 +176,15 @@ impl Folder {
         events: &mpsc::Sender<Event>,
     ) -> Self {
         let _alarm = Alarm(events);
-        let mut settling = None;
-        while let Some(job) = jobs.blocking_recv() {
+        let (mut settling, mut next) = (None, None);
+        while let Some(job) = next.take().or_else(|| jobs.blocking_recv()) {
             let event = match job {
-                Job::Fold { admission, upload } => self
-                    .fold(&mut sum, admission, upload)
-                    .unwrap_or_else(Event::Failed),
+                Job::Fold { admission, upload } => {
+                    let mut arrived = vec![(admission, upload)];
+                    next = take_arrived(&mut jobs, &mut arrived);
+                    self.fold(&mut sum, arrived)
+                        .map_or_else(Event::Failed, Event::Folded)
+                }
                 Job::Begin => {
                     sum.total = self.summing.empty();
                     sum.updates.clear();
@@ -211,32 +231,62 @@ impl Folder {
         Sum::of(self.summing.empty(), Vec::new())
     }
 
-    /// Checks an update, keeps its bytes and adds it to the sum; an error is our own.
+    /// Checks updates, keeps their bytes and adds them to the sum; an error is our own.
     fn fold(
         &self,
         sum: &mut Sum,
-        admission: Admission,
-        upload: Upload,
-    ) -> Result<Event, ServerError> {
-        let verdict = self.admit(sum, &admission, &upload)?;
-        if let Err(refused) = &verdict {
-            sum.refused
-                .insert(admission.participant.clone(), refused.clone());
+        arrived: Vec<(Admission, Upload)>,
+    ) -> Result<Vec<Folded>, ServerError> {
+        let open = |(admission, upload): (Admission, Upload)| {
+            let file = upload.open()?;
+            Ok((admission, upload, file))
+        };
+        let arrived: Vec<_> = arrived
+            .into_iter()
+            .map(open)
+            .collect::<Result<_, ServerError>>()?;
+        if self.is_masked {
+            return self.judge(sum, &arrived);
         }
-        Ok(Event::Folded {
-            participant: admission.participant,
-            round: admission.round,
-            verdict,
-        })
+        let sync = |(_, upload, file): &Arrived| upload.sync(file);
+        let (synced, folded) = thread::scope(|scope| {
+            // The disk works while we look at what is in them.
+            let syncing = scope.spawn(|| arrived.iter().try_for_each(sync));
+            let folded = self.judge(sum, &arrived);
+            (
+                syncing.join().unwrap_or_else(|panic| resume_unwind(panic)),
+                folded,
+            )
+        });
+        synced?;
+        // Once for all of them, and before anybody hears that they count.
+        self.disk.spool.sync()?;
+        folded
+    }
+
+    fn judge(&self, sum: &mut Sum, arrived: &[Arrived]) -> Result<Vec<Folded>, ServerError> {
+        let judge = |arrived: &Arrived| {
+            let verdict = self.admit(sum, arrived)?;
+            let Admission {
+                participant, round, ..
+            } = &arrived.0;
+            if let Err(refused) = &verdict {
+                sum.refused.insert(participant.clone(), refused.clone());
+            }
+            Ok(Folded {
+                participant: participant.clone(),
+                round: *round,
+                verdict,
+            })
+        };
+        arrived.iter().map(judge).collect()
     }
 
     fn admit(
         &self,
         sum: &mut Sum,
-        admission: &Admission,
-        upload: &Upload,
+        (admission, upload, file): &Arrived,
     ) -> Result<Result<(), Refused>, ServerError> {
-        let file = upload.open()?;
         let keep = || match self.is_masked {
             true => Ok(None),
             false => self
@@ -248,7 +298,7 @@ impl Folder {
         };
         let candidate = Candidate {
             participant: &admission.participant,
-            file: &file,
+            file,
             weight: admission.weight,
         };
         let added = self.summing.add(&mut sum.total, candidate, keep);
@@ -393,12 +443,26 @@ fn digests(adapter: &Adapter, encoding: Encoding, bytes: &Bytes) -> (Content, Di
     }
 }
 
+/// Takes the updates that wait by now, and the job behind them if there is one.
+fn take_arrived(
+    jobs: &mut mpsc::UnboundedReceiver<Job>,
+    arrived: &mut Vec<(Admission, Upload)>,
+) -> Option<Job> {
+    while arrived.len() < UPDATES_AT_ONCE {
+        match jobs.try_recv().ok()? {
+            Job::Fold { admission, upload } => arrived.push((admission, upload)),
+            other => return Some(other),
+        }
+    }
+    None
+}
+
 /// Tells the driver if the thread panics: nobody else would answer what it was given.
 struct Alarm<'a>(&'a mpsc::Sender<Event>);
 
 impl Drop for Alarm<'_> {
     fn drop(&mut self) {
-        if std::thread::panicking() {
+        if thread::panicking() {
             // Without a driver there is nobody to tell.
             let _ = self
                 .0

@@ -245,9 +245,11 @@ impl Work {
 /// What the sessions of this run share.
 fn shared(prepared: &Prepared, spool: Arc<Spool>, events: mpsc::Sender<Event>) -> Shared {
     let config = &prepared.config;
+    let window = config.transport.stream_window_bytes as usize;
+    let room = window.saturating_mul(config.uploads_at_once.max(1) as usize);
     Shared {
         events,
-        slots: Arc::new(Semaphore::new(config.uploads_at_once.max(1) as usize)),
+        room: Arc::new(Semaphore::new(room.min(Semaphore::MAX_PERMITS))),
         spool,
         update_bytes: prepared.plan.update_bytes(),
         window_bytes: config.transport.stream_window_bytes,

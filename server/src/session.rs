@@ -49,8 +49,8 @@ const WAITING_INTERVAL: Duration = Duration::from_secs(1);
 #[derive(Clone, Debug)]
 pub(crate) struct Shared {
     pub(crate) events: mpsc::Sender<Event>,
-    /// Updates that may be on their way at a time.
-    pub(crate) slots: Arc<Semaphore>,
+    /// Room for updates that are on their way, in bytes.
+    pub(crate) room: Arc<Semaphore>,
     pub(crate) spool: Arc<Spool>,
     pub(crate) update_bytes: u64,
     /// What a participant may send ahead of our reading while its update is received.
@@ -176,7 +176,7 @@ impl Session {
             incoming.refuse(CloseCode::BadTransfer);
             return self.tell(Event::Unasked { connection, header }).await;
         }
-        let Some(_slot) = self.slot().await else {
+        let Some(_room) = self.room(header.remaining()).await else {
             return;
         };
         let (pieces, writer) = self.start_writer(header);
@@ -302,13 +302,14 @@ impl Session {
         header.kind == TransferKind::Update && asked.take_if(|asked| *asked == found).is_some()
     }
 
-    /// Waits for a turn to send to us. That is our own slowness: the participant does not stall meanwhile.
-    async fn slot(&self) -> Option<OwnedSemaphorePermit> {
-        let room = Arc::clone(&self.shared.slots).acquire_owned();
+    /// Waits for room for an update. That is our own slowness: the participant does not stall meanwhile.
+    async fn room(&self, remaining: u64) -> Option<OwnedSemaphorePermit> {
+        let share = window::share(remaining, self.shared.window_bytes);
+        let room = Arc::clone(&self.shared.room).acquire_many_owned(share);
         tokio::pin!(room);
         loop {
             match timeout(WAITING_INTERVAL, &mut room).await {
-                Ok(slot) => return slot.ok(),
+                Ok(room) => return room.ok(),
                 Err(_) => {
                     self.tell(Event::Waiting {
                         connection: self.id,

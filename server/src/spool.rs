@@ -1,8 +1,8 @@
 //! The bytes of updates on disk: while they arrive, until they are judged, and until their round's adapter is safe.
 //!
 //! Three names in one folder. `NAME.TRANSFER.part` grows while a participant sends, one a participant, and outlives a broken
-//! connection and a restart: the next connection goes on behind it. `NAME.NUMBER.whole` arrived whole and is synced; nobody
-//! has judged it. `TRANSFER.update` is admitted; it is there before the journal says that it counts. What the journal does
+//! connection and a restart: the next connection goes on behind it. `NAME.NUMBER.whole` arrived whole; nobody has judged it.
+//! `TRANSFER.update` is admitted; it is on disk, bytes and name, before the journal says that it counts. What the journal does
 //! not know after a crash is removed, parts excepted: they are the participants' to complete.
 
 mod incoming;
@@ -13,7 +13,7 @@ use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Condvar, Mutex, PoisonError};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 use protocol::message::TransferHeader;
 use protocol::{ParticipantName, TransferId};
@@ -29,11 +29,19 @@ const UPDATE: &str = "update";
 #[derive(Debug)]
 pub(crate) struct Spool {
     folder: PathBuf,
-    /// Participants whose bytes are being written: one writer each, so that a new connection cannot overtake an old one.
-    busy: Mutex<BTreeSet<ParticipantName>>,
+    begun: Mutex<Begun>,
     free: Condvar,
     /// Numbers what arrived whole.
     wholes: AtomicU64,
+}
+
+/// What is not whole.
+#[derive(Debug, Default)]
+struct Begun {
+    /// The part that each participant has on disk: one at most, so that nobody fills the disk with beginnings.
+    parts: BTreeMap<ParticipantName, TransferId>,
+    /// Participants whose bytes are being written: one writer each, so that a new connection cannot overtake an old one.
+    busy: BTreeSet<ParticipantName>,
 }
 
 /// An update that arrived whole; its file goes with it unless it is kept.
@@ -46,6 +54,11 @@ impl Upload {
     /// Opens its bytes.
     pub(crate) fn open(&self) -> Result<UpdateFile, ServerError> {
         UpdateFile::open(&self.path).map_err(|source| self.unreadable(source))
+    }
+
+    /// Puts its bytes on disk.
+    pub(crate) fn sync(&self, file: &UpdateFile) -> Result<(), ServerError> {
+        file.sync().map_err(ServerError::write(&self.path))
     }
 
     /// The error for bytes that the system does not give back.
@@ -75,7 +88,7 @@ impl Spool {
     ) -> Result<(Self, Parts), ServerError> {
         let spool = Self {
             folder: folder.to_owned(),
-            busy: Mutex::default(),
+            begun: Mutex::default(),
             free: Condvar::new(),
             wholes: AtomicU64::new(0),
         };
@@ -100,22 +113,25 @@ impl Spool {
             Ok(())
         };
         tidy().map_err(ServerError::write(folder))?;
+        let begun = parts.iter().map(|(name, (id, _))| (name.clone(), *id));
+        spool.begun().parts.extend(begun);
         Ok((spool, parts))
     }
 
-    /// Keeps an update that was admitted; it is on disk under its own name when this returns.
+    /// Keeps an update that was admitted, under its own name: on disk once its bytes are and [`Self::sync`] was called.
     pub(crate) fn keep(
         &self,
         header: &TransferHeader,
         upload: &Upload,
     ) -> Result<KeptUpdate, ServerError> {
         let path = self.update_path(header);
-        let keep = || -> io::Result<()> {
-            fs::rename(&upload.path, &path)?;
-            crate::record::sync_folder(&self.folder)
-        };
-        keep().map_err(ServerError::write(&path))?;
+        fs::rename(&upload.path, &path).map_err(ServerError::write(&path))?;
         Ok(KeptUpdate::at(path))
+    }
+
+    /// Puts the names of all that was kept on disk.
+    pub(crate) fn sync(&self) -> Result<(), ServerError> {
+        crate::record::sync_folder(&self.folder).map_err(ServerError::write(&self.folder))
     }
 
     /// An update that was kept, to be read when all of its round are looked at.
@@ -143,13 +159,13 @@ impl Spool {
 
     /// Removes beginnings that nobody is writing: their round is over.
     pub(crate) fn drop_parts(&self) -> Result<(), ServerError> {
-        let clear = || -> io::Result<()> {
-            for entry in fs::read_dir(&self.folder)? {
-                let path = entry?.path();
-                if part_of(&path).is_some_and(|(name, _)| !self.is_busy(&name)) {
-                    remove(&path)?;
-                }
+        let mut begun = self.begun();
+        let Begun { parts, busy } = &mut *begun;
+        let mut clear = || -> io::Result<()> {
+            for (name, id) in parts.iter().filter(|(name, _)| !busy.contains(*name)) {
+                remove(&self.part_path(name, *id))?;
             }
+            parts.retain(|name, _| busy.contains(name));
             Ok(())
         };
         clear().map_err(ServerError::write(&self.folder))
@@ -164,11 +180,8 @@ impl Spool {
         Ok(())
     }
 
-    fn is_busy(&self, name: &ParticipantName) -> bool {
-        self.busy
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .contains(name)
+    fn begun(&self) -> MutexGuard<'_, Begun> {
+        self.begun.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn update_path(&self, header: &TransferHeader) -> PathBuf {

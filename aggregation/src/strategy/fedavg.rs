@@ -148,8 +148,8 @@ impl FedAvg {
     pub fn fold(&mut self, update: &Adapter, weight: u64) -> Result<(), AggregateError> {
         self.check(update.layout(), weight)?;
         self.check_values(update)?;
-        let copy = |range: Range<usize>, values: &mut Vec<f32>| {
-            values.extend_from_slice(&update.values()[range]);
+        let copy = |range: Range<usize>, values: &mut [f32]| {
+            values.copy_from_slice(&update.values()[range]);
             Ok::<(), Infallible>(())
         };
         match self.add(weight, 1.0, copy) {
@@ -187,19 +187,18 @@ impl FedAvg {
         let is_within = found <= clip_norm;
         let share = if is_within { 1.0 } else { clip_norm / found };
         self.add(admitted.weight, share, |range, values| {
-            values.resize(range.len(), 0.0);
             admitted.update.read(range.start, values)
         })?;
         self.within_clip += u32::from(is_within);
         Ok(())
     }
 
-    /// Adds `weight` times `share` of what `read` puts into the empty vector for each range of positions.
+    /// Adds `weight` times `share` of what `read` puts into the values of each range of positions.
     fn add<E: Send>(
         &mut self,
         weight: u64,
         share: f64,
-        read: impl Fn(Range<usize>, &mut Vec<f32>) -> Result<(), E> + Sync,
+        read: impl Fn(Range<usize>, &mut [f32]) -> Result<(), E> + Sync,
     ) -> Result<(), E> {
         let (scale, factor, layout) = (self.fixed.scale() * share, weight as i64, &self.layout);
         let modules = self
@@ -210,7 +209,8 @@ impl FedAvg {
         modules.try_for_each_init(Vec::new, |values, (module, (sums, mut sketch))| {
             let range = layout.module_range(module);
             sums.resize(range.len(), 0);
-            values.clear();
+            // What is in it from another module is overwritten.
+            values.resize(range.len(), 0.0);
             read(range, values)?;
             add_weighted(sums, values, scale, factor);
             let (a, b) = values.split_at(layout.a_range(module).len());

@@ -27,7 +27,8 @@ pub struct RawLimits {
     pub participants_max: u32,
     /// Largest adapter that the server will hold.
     pub adapter_max: ByteSize,
-    /// Updates received at a time, over all participants; the others wait. It bounds the server's memory.
+    /// Updates received at a time, over all participants; the others wait. It bounds the server's memory: of updates smaller than
+    /// `upload_window` as many more are received as fit the same memory.
     pub uploads_at_once: u32,
     /// Bytes of each of them in flight: bandwidth times delay. With the number it bounds the server's memory.
     pub upload_window: ByteSize,

@@ -4,11 +4,11 @@ use std::time::Instant;
 
 use protocol::close::RefusalReason;
 use protocol::message::TransferHeader;
-use protocol::{ConnectionId, ParticipantName, Round, Text, TransferId};
+use protocol::{ConnectionId, Text, TransferId};
 
 use super::{Driver, Event};
 use crate::error::ServerError;
-use crate::fold::{Job, Merged, Refused};
+use crate::fold::{Folded, Job, Merged, Refused};
 use crate::observer::RunEvent;
 use crate::spool::Upload;
 
@@ -57,11 +57,9 @@ impl Driver {
             } => {
                 self.spoil(connection, &header, reason, what, now);
             }
-            Event::Folded {
-                participant,
-                round,
-                verdict,
-            } => self.answer(&participant, round, verdict, now),
+            Event::Folded(updates) => updates
+                .into_iter()
+                .for_each(|folded| self.answer(folded, now)),
             Event::Unopened { detail } => {
                 tracing::error!(detail, "the round's sum cannot be opened");
                 self.coordinator.sum_not_opened(Text::new(&detail));
@@ -197,20 +195,19 @@ impl Driver {
         }
     }
 
-    pub(super) fn answer(
-        &mut self,
-        participant: &ParticipantName,
-        round: Round,
-        verdict: Result<(), Refused>,
-        now: Instant,
-    ) {
+    pub(super) fn answer(&mut self, folded: Folded, now: Instant) {
+        let Folded {
+            participant,
+            round,
+            verdict,
+        } = folded;
         let answered = match verdict {
-            Ok(()) => self.coordinator.handle_update_accepted(participant, now),
+            Ok(()) => self.coordinator.handle_update_accepted(&participant, now),
             Err(Refused { reason, detail }) => {
                 tracing::debug!(%participant, %round, detail, "update refused by admission");
                 self.findings.insert(participant.clone(), detail);
                 self.coordinator
-                    .handle_update_refused(participant, reason, now)
+                    .handle_update_refused(&participant, reason, now)
             }
         };
         self.must(answered);

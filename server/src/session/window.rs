@@ -8,6 +8,17 @@ pub(crate) const NARROW_BYTES: u32 = 128 * 1024;
 /// More than is read at a time: 64 packets of 4 kB.
 const HANDFUL_BYTES: u64 = 256 * 1024;
 
+/// The share of the room for updates on their way that one of which this much is to come takes up, if no window is wider than `most`.
+///
+/// So of small updates more are received at a time, in the same memory.
+///
+/// # Units
+/// Bytes.
+pub(super) fn share(remaining: u64, most: u32) -> u32 {
+    let wanted = u32::try_from(remaining).unwrap_or(u32::MAX);
+    wanted.max(NARROW_BYTES).min(most)
+}
+
 /// One connection's window while updates come over it one after the other.
 #[derive(Debug)]
 pub(super) struct Window {
@@ -96,6 +107,14 @@ mod tests {
             outstanding: NARROW_BYTES.into(),
             debt: 0,
         }
+    }
+
+    #[test]
+    fn a_small_update_takes_up_little_of_the_room_and_none_more_than_a_whole_window() {
+        assert_eq!(share(0, MOST), NARROW_BYTES);
+        assert_eq!(share(1 << 20, MOST), 1 << 20);
+        assert_eq!(share(u64::MAX, MOST), MOST);
+        assert_eq!(share(1 << 20, 64 * 1024), 64 * 1024);
     }
 
     #[test]

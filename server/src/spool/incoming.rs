@@ -6,13 +6,13 @@ use std::path::PathBuf;
 use std::sync::PoisonError;
 
 use bytes::Bytes;
-use protocol::ParticipantName;
 use protocol::message::TransferHeader;
+use protocol::{ParticipantName, TransferId};
 use ring::digest::{Context, SHA256};
 use tokio::sync::mpsc;
 
 use super::kept::{digest, hash_from};
-use super::{PART, Spool, Upload, open_at, part_of, remove};
+use super::{PART, Spool, Upload, open_at, remove};
 use crate::error::ServerError;
 
 /// A piece of an update, or what follows the last.
@@ -29,7 +29,7 @@ pub(crate) enum Piece {
 /// What became of the pieces.
 #[derive(Debug)]
 pub(crate) enum Arrival {
-    /// They are the update that was announced, and on disk.
+    /// They are the update that was announced, in a file of its own.
     Whole(Upload),
     /// They broke off; so many bytes of it are kept.
     Part(u64),
@@ -50,14 +50,21 @@ impl Spool {
         let _turn = Turn::take(self, name);
         let path = self.part_path(name, header.id);
         let mut receive = || -> io::Result<Arrival> {
-            self.remove_other_parts(name, header)?;
+            self.begin(name, header.id)?;
             let mut part = Part::open(path.clone(), header.offset)?;
             while let Some(piece) = pieces.blocking_recv() {
                 match piece {
                     Piece::Bytes(bytes) => part.write(&bytes)?,
-                    Piece::Spoiled => return part.discard(),
-                    Piece::End if part.is(header) => return part.finish(self.whole_path(name)),
-                    Piece::End => return part.discard(),
+                    Piece::End if part.is(header) => {
+                        let whole = part.finish(self.whole_path(name))?;
+                        self.begun().parts.remove(name);
+                        return Ok(whole);
+                    }
+                    Piece::End | Piece::Spoiled => {
+                        let other = part.discard()?;
+                        self.begun().parts.remove(name);
+                        return Ok(other);
+                    }
                 }
             }
             Ok(Arrival::Part(part.length))
@@ -65,19 +72,13 @@ impl Spool {
         receive().map_err(ServerError::write(&path))
     }
 
-    /// A participant has one part at most: it cannot fill the disk with beginnings.
-    fn remove_other_parts(
-        &self,
-        name: &ParticipantName,
-        header: &TransferHeader,
-    ) -> io::Result<()> {
-        for entry in fs::read_dir(&self.folder)? {
-            let path = entry?.path();
-            if part_of(&path).is_some_and(|(owner, id)| owner == *name && id != header.id) {
-                remove(&path)?;
-            }
+    /// Takes note that a part of this update is about to be there, and removes that of another one.
+    fn begin(&self, name: &ParticipantName, update: TransferId) -> io::Result<()> {
+        let before = self.begun().parts.insert(name.clone(), update);
+        match before.filter(|before| *before != update) {
+            Some(other) => remove(&self.part_path(name, other)),
+            None => Ok(()),
         }
-        Ok(())
     }
 }
 
@@ -119,7 +120,6 @@ impl Part {
     }
 
     fn finish(self, whole: PathBuf) -> io::Result<Arrival> {
-        self.file.sync_all()?;
         fs::rename(&self.path, &whole)?;
         Ok(Arrival::Whole(Upload { path: whole }))
     }
@@ -150,10 +150,9 @@ struct Turn<'a>(&'a Spool, ParticipantName);
 
 impl<'a> Turn<'a> {
     fn take(spool: &'a Spool, name: &ParticipantName) -> Self {
-        let busy = spool.busy.lock().unwrap_or_else(PoisonError::into_inner);
         let taken = spool
             .free
-            .wait_while(busy, |busy| !busy.insert(name.clone()));
+            .wait_while(spool.begun(), |begun| !begun.busy.insert(name.clone()));
         drop(taken.unwrap_or_else(PoisonError::into_inner));
         Self(spool, name.clone())
     }
@@ -161,8 +160,7 @@ impl<'a> Turn<'a> {
 
 impl Drop for Turn<'_> {
     fn drop(&mut self) {
-        let mut busy = self.0.busy.lock().unwrap_or_else(PoisonError::into_inner);
-        busy.remove(&self.1);
+        self.0.begun().busy.remove(&self.1);
         self.0.free.notify_all();
     }
 }

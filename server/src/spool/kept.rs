@@ -22,6 +22,11 @@ impl UpdateFile {
         File::open(path).map(Self)
     }
 
+    /// Puts its bytes on disk.
+    pub(super) fn sync(&self) -> io::Result<()> {
+        self.0.sync_data()
+    }
+
     /// Reads it through for its length and digest.
     pub(super) fn content(&self) -> io::Result<Content> {
         let mut hash = Context::new(&SHA256);
