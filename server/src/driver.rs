@@ -27,6 +27,7 @@ use crate::error::ServerError;
 use crate::fold::{Folded, Job, Merged};
 use crate::journal::Journal;
 use crate::narrate::Narrator;
+use crate::network::Network;
 use crate::observer::RunEvent;
 use crate::record::RoundRecord;
 use crate::released::Released;
@@ -138,6 +139,7 @@ pub(crate) struct Parts {
     pub(crate) shared: Shared,
     pub(crate) jobs: mpsc::UnboundedSender<Job>,
     pub(crate) journal: Arc<Journal>,
+    pub(crate) network: Arc<Network>,
     /// Of the rounds that are done.
     pub(crate) records: Vec<RoundRecord>,
     /// Of the run so far, and of its open round.
@@ -164,6 +166,7 @@ pub(crate) struct Driver {
     shared: Shared,
     jobs: mpsc::UnboundedSender<Job>,
     journal: Arc<Journal>,
+    network: Arc<Network>,
     narrator: Narrator,
     peers: BTreeMap<ConnectionId, Peer>,
     sessions: JoinSet<()>,
@@ -199,6 +202,7 @@ pub(crate) async fn drive(parts: Parts, shutdown: impl Future<Output = ()>) -> E
         shared,
         jobs,
         journal,
+        network,
         records,
         traffic: (traffic, round_traffic),
         global,
@@ -211,6 +215,7 @@ pub(crate) async fn drive(parts: Parts, shutdown: impl Future<Output = ()>) -> E
         shared,
         jobs,
         journal,
+        network,
         narrator,
         peers: BTreeMap::new(),
         sessions: JoinSet::new(),
@@ -305,6 +310,8 @@ impl Driver {
         self.connections += 1;
         let connection = ConnectionId(self.connections);
         let shared = self.shared.clone();
+        self.network
+            .enter(connection, name.clone(), link.connection.clone());
         let certificates = link.connection.peer_certificates();
         let public_key = link.connection.peer_public_key();
         let left = expires.duration_since(SystemTime::now());
@@ -346,6 +353,7 @@ impl Driver {
         let Some(peer) = self.peers.remove(&connection) else {
             return;
         };
+        self.network.leave(connection);
         self.narrator.tell(&RunEvent::Disconnected {
             participant: peer.name,
             how: how.to_string(),

@@ -14,7 +14,8 @@
 //! - [`transcript`]: the signed record of each round, and its check offline.
 //! - [`record`], `settling`: what a run leaves on disk. `journal`, `spool`, `recovery`: what it must not forget if its process is killed.
 //! - `tally`: whom it turned away, counted.
-//! - [`observer`]: what a run tells; `narrate` is the same as log lines, `metrics` as counts behind a port for monitoring.
+//! - [`observer`]: what a run tells; `narrate` is the same as log lines, `metrics` as counts behind a port for monitoring, with
+//!   what connections cost (`network`).
 //! - [`cli`], [`telemetry`]: the program `foedus-server`. Only these install a log or choose an exit code.
 
 pub mod config;
@@ -31,6 +32,7 @@ mod identity;
 pub mod journal;
 mod lines;
 mod metrics;
+mod network;
 mod opening;
 mod participant_privacy;
 mod recovery;

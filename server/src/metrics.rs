@@ -1,7 +1,8 @@
 //! What monitoring may know of a run: states and counts, served as text over plain HTTP. Off unless configured.
 //!
 //! Data flows one way: the events of [`crate::observer`] go to the log, to [`Metrics`], which counts them, and to
-//! whoever started the run; the endpoint shows the counts. Nobody asks the run for anything but whether its loop still
+//! whoever started the run; the endpoint shows the counts, and beside them what the journal's commits took and what
+//! connections cost, which no event tells. Nobody asks the run for anything but whether its loop still
 //! goes round, and nothing that monitoring does has a say in the run. No value of an adapter, no weight and no loss is in
 //! it.
 //!
@@ -35,6 +36,7 @@ use self::facts::Facts;
 use self::health::Health;
 use crate::driver::Event;
 use crate::journal::Journal;
+use crate::network::Network;
 use crate::observer::{Observer, RunEvent};
 use crate::start::Prepared;
 
@@ -75,12 +77,17 @@ impl Monitoring {
     }
 
     /// Answers until the result is dropped.
-    pub(crate) fn serve(self, journal: Arc<Journal>, events: mpsc::Sender<Event>) -> JoinSet<()> {
+    pub(crate) fn serve(
+        self,
+        (journal, network): (Arc<Journal>, Arc<Network>),
+        events: mpsc::Sender<Event>,
+    ) -> JoinSet<()> {
         let Self { metrics, endpoint } = self;
         say_where(endpoint.address());
         let served = Served {
             metrics,
             journal,
+            network,
             events,
         };
         let mut serving = JoinSet::new();
@@ -104,15 +111,16 @@ fn say_where(address: SocketAddr) {
 struct Served {
     metrics: Arc<Metrics>,
     journal: Arc<Journal>,
+    network: Arc<Network>,
     events: mpsc::Sender<Event>,
 }
 
 impl Answers for Served {
     fn metrics(&self) -> String {
-        let commits = self.journal.commits();
+        let (commits, costs) = (self.journal.commits(), self.network.costs());
         page::of(
             &self.metrics.counts(),
-            &commits,
+            (&commits, &costs),
             process::read(),
             Instant::now(),
         )

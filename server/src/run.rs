@@ -24,6 +24,7 @@ use crate::fold::{Folder, Job};
 use crate::identity;
 use crate::metrics::{Endpoint, Monitoring};
 use crate::narrate::{Narrator, warn_of_expiry};
+use crate::network::Network;
 use crate::observer::{Observer, RunEvent, RunOutcome};
 use crate::recovery::Recovered;
 use crate::session::{NARROW_BYTES, Shared};
@@ -143,9 +144,10 @@ impl Server {
         let records = recovered.records.clone();
         let spool = Arc::clone(&recovered.disk.spool);
         let work = Work::start(&prepared, recovered, travelling, events.clone())?;
+        let network = Arc::new(Network::new(&prepared.plan.cohort.participants));
+        let beside_events = (Arc::clone(&journal), Arc::clone(&network));
         // Both end with this function.
-        let _serving =
-            monitoring.map(|monitoring| monitoring.serve(Arc::clone(&journal), events.clone()));
+        let _serving = monitoring.map(|monitoring| monitoring.serve(beside_events, events.clone()));
         let _watching = watch_identity(&prepared, events.clone());
         let shared = shared(&prepared, spool, events);
         let parts = Parts {
@@ -156,6 +158,7 @@ impl Server {
             shared,
             jobs: work.jobs.clone(),
             journal,
+            network,
             records,
             traffic,
             global,

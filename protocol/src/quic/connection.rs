@@ -3,7 +3,7 @@
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use quinn::VarInt;
 use rustls::pki_types::CertificateDer;
@@ -92,6 +92,11 @@ impl Connection {
     /// Returns where the peer is now; it may move.
     pub fn remote_address(&self) -> SocketAddr {
         self.0.quic.remote_address()
+    }
+
+    /// Returns how long a packet and its answer take now, as the transport estimates it.
+    pub fn round_trip(&self) -> Duration {
+        self.0.quic.rtt()
     }
 
     /// Checks the peer's certificate again, against newer `material`, at `now`.

@@ -7,19 +7,29 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use protocol::close::RunFailure;
 
+use self::network::of_network;
 use super::counts::{Counts, Party};
 use super::exposition::{Kind, Page};
 use super::histogram::Histogram;
 use super::phase::Phase;
 use super::process::Process;
+use crate::network::Costs;
 
-/// Gives the page.
-pub(super) fn of(counts: &Counts, commits: &Histogram, process: Process, now: Instant) -> String {
+mod network;
+
+/// Gives the page, of events and of what no event tells: the journal's commits and what connections cost.
+pub(super) fn of(
+    counts: &Counts,
+    (commits, costs): (&Histogram, &Costs),
+    process: Process,
+    now: Instant,
+) -> String {
     let mut page = Page::default();
     of_run(&mut page, counts, now);
     of_rounds(&mut page, counts, now);
     of_participants(&mut page, counts);
     of_updates(&mut page, counts);
+    of_network(&mut page, costs);
     of_certificates(&mut page, counts);
     of_machine(&mut page, commits, process);
     page.into_text()

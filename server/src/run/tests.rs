@@ -88,6 +88,7 @@ async fn a_run_whose_end_cannot_be_written_down_ends_all_the_same() {
         shared: shared(&prepared, Arc::clone(&recovered.disk.spool), events),
         jobs,
         journal: Arc::clone(&recovered.disk.journal),
+        network: Arc::new(Network::new(&prepared.plan.cohort.participants)),
         records: Vec::new(),
         traffic: recovered.traffic(),
         global,

@@ -2,15 +2,20 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
+use protocol::plan::Participants;
+
 use super::super::counts::tests::{accepted, connected, counts};
 use super::*;
+use crate::network::Network;
 
 fn text(counts: &Counts, now: Instant) -> String {
     let process = Process {
         resident_bytes: Some(4096.0),
         started: Some(12.5),
     };
-    of(counts, &Histogram::new(&[0.5]), process, now)
+    let named = counts.facts.named.clone();
+    let costs = Network::new(&Participants::Named(named)).costs();
+    of(counts, (&Histogram::new(&[0.5]), &costs), process, now)
 }
 
 /// The families of a page by name, in their order.
@@ -36,6 +41,8 @@ fn a_fresh_page_has_every_reason_with_nothing_counted() {
         "foedus_revocations_due_timestamp_seconds 500",
         "foedus_round_seconds_bucket{le=\"+Inf\"} 0",
         "foedus_journal_commit_seconds_count 0",
+        "foedus_datagrams_sent_bytes_total 0",
+        "foedus_participant_packets_lost_total{participant=\"north\"} 0",
         "process_resident_memory_bytes 4096",
         "process_start_time_seconds 12.5",
     ] {
