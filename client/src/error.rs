@@ -1,6 +1,6 @@
 //! How a federated run can end without an adapter.
 
-use std::path::PathBuf;
+use std::{fmt, path::PathBuf};
 
 use aggregation::{AdapterError, ewc::AnchorError};
 use finetune::{
@@ -19,6 +19,25 @@ use crate::{
     adapter_folder::FolderError, evidence::EvidenceError, ledger::LedgerError, policy::Refusal,
     privacy::BudgetError, state::StateError, terms::Objection,
 };
+
+/// With whom, and how far the run had come, when something was found: what an operator is told beside the finding.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Scene {
+    /// The server by its certificate and as it is configured.
+    pub server: String,
+    /// The last round that it had named; 0 before the first.
+    pub round: Round,
+}
+
+impl fmt::Display for Scene {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { server, round } = self;
+        match round {
+            Round(0) => write!(f, "it was {server}, before the first round"),
+            round => write!(f, "it was {server}, in round {round}"),
+        }
+    }
+}
 
 /// A federated run that ended without an adapter, and whose turn it is.
 #[derive(Debug, thiserror::Error)]
@@ -58,16 +77,23 @@ pub enum ClientError {
         detail: Text,
     },
     /// The server broke the protocol; its plan's signature counts as that too.
-    #[error(transparent)]
-    Violation(#[from] Violation),
+    #[error("{violation}; {scene}")]
+    Violation {
+        /// The finding.
+        violation: Box<Violation>,
+        /// Where it was found.
+        scene: Scene,
+    },
     /// What the server put on record is not what it acknowledged, or not what it showed before.
     #[error(
-        "{violation}; what this site saw of the transcript is kept in {}; remove that file only if the run was begun anew on purpose",
+        "{violation}; {scene}; what this site saw of the transcript is kept in {}; remove that file only if the run was begun anew on purpose",
         evidence.display()
     )]
     Transcript {
         /// The finding.
         violation: Box<Violation>,
+        /// Where it was found.
+        scene: Scene,
         /// What we keep of the transcript.
         evidence: PathBuf,
     },
@@ -129,13 +155,28 @@ pub enum ClientError {
     #[error("the final adapter cannot be kept: {0}; the server still has it")]
     Folder(#[from] FolderError),
     /// What the server sent as an adapter is none.
-    #[error("the server's adapter for {when} cannot be used: {source}")]
-    Adapter {
+    #[error("the server's adapter for {when} cannot be used: {source}; {scene}")]
+    ServerAdapter {
         /// Which one.
         when: String,
         /// Why.
         source: AdapterError,
+        /// Who sent it.
+        scene: Scene,
     },
+    /// What a site made is no adapter.
+    #[error("what this site made for {when} cannot be used: {source}")]
+    Adapter {
+        /// What it was to be.
+        when: String,
+        /// Why.
+        source: AdapterError,
+    },
+    /// What rounding cut off of an earlier process's update, kept in the site's state, is no adapter.
+    #[error(
+        "what rounding cut off of the last update cannot be used: {0}; remove the file that `state` names to go on without it"
+    )]
+    LeftOver(AdapterError),
     /// What the server sent as the anchor is none.
     #[error("the server's anchor cannot be used: {0}")]
     Anchor(#[from] AnchorError),
@@ -164,7 +205,7 @@ impl ClientError {
             Self::Policy(refusal) => refusal.is_temporary(),
             Self::Tls(_)
             | Self::NoParticipant { .. }
-            | Self::Violation(_)
+            | Self::Violation { .. }
             | Self::Transcript { .. }
             | Self::Evidence(_)
             | Self::Declined(_)
@@ -177,7 +218,9 @@ impl ClientError {
             | Self::Checkpoint(_)
             | Self::State(_)
             | Self::Folder(_)
+            | Self::ServerAdapter { .. }
             | Self::Adapter { .. }
+            | Self::LeftOver(_)
             | Self::Anchor(_)
             | Self::Ledger(_)
             | Self::Internal { .. } => false,

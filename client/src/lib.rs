@@ -26,7 +26,7 @@ mod federate;
 
 pub use cli::main;
 pub use config::{Config, ConfigError};
-pub use error::ClientError;
+pub use error::{ClientError, Scene};
 pub use federate::{Outcome, federate, participate, training_site};
 pub use observer::{Event, Observer, RoundDone, Unobserved};
 pub use policy::SitePolicy;

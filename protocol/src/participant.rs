@@ -27,7 +27,7 @@ pub use secure::SecureSetup;
 
 use crate::ids::{Digest, ParticipantName, Round};
 use crate::message::{
-    Beginning, Capabilities, Content, Metrics, ToClient, ToServer, TransferHeader,
+    Beginning, Capabilities, Content, Metrics, ToClient, ToServer, TransferHeader, TransferKind,
 };
 use crate::plan::CheckedPlan;
 use crate::seal::Examiner;
@@ -113,6 +113,10 @@ pub struct Participant {
     settled: Round,
     /// Whether the finished update was offered on the present connection.
     is_offered: bool,
+    /// The delta of no use that was answered last on the present connection.
+    useless_delta: Option<(TransferKind, Round)>,
+    /// The last round that the server named: a breach is found in it.
+    named: Round,
     actions: VecDeque<Action>,
 }
 
@@ -154,6 +158,8 @@ impl Participant {
             last_attempt: 0,
             settled: Round(0),
             is_offered: false,
+            useless_delta: None,
+            named: Round(0),
             actions: VecDeque::from([Action::Connect]),
         }
     }
@@ -173,6 +179,11 @@ impl Participant {
     /// The round being worked on.
     pub fn round(&self) -> Option<Round> {
         self.work.task().map(|(round, _)| round)
+    }
+
+    /// The last round of the plan that the server has named on any connection; 0 before the first.
+    pub fn last_named(&self) -> Round {
+        self.named
     }
 
     /// What the participant is doing, in words.

@@ -88,6 +88,12 @@ pub enum Breach {
         /// The round.
         round: Round,
     },
+    /// What arrived is no message, or no transfer.
+    #[error("{what}")]
+    Malformed {
+        /// What the transport found.
+        what: String,
+    },
     /// The run plan is not signed by the server, or makes no sense.
     #[error("{0}")]
     BadPlan(SignedPlanError),
@@ -139,6 +145,7 @@ impl Breach {
         match self {
             Self::Unexpected { .. } | Self::TooMany { .. } => CloseCode::Unexpected,
             Self::Version { .. } => CloseCode::VersionMismatch,
+            Self::Malformed { .. } => CloseCode::Malformed,
             Self::WrongPlan { .. } => CloseCode::WrongPlan,
             Self::WrongRound { .. } => CloseCode::WrongRound,
             Self::BadPlan(SignedPlanError::Seal(_)) => CloseCode::BadSignature,

@@ -9,6 +9,7 @@ mod documents;
 mod every_change;
 mod files;
 mod hostile;
+mod hostile_server;
 mod identity;
 mod interrupted;
 mod masked;

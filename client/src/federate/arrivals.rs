@@ -14,7 +14,7 @@ use std::{
     io::{self, ErrorKind},
     path::{Path, PathBuf},
     sync::{
-        Mutex, MutexGuard, PoisonError,
+        Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
@@ -57,6 +57,8 @@ pub(super) enum Arrival {
     Unusable(Unusable),
     /// They broke off; what came is kept.
     Part,
+    /// They can be no adapter of the run, by their announced length. None was taken in.
+    Misfit,
     /// With those that were kept they are another content, or those that they go on behind are not here any more. Nothing is kept.
     Damaged,
 }
@@ -69,6 +71,8 @@ pub(super) struct Arrivals {
     memory: Mutex<Memory>,
     /// Whether a global adapter that is whole is kept for deltas against it.
     keeps_base: AtomicBool,
+    /// Lengths of the adapters of the plan that was agreed to: those that rounds start from, and the final one.
+    lengths: OnceLock<(u64, u64)>,
     bytes: AtomicU64,
 }
 
@@ -82,6 +86,7 @@ impl Arrivals {
             folder: state.map(|state| state.with_added_extension("arriving")),
             memory: Mutex::default(),
             keeps_base: AtomicBool::new(false),
+            lengths: OnceLock::new(),
             bytes: AtomicU64::new(0),
         }
     }
@@ -94,6 +99,28 @@ impl Arrivals {
     /// Keeps the global adapter from now on for deltas against it: the plan has them.
     pub(super) fn keep_base(&self) {
         self.keeps_base.store(true, Ordering::Relaxed);
+    }
+
+    /// From now on only adapters of these lengths are taken in: those that rounds start from, and the final one.
+    pub(super) fn expect(&self, global: u64, last: u64) {
+        // There is one plan in a run.
+        self.lengths.get_or_init(|| (global, last));
+    }
+
+    /// Whether what is announced can be an adapter of the run, as far as its length says. What cannot is not taken in, and puts
+    /// nothing out of its place.
+    pub(super) fn may_be(&self, header: &TransferHeader) -> bool {
+        let Some(&(global, last)) = self.lengths.get() else {
+            return true;
+        };
+        match header.kind {
+            TransferKind::GlobalAdapter => header.bytes == global,
+            TransferKind::FinalAdapter => header.bytes == last,
+            TransferKind::Anchor
+            | TransferKind::Update
+            | TransferKind::GlobalDelta
+            | TransferKind::FinalDelta => true,
+        }
     }
 
     /// Lists what is here, for a new connection.

@@ -13,6 +13,7 @@ use jiff::Timestamp;
 use protocol::{
     Digest, ParticipantName, Round, Text, TransferId, Violation,
     close::CloseCode,
+    identity::Identity,
     message::TransferHeader,
     participant::{self, Participant, Setup, Spooled},
     plan::{CheckedPlan, ValueEncoding},
@@ -33,7 +34,7 @@ use super::{
     training::{Task, Training, UpdateForm},
 };
 use crate::{
-    error::ClientError,
+    error::{ClientError, Scene},
     evidence::EvidenceFile,
     observer::{Event, Observer, RoundDone},
     policy::Circumstances,
@@ -80,6 +81,8 @@ pub(super) struct Driver {
     feedback: Feedback,
     /// At rest between rounds; with the training otherwise.
     learner: Option<Box<dyn Learner>>,
+    /// The server that was there last, by its certificate.
+    peer: Option<Identity>,
     /// Who may sign what we are told.
     examiner: Arc<PeerExaminer>,
     /// The files of our identity.
@@ -158,6 +161,7 @@ impl Driver {
             anchor: None,
             agreed: None,
             learner: None,
+            peer: None,
             examiner,
             identity: None,
             evidence: None,
@@ -263,10 +267,27 @@ impl Driver {
                 let evidence = evidence.path().to_owned();
                 ClientError::Transcript {
                     violation: Box::new(violation),
+                    scene: self.scene(),
                     evidence,
                 }
             }
-            _ => violation.into(),
+            _ => ClientError::Violation {
+                violation: Box::new(violation),
+                scene: self.scene(),
+            },
+        }
+    }
+
+    /// Who the server is and how far it has come with us.
+    fn scene(&self) -> Scene {
+        let address = &self.settings.server;
+        let server = match &self.peer {
+            Some(peer) => format!("{peer} at {address}"),
+            None => address.clone(),
+        };
+        Scene {
+            server,
+            round: self.machine.last_named(),
         }
     }
 
@@ -330,8 +351,13 @@ impl Driver {
         };
         let bytes = self.kept.get(&id).ok_or_else(missing)?;
         let layout = Arc::clone(self.agreement()?.1.layout());
-        Adapter::from_encoded(layout, encoding, bytes)
-            .map_err(|source: AdapterError| ClientError::Adapter { when, source })
+        Adapter::from_encoded(layout, encoding, bytes).map_err(|source: AdapterError| {
+            ClientError::ServerAdapter {
+                when,
+                source,
+                scene: self.scene(),
+            }
+        })
     }
 }
 

@@ -37,6 +37,8 @@ pub(super) enum Happening {
     Rebuilt(Attempt, Box<TransferHeader>, Rebuilt),
     /// No adapter came of the delta with this header.
     Unusable(Attempt, Box<TransferHeader>, Unusable),
+    /// An adapter was announced that has not the length of one, and not taken in.
+    Misfit(Attempt, Box<TransferHeader>),
     /// With what was here before it is another content than announced.
     Damaged(Attempt, Box<TransferHeader>),
     /// The disk does not keep what arrives.

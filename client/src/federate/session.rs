@@ -186,6 +186,7 @@ async fn take_transfers(
             Ok((header, Ok(Arrival::Unusable(unusable)))) => {
                 Happening::Unusable(attempt, Box::new(header), unusable)
             }
+            Ok((header, Ok(Arrival::Misfit))) => Happening::Misfit(attempt, Box::new(header)),
             Ok((header, Ok(Arrival::Damaged))) => Happening::Damaged(attempt, Box::new(header)),
             // The reader of the control stream reports the end.
             Ok((_, Ok(Arrival::Part))) => return,
@@ -213,6 +214,10 @@ async fn take_transfer(
     let mut incoming = connection.accept_transfer().await?;
     incoming.limit(bytes_max)?;
     let header = *incoming.header();
+    if !arrivals.may_be(&header) {
+        incoming.refuse(CloseCode::BadTransfer);
+        return Ok((header, Ok(Arrival::Misfit)));
+    }
     if 0 < header.offset {
         let (kind, offset, bytes) = (header.kind.label(), header.offset, header.bytes);
         tracing::info!(kind, offset, bytes, "a transfer goes on where it broke off");

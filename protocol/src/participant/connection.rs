@@ -46,11 +46,18 @@ impl Participant {
         }
     }
 
-    /// What arrived on the control stream is no message, or a bulk stream has no readable header.
-    pub fn handle_malformed(&mut self, now: Instant) {
-        if !matches!(self.link, Link::Over | Link::Down { .. }) {
-            self.actions.push_back(Action::Close(CloseCode::Malformed));
-            self.handle_disconnected(Some(CloseCode::Malformed), now);
+    /// What arrived on the control stream is no message, or a bulk stream is not what its header says: the server's fault.
+    pub fn handle_malformed(&mut self, what: String, now: Instant) {
+        match self.link {
+            Link::Over | Link::Down { .. } => {}
+            // All was said and heard: what comes of the run is known.
+            Link::Ending { .. } => {
+                self.actions.push_back(Action::Close(CloseCode::Malformed));
+                self.handle_disconnected(Some(CloseCode::Malformed), now);
+            }
+            Link::Dialing | Link::Greeting { .. } | Link::Deciding | Link::Up => {
+                self.accuse(Breach::Malformed { what });
+            }
         }
     }
 
@@ -221,6 +228,7 @@ impl Participant {
         }));
         self.link = Link::Up;
         self.is_offered = false;
+        self.useless_delta = None;
     }
 
     /// Tries again unless the server's code says that this is pointless.

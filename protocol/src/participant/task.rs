@@ -12,6 +12,7 @@ use crate::violation::Breach;
 
 impl Participant {
     pub(super) fn take_train(&mut self, global: TransferHeader) -> Result<(), Breach> {
+        self.note_round(global.round);
         self.check_header(&global, TransferKind::GlobalAdapter)?;
         let round = global.round;
         let (current, held) = self.work.task().unzip();
@@ -212,6 +213,7 @@ impl Participant {
         adapter: TransferHeader,
         now: Instant,
     ) -> Result<(), Breach> {
+        self.note_round(adapter.round);
         self.check_header(&adapter, TransferKind::FinalAdapter)?;
         let last = self.last_round();
         self.check_round("Finished", adapter.round, last)?;
@@ -267,6 +269,13 @@ impl Participant {
         if let Some(spooled) = self.spooled.take_if(|spooled| spooled.round <= round) {
             let transfer = spooled.offer(&self.name).transfer.id;
             self.actions.push_back(Action::Forget { transfer });
+        }
+    }
+
+    /// The server names a round, rightly or not.
+    pub(super) fn note_round(&mut self, round: Round) {
+        if round <= self.last_round() {
+            self.named = self.named.max(round);
         }
     }
 

@@ -24,6 +24,7 @@ impl Participant {
         ) {
             return Disposition::Drop;
         }
+        self.note_round(header.round);
         match self.take_transfer(&header.at(0), now) {
             Ok(disposition) => disposition,
             Err(breach) => {
@@ -69,13 +70,24 @@ impl Participant {
         }
     }
 
-    /// No adapter can be rebuilt from a delta, which came with its header's digest: the whole one is asked for.
+    /// No adapter can be rebuilt from a delta, which came with its header's digest: the whole one is asked for. A server that
+    /// answers that by another such delta would go on for ever.
     pub fn handle_delta_unusable(&mut self, delta: &TransferHeader, reason: ResendReason) {
-        if let Some(delta) = self.planned_delta(delta) {
-            let transfer = delta.id;
-            self.actions
-                .push_back(Action::Send(ToServer::Resend { transfer, reason }));
+        let Some(delta) = self.planned_delta(delta) else {
+            return;
+        };
+        self.note_round(delta.round);
+        let of = (delta.kind, delta.round);
+        if self.useless_delta.replace(of) == Some(of) {
+            return self.accuse(Breach::BadTransfer {
+                what: "form",
+                found: format!("another delta of no use ({})", reason.label()),
+                expected: "the whole adapter, which was asked for".to_owned(),
+            });
         }
+        let transfer = delta.id;
+        self.actions
+            .push_back(Action::Send(ToServer::Resend { transfer, reason }));
     }
 
     /// The delta, if the connection is up and the plan has deltas.

@@ -369,6 +369,33 @@ fn a_delta_that_must_not_be_is_the_servers_fault() {
     }
 }
 
+/// C10: a server that sends another delta of no use in the place of the whole is in breach; with another round it begins anew.
+#[test]
+fn a_second_delta_of_no_use_is_the_servers_fault() {
+    let mut pair = Pair::new(by_deltas(&["a", "b"], 3), Weather::fair(), 1);
+    pair.drive_until("second round", |pair| pair.sites[0].trainings.len() == 2);
+    let delta = |pair: &Pair, round| {
+        let content = release(1).delta.unwrap().content;
+        let kind = TransferKind::GlobalDelta;
+        TransferHeader::from_server(kind, Round(round), pair.plan.digest(), content)
+    };
+    let reason = ResendReason::BadDelta;
+    let deltas = [1, 2, 2].map(|round| delta(&pair, round));
+    let machine = &mut pair.sites[0].machine;
+    for delta in &deltas[..2] {
+        machine.handle_delta_unusable(delta, reason);
+        assert!(!machine.is_over());
+    }
+    machine.handle_delta_unusable(&deltas[2], reason);
+    assert!(machine.is_over());
+    assert_eq!(machine.last_named(), Round(2));
+    pair.drive_until("over", |pair| pair.sites[0].outcome.is_some());
+    let Some(Outcome::Violation(violation)) = &pair.sites[0].outcome else {
+        panic!("{:?}", pair.sites[0].outcome);
+    };
+    assert!(violation.to_string().contains("bad-delta"), "{violation}");
+}
+
 /// C4: an acknowledgement that was lost is given again, and nothing is counted twice.
 #[test]
 fn a_lost_acknowledgement_is_repeated() {

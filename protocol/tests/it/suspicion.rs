@@ -373,6 +373,24 @@ fn a_plan_that_is_not_signed_by_the_server_is_a_violation() {
     );
 }
 
+/// V6: what is no message, or no transfer as announced, is the server's fault and said with what was found. After the last word
+/// nothing more is held against it.
+#[test]
+fn a_server_whose_bytes_make_no_sense_is_accused_of_them() {
+    let mut victim = Victim::ready(simple());
+    victim.trains(1);
+    let what = "it announces 9000 bytes, more than the limit of 4000".to_owned();
+    victim.machine.handle_malformed(what.clone(), victim.now);
+    victim.accuses(CloseCode::Malformed, &what);
+    assert_eq!(victim.machine.last_named(), Round(1));
+    let mut leaving = Victim::ready(simple());
+    let reason = Text::new("enough");
+    leaving.machine.leave(reason, leaving.now);
+    leaving.machine.handle_malformed(what, leaving.now);
+    leaving.collect();
+    assert_eq!(leaving.actions.last(), Some(&Action::End(Outcome::Left)));
+}
+
 /// V5: a plan is agreed to once, and only the one that was proposed.
 #[test]
 fn agreeing_to_a_plan_that_was_not_proposed_is_our_own_mistake() {

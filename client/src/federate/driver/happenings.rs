@@ -48,6 +48,10 @@ impl Driver {
             Happening::Received(attempt, header, bytes) if self.is_present(attempt) => {
                 self.received(&header, bytes, now);
             }
+            // The machine finds its length wrong, and nothing comes of it.
+            Happening::Misfit(attempt, header) if self.is_present(attempt) => {
+                self.received(&header, Bytes::new(), now);
+            }
             Happening::Damaged(attempt, header) if self.is_present(attempt) => {
                 let (kind, offset) = (header.kind.label(), header.offset);
                 tracing::warn!(kind, offset, "a transfer does not have its SHA-256");
@@ -61,14 +65,14 @@ impl Driver {
             }
             Happening::Unkept(error) => return Err(error.into()),
             Happening::Malformed(attempt, what) if self.is_present(attempt) => {
-                self.last_obstacle = what;
-                self.machine.handle_malformed(now);
+                self.machine.handle_malformed(what, now);
             }
             Happening::Gone(attempt, closed) if self.is_present(attempt) => self.gone(&closed, now),
             // The last words of an earlier connection.
             Happening::Dialed { .. }
             | Happening::Message(..)
             | Happening::Received(..)
+            | Happening::Misfit(..)
             | Happening::Damaged(..)
             | Happening::Rebuilt(..)
             | Happening::Unusable(..)
@@ -113,6 +117,7 @@ impl Driver {
                     certificate.expires,
                     SystemTime::now(),
                 );
+                self.peer = Some(link.connection.peer().clone());
                 let server = link.connection.peer().to_string();
                 self.observer.observe(&Event::Connected { server });
                 let bytes_max = self.settings.transfer_bytes_max;
@@ -191,6 +196,8 @@ impl Driver {
                     // What an earlier process finished is without masks, and never sent.
                     self.kept.clear();
                 }
+                self.arrivals
+                    .expect(plan.encoded_bytes(), plan.adapter_bytes);
                 if plan.download == Download::Delta {
                     self.arrivals.keep_base();
                 }
@@ -223,10 +230,8 @@ impl Driver {
         let Some((spooled, kept)) = kept.filter(|(spooled, _)| spooled.plan == digest) else {
             return Ok(());
         };
-        self.feedback = Feedback::restore(&layout, &spooled, &kept).map_err(|source| {
-            let when = "what rounding cut off, in this site's state".to_owned();
-            ClientError::Adapter { when, source }
-        })?;
+        self.feedback =
+            Feedback::restore(&layout, &spooled, &kept).map_err(ClientError::LeftOver)?;
         Ok(())
     }
 
