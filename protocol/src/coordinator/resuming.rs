@@ -3,15 +3,21 @@
 //! Nobody is connected at first. A round must not close, nor the run end, only because its participants have not yet come
 //! back; so whoever had joined and still needs something is waited for, until the plan's join deadline at the latest.
 //! All other deadlines of the round begin anew: time in which the server was away is nobody's delay.
+//!
+//! After the last round there is nothing to deliver, only an adapter to be had, and whoever has it may have said so to the
+//! process that died: it does not come back, and is waited for no longer than it takes the others to.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::allowance::Sent;
 use super::history::{History, Late, OpenHistory};
 use super::round::{Offered, OpenRound, Work};
 use super::{Action, Coordinator, Phase, Setup, SetupError};
 use crate::ids::{ParticipantName, Round};
+
+/// For how long participants are expected back after the last round: twice the longest pause between their attempts.
+const RETURN_LIMIT: Duration = Duration::from_secs(60);
 
 /// Participants that are expected back after a restart.
 #[derive(Debug)]
@@ -85,12 +91,19 @@ impl Coordinator {
             late,
             open,
         } = history;
+        let is_done = self.plan.rounds <= rounds_done;
+        let join_deadline = self.plan.cohort.join_deadline;
+        let patience = if is_done {
+            join_deadline.min(RETURN_LIMIT)
+        } else {
+            join_deadline
+        };
         self.returning = Returning {
             names: joined.clone(),
-            until: now + self.plan.cohort.join_deadline,
+            until: now + patience,
         };
         self.joined = joined;
-        if self.plan.rounds <= rounds_done {
+        if is_done {
             return self.finish(now);
         }
         match open {

@@ -1,4 +1,4 @@
-//! The server's process is killed and goes on from what was written down (rules D1 to D4).
+//! The server's process is killed and goes on from what was written down (rules D1 to D5).
 
 use std::time::Duration;
 
@@ -126,6 +126,38 @@ fn entries_of_other_rounds_change_nothing() {
     });
     assert_eq!(history, done);
     assert_eq!(history.round(), Round(2));
+}
+
+/// D5: of two participants one had the final adapter when the server was killed before writing that down, and is gone; the
+/// other is still away. Who comes back in time is served, and the end waits a minute for who does not.
+#[test]
+fn a_restart_after_the_last_round_waits_a_minute_for_those_whose_last_word_was_lost() {
+    for comes_back in [false, true] {
+        let mut plan = plan(&["a", "b"], 2, 1);
+        plan.cohort.join_deadline = Duration::from_secs(600);
+        plan.cohort.hard_deadline = Duration::from_secs(3600);
+        let mut pair = Pair::new(plan, Weather::fair(), 1);
+        pair.drive_until("done", |pair| pair.server.history.rounds_done == 1);
+        assert_eq!(pair.server.history.joined.len(), 2);
+        pair.kill(0);
+        pair.kill(1);
+        pair.crash();
+        let restarted = pair.now;
+        if comes_back {
+            pair.restart(1);
+        }
+        pair.drive_until("over", |pair| pair.server.outcome.is_some());
+        assert!(matches!(
+            pair.server.outcome,
+            Some(Outcome::Finished { rounds: 1, .. })
+        ));
+        assert_eq!(pair.now - restarted, Duration::from_secs(60));
+        let has_adapter = matches!(
+            pair.sites[1].outcome,
+            Some(participant::Outcome::Finished { .. })
+        );
+        assert_eq!(has_adapter, comes_back);
+    }
 }
 
 /// D4: a run whose last round is done only hands its adapter over.
