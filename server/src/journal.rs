@@ -1,7 +1,7 @@
 //! What must outlive the process: the coordinator's entries and the rounds that are done, in one redb file a run.
 //!
-//! A commit is durable before it returns. Entries of a round go once its adapter is on disk, those about who takes part stay. The
-//! updates' bytes are the `spool`'s, adapters the run folder's. What the entries mean is
+//! A commit is durable before it returns. Entries of a round go once its adapter is on disk; of those about who takes part as many stay
+//! with each round that is done as a restart needs (`standing`). The updates' bytes are the `spool`'s, adapters the run folder's. What the entries mean is
 //! `protocol::coordinator`'s affair; values are JSON, so that an operator can look at them with any redb browser.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -21,6 +21,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::metrics::Histogram;
 use crate::record::RoundRecord;
+
+mod standing;
 
 /// `format`, `identity` and `finished`, as JSON.
 const RUN: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("run");
@@ -156,7 +158,8 @@ impl Journal {
         write().map_err(storage(&self.path))
     }
 
-    /// Writes down what a round came to, and what is on record about it. Its entries stay until [`Self::settled`].
+    /// Writes down what a round came to, and what is on record about it. Its entries stay until [`Self::settled`]; what came and
+    /// went is struck out of the others.
     pub(crate) fn round_done(
         &self,
         record: &RoundRecord,
@@ -171,6 +174,7 @@ impl Journal {
             transaction
                 .open_table(TRANSCRIPT)?
                 .insert(record.round, sealed.as_slice())?;
+            standing::compact(&mut transaction.open_table(ENTRIES)?)?;
             self.commit(transaction)
         };
         write().map_err(storage(&self.path))

@@ -166,6 +166,17 @@ impl History {
         }
     }
 
+    /// The fewest entries that say who takes part and who is late, in an order in which they can be noted.
+    pub fn standing(&self) -> Vec<Entry> {
+        let joined = self.joined.iter().cloned();
+        let joined = joined.map(|participant| Entry::Joined { participant });
+        let late = self.late.iter().map(|(participant, late)| {
+            let (participant, late) = (participant.clone(), *late);
+            Entry::Postponed { participant, late }
+        });
+        joined.chain(late).collect()
+    }
+
     /// The present round's adapter is safe: its entries have served.
     pub fn round_done(&mut self) {
         self.rounds_done = self.rounds_done.saturating_add(1);

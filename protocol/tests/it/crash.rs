@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use protocol::Round;
-use protocol::coordinator::{Coordinator, Entry, History, Outcome};
+use protocol::coordinator::{Coordinator, Entry, History, Late, Outcome};
 use protocol::participant;
 
 use super::pair::{Pair, Weather, name, plan};
@@ -158,6 +158,33 @@ fn a_restart_after_the_last_round_waits_a_minute_for_those_whose_last_word_was_l
         );
         assert_eq!(has_adapter, comes_back);
     }
+}
+
+/// D4: the standing entries of a history are as few as can be, and come to the same.
+#[test]
+fn who_takes_part_and_who_is_late_is_said_by_as_few_entries_as_can_be() {
+    let mut history = History::default();
+    let late = Late {
+        round: Round(2),
+        global: protocol::Digest([3; 32]),
+    };
+    for participant in NAMES.map(name) {
+        history.note(Entry::Joined {
+            participant: participant.clone(),
+        });
+        history.note(Entry::Postponed { participant, late });
+    }
+    history.note(Entry::LateSettled {
+        participant: name("b"),
+    });
+    history.note(Entry::Parted {
+        participant: name("c"),
+    });
+    let standing = history.standing();
+    assert_eq!(standing.len(), 3);
+    let mut again = History::default();
+    standing.into_iter().for_each(|entry| again.note(entry));
+    assert_eq!(again, history);
 }
 
 /// D4: a run whose last round is done only hands its adapter over.

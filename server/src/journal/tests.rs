@@ -1,5 +1,6 @@
 use protocol::ParticipantName;
 use protocol::close::RefusalReason;
+use protocol::coordinator::Late;
 use protocol::message::{Content, Metrics, TransferHeader};
 
 use super::*;
@@ -118,6 +119,73 @@ fn the_updates_of_a_round_are_known_until_its_adapter_is_on_disk() {
     drop(journal);
     let (_, found) = Journal::open(&path, &identity()).unwrap();
     assert!(found.unsettled.is_empty() && is_second(&found), "{found:?}");
+}
+
+/// How many entries there are.
+fn count(journal: &Journal) -> usize {
+    let transaction = journal.database.begin_read().unwrap();
+    rows(&transaction.open_table(ENTRIES).unwrap())
+        .unwrap()
+        .len()
+}
+
+#[test]
+fn a_thousand_who_come_and_go_leave_as_many_entries_as_are_there_and_the_same_state() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("journal.redb");
+    let (journal, _) = Journal::open(&path, &identity()).unwrap();
+    let late = |round| Late {
+        round: Round(round),
+        global: Digest([5; 32]),
+    };
+    let mut expected = History::default();
+    let mut lengths = Vec::new();
+    for round in 1..=4 {
+        let mut said = entries(round).to_vec();
+        // Of ten that flap a hundred times each, the last three stay, and one of them is late.
+        for number in 0..1000 {
+            let participant: ParticipantName = format!("site-{}", number % 10).parse().unwrap();
+            said.push(Entry::Joined {
+                participant: participant.clone(),
+            });
+            if number % 3 == 0 {
+                said.push(Entry::Postponed {
+                    participant: participant.clone(),
+                    late: late(round),
+                });
+            }
+            if number < 997 {
+                said.push(Entry::Parted { participant });
+            }
+        }
+        for some in said.chunks(100) {
+            journal.record(some).unwrap();
+        }
+        said.into_iter().for_each(|entry| expected.note(entry));
+        assert!(2000 < count(&journal));
+        journal.round_done(&record(round), &sealed(round)).unwrap();
+        expected.round_done();
+        // Those of the round that is done go with its adapter; what is said of the next stays behind them.
+        journal.record(&entries(round + 1)[..2]).unwrap();
+        journal.settled(round).unwrap();
+        // Four are there, one of them is late, the next round is open; "north" joined twice.
+        assert_eq!(count(&journal), 7);
+        lengths.push(std::fs::metadata(&path).unwrap().len());
+    }
+    assert_eq!(lengths[0], lengths[3], "{lengths:?}");
+    expected.note(Entry::Opened { round: Round(5) });
+    drop(journal);
+    let (_, found) = Journal::open(&path, &identity()).unwrap();
+    assert_eq!(found.history, expected);
+    let three = ["north", "site-7", "site-8", "site-9"];
+    let joined: Vec<_> = found
+        .history
+        .joined
+        .iter()
+        .map(|one| one.as_str())
+        .collect();
+    assert_eq!(joined, three);
+    assert_eq!(found.history.late.len(), 1);
 }
 
 #[test]
