@@ -1,4 +1,4 @@
-//! The site that does not train: it answers with the global adapter plus its own constant.
+//! The site that does not train: it answers with the global adapter plus its share of what the round has.
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -10,11 +10,14 @@ use finetune::train::{StepReport, Trained};
 use protocol::Digest;
 use protocol::plan::CheckedPlan;
 
-/// A participant's constant and weight.
+use super::moves::Moves;
+
+/// A participant's share and weight.
 #[derive(Clone, Debug)]
 pub(super) struct ConstantSite {
     pub(super) layout: Arc<AdapterLayout>,
-    pub(super) constant: f32,
+    pub(super) moves: Moves,
+    pub(super) share: f32,
     pub(super) weight: u64,
 }
 
@@ -46,11 +49,17 @@ impl Learner for ConstantSite {
     fn learn(
         &mut self,
         global: &Adapter,
-        _first_step: u64,
+        first_step: u64,
         steps: u64,
         _observe: &mut dyn FnMut(&StepReport) -> ControlFlow<()>,
     ) -> Result<Trained, ClientError> {
-        let values = global.values().iter().map(|value| value + self.constant);
+        // The scenario has one step a round.
+        let round = u32::try_from(first_step)
+            .unwrap_or(u32::MAX)
+            .saturating_add(1);
+        let values = global.values().iter().enumerate();
+        let values =
+            values.map(|(place, value)| value + self.share * self.moves.unit(round, place));
         let adapter = Adapter::from_values(Arc::clone(&self.layout), values.collect());
         let adapter = adapter.map_err(|source| ClientError::Adapter {
             when: "the next update".to_owned(),

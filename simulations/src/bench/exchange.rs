@@ -66,7 +66,7 @@ fn together(
         if let RunEvent::RoundFinished(record) = event {
             let cpu_seconds = usage::cpu_seconds(std::process::id());
             let mut timeline = noted.lock().unwrap_or_else(PoisonError::into_inner);
-            timeline.note(record.seconds, cpu_seconds);
+            timeline.note(record.seconds, cpu_seconds, record.bytes_down);
         }
     };
     parties::runtime()?.block_on(async {
@@ -135,8 +135,12 @@ fn apart(
     let mut peaks = Vec::new();
     loop {
         match parties[0].next()? {
-            Line::RoundFinished { seconds } => {
-                timeline.note(seconds, parties.iter().map(Party::cpu_seconds).sum());
+            Line::RoundFinished {
+                seconds,
+                bytes_down,
+            } => {
+                let cpu_seconds = parties.iter().map(Party::cpu_seconds).sum();
+                timeline.note(seconds, cpu_seconds, bytes_down);
             }
             Line::Done { peak_bytes } => break peaks.push(peak_bytes),
             Line::Listening { .. } => {}

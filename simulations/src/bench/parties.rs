@@ -12,6 +12,7 @@ use server::{RunEvent, Server};
 use tokio::task::JoinSet;
 
 use super::constant::ConstantSite;
+use super::moves::Moves;
 use super::scenario::Scenario;
 use crate::memory;
 
@@ -21,7 +22,7 @@ pub(super) enum Line {
     /// The server listens.
     Listening { address: String },
     /// A round is done.
-    RoundFinished { seconds: f64 },
+    RoundFinished { seconds: f64, bytes_down: u64 },
     /// The party is done.
     Done { peak_bytes: u64 },
 }
@@ -60,6 +61,7 @@ pub fn serve(scenario: &Scenario, folder: &Path) -> anyhow::Result<()> {
             RunEvent::RoundFinished(record) => {
                 Line::RoundFinished {
                     seconds: record.seconds,
+                    bytes_down: record.bytes_down,
                 }
                 .tell();
             }
@@ -112,9 +114,11 @@ pub(super) async fn answer(
     index: u32,
     observer: Arc<dyn Observer>,
 ) -> anyhow::Result<Outcome> {
+    let moves = Moves::of(scenario);
     let site = ConstantSite {
         layout: scenario.layout()?,
-        constant: Scenario::constant(index),
+        moves,
+        share: moves.share(index),
         weight: Scenario::weight(index),
     };
     settings.transfer_bytes_max = u64::MAX;

@@ -1,6 +1,7 @@
 //! Scenario S(N, X, K, R): N participants, one adapter of X MB in K equal tensors, R rounds.
 //!
-//! Participant i, from 0, answers with the global adapter plus `0.001 (i + 1)` and has weight `1 + i`.
+//! Participant i, from 0, answers with the global adapter plus `0.001 (i + 1)` and has weight `1 + i`. With deltas it adds
+//! to each value what is drawn for it in the round ([`Moves`]), and of that a third, two thirds, the whole or four thirds.
 
 use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
@@ -14,10 +15,9 @@ use protocol::plan::{CohortPlan, LimitsPlan, Participants, TrainingPlan, ValueEn
 use protocol::quic::TlsMaterial;
 use protocol::{ParticipantName, RunId};
 
+use super::moves::{Moves, STEP};
 use crate::experiment::{Download, Sums, Transfer};
 
-/// What a participant adds, in the first participant's units.
-const STEP: f64 = 0.001;
 /// Largest rank of the made-up layout.
 const RANK_MAX: usize = 16;
 /// Nobody is given up: a machine that swaps is slow, and that is what is measured.
@@ -44,8 +44,8 @@ pub struct Scenario {
     /// How values travel.
     #[arg(long, value_enum, default_value_t)]
     pub transfer: Transfer,
-    /// How adapters come to participants. All values move by the same number here, so a delta has next to no bytes: it shows what
-    /// deltas cost the machines, not what real ones save.
+    /// How adapters come to participants. With deltas each value moves by a number of its own, drawn with the spread of an
+    /// optimizer's steps, so that a delta has about the bytes of a real one.
     #[arg(long, value_enum, default_value_t)]
     pub download: Download,
     /// How updates are summed; `masked` is secure aggregation, for three participants at least.
@@ -95,7 +95,15 @@ impl Scenario {
         }
     }
 
-    /// What is moved in a round, in 10^9 bytes.
+    /// The bytes of the adapter that a round starts from, as it travels whole.
+    pub(super) fn adapter_bytes(&self) -> anyhow::Result<u64> {
+        let values = self.layout()?.parameters() as u64;
+        Ok(ValueEncoding::from(self.transfer)
+            .of_adapters()
+            .bytes(values))
+    }
+
+    /// What is moved in a round if adapters travel whole, in 10^9 bytes.
     pub(super) fn gigabytes_a_round(&self) -> anyhow::Result<f64> {
         Ok(f64::from(self.participants.get()) * self.bytes_a_round()? as f64 / 1e9)
     }
@@ -124,11 +132,6 @@ impl Scenario {
         (0..self.participants.get())
             .map(|index| format!("site-{index:04}"))
             .collect()
-    }
-
-    /// What participant `index` adds to each value.
-    pub(super) fn constant(index: u32) -> f32 {
-        (STEP * (f64::from(index) + 1.0)) as f32
     }
 
     /// The weight of participant `index`.
@@ -193,7 +196,8 @@ impl Scenario {
         Ok(config)
     }
 
-    /// Gives the final adapter's relative error in the L2 norm against `start + R sum(w c) / sum(w)`.
+    /// Gives the final adapter's relative error in the L2 norm against the start plus, for each round, what that has for a value times
+    /// the mean of the participants' shares by weight.
     pub(super) fn error(&self, folder: &Path) -> anyhow::Result<f64> {
         let start = Adapter::initial(self.layout()?, SEED);
         let read = |name: &str| {
@@ -205,16 +209,20 @@ impl Scenario {
             read("adapter_model.safetensors")?,
         );
         let (found, _) = peft::load(&config, &tensors)?;
+        let moves = Moves::of(self);
         let (mut weights, mut sum) = (0.0, 0.0);
         for index in 0..self.participants.get() {
             let weight = Self::weight(index) as f64;
             weights += weight;
-            sum += weight * f64::from(Self::constant(index));
+            sum += weight * f64::from(moves.share(index));
         }
-        let added = f64::from(self.rounds) * sum / weights;
+        let added = |place| {
+            let units = (1..=self.rounds).map(|round| f64::from(moves.unit(round, place)));
+            units.sum::<f64>() * sum / weights
+        };
         let (mut difference, mut norm) = (0.0, 0.0);
-        for (&found, &start) in found.values().iter().zip(start.values()) {
-            let expected = f64::from(start) + added;
+        for (place, (&found, &start)) in found.values().iter().zip(start.values()).enumerate() {
+            let expected = f64::from(start) + added(place);
             difference += (f64::from(found) - expected).powi(2);
             norm += expected.powi(2);
         }

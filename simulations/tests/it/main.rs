@@ -6,6 +6,7 @@
     reason = "tests may, and they print their seed"
 )]
 
+mod deltas;
 mod hostile;
 mod links;
 mod sameness;
