@@ -30,6 +30,7 @@ use server::{EwcSettings, RunOutcome, Server, ServerError};
 use tempfile::TempDir;
 
 mod diverging;
+mod dropouts;
 mod egress;
 mod private;
 mod protected;

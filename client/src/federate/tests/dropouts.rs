@@ -1,0 +1,343 @@
+//! Thirty-two institutions under masks over real TLS, three of which drop out of one attempt, each at another point of it: the round
+//! is the sum of exactly those whose updates are in it, and the server's record says who they are.
+//!
+//! Nobody trains: each site answers with the global adapter plus its own constant, so that every sum has a closed form. How many may
+//! drop out where is checked in memory (`protocol/tests/it/secagg.rs`); members that lie, there too.
+
+use std::{collections::BTreeSet, ops::ControlFlow};
+
+use aggregation::{AdapterLayout, ModuleLayout};
+use finetune::train::{StepReport, Trained};
+use protocol::{
+    ParticipantName,
+    message::ToClient,
+    plan::CheckedPlan,
+    secagg::ForMember,
+    transcript::{Verdict, participant_digest},
+};
+use server::{
+    RoundRecord,
+    transcript::{AuditedRound, audit},
+};
+
+use super::*;
+use crate::site::{Agreement, Learner, Site};
+
+const MEMBERS: u32 = 32;
+const QUORUM: u32 = 29;
+const WEIGHT_MAX: u64 = 4;
+
+/// The points at which a participant drops out.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Point {
+    /// The keys of all are here: it sends no shares. The program dies.
+    BeforeShares,
+    /// Its shares are with the others: it sends no masked update. The site stops its program, which says goodbye: one that died
+    /// would be waited for.
+    BeforeUpdate,
+    /// Its masked update is in the sum, and it signed who is: it reveals nothing. The program dies.
+    BeforeOpening,
+}
+
+/// Who drops out where.
+const DROPOUTS: [(u32, Point); 3] = [
+    (5, Point::BeforeShares),
+    (17, Point::BeforeUpdate),
+    (30, Point::BeforeOpening),
+];
+
+impl Point {
+    /// Whether this is the first word of the server after which the participant says nothing more.
+    fn is_reached(self, happening: &Happening) -> bool {
+        let Happening::Message(_, ToClient::Secure { message, .. }) = happening else {
+            return false;
+        };
+        match self {
+            Self::BeforeShares => matches!(message, ForMember::Keys(_)),
+            Self::BeforeUpdate => matches!(message, ForMember::Mask { .. }),
+            Self::BeforeOpening => matches!(message, ForMember::Confirmations(_)),
+        }
+    }
+}
+
+/// Adds its constant to each value, as if it had learned that.
+#[derive(Clone)]
+struct Adding {
+    layout: Arc<AdapterLayout>,
+    constant: f32,
+    weight: u64,
+}
+
+impl Site for Adding {
+    fn agree(&self, _: &CheckedPlan) -> Result<Box<dyn Agreement>, ClientError> {
+        Ok(Box::new(self.clone()))
+    }
+}
+
+impl Agreement for Adding {
+    fn layout(&self) -> &Arc<AdapterLayout> {
+        &self.layout
+    }
+
+    fn learner(&self, _: Option<&[u8]>, _: Option<&[u8]>) -> Result<Box<dyn Learner>, ClientError> {
+        Ok(Box::new(self.clone()))
+    }
+}
+
+impl Learner for Adding {
+    fn learn(
+        &mut self,
+        global: &Adapter,
+        _: u64,
+        steps: u64,
+        _: &mut dyn FnMut(&StepReport) -> ControlFlow<()>,
+    ) -> Result<Trained, ClientError> {
+        let mut adapter = global.clone();
+        for value in adapter.values_mut() {
+            *value += self.constant;
+        }
+        Ok(Trained {
+            adapter,
+            steps,
+            examples_used: self.weight,
+            tokens: 1,
+            mean_loss: 1.0,
+        })
+    }
+
+    fn checkpoint(&self) -> Vec<u8> {
+        Vec::new()
+    }
+}
+
+fn layout() -> Arc<AdapterLayout> {
+    let module = ModuleLayout {
+        name: "model.layers.0.self_attn.q_proj".to_owned(),
+        in_features: 8,
+        out_features: 8,
+    };
+    Arc::new(AdapterLayout::new(2, 4.0, false, vec![module]).unwrap())
+}
+
+fn name(index: u32) -> ParticipantName {
+    format!("site-{index:02}").parse().unwrap()
+}
+
+/// What the participant adds: no two add the same.
+fn constant(index: u32) -> f32 {
+    ((index * index) as f32 + 1.0) / 4096.0
+}
+
+fn weight(index: u32) -> u64 {
+    u64::from(index) % WEIGHT_MAX + 1
+}
+
+/// By how much each value moves if these are in the sum.
+fn moved(members: &BTreeSet<u32>) -> f64 {
+    let weights: u64 = members.iter().map(|&index| weight(index)).sum();
+    let sum: f64 = members
+        .iter()
+        .map(|&index| weight(index) as f64 * f64::from(constant(index)))
+        .sum();
+    sum / weights as f64
+}
+
+/// All but these.
+fn without(gone: &[u32]) -> BTreeSet<u32> {
+    (0..MEMBERS).filter(|index| !gone.contains(index)).collect()
+}
+
+fn names(members: &BTreeSet<u32>) -> Vec<String> {
+    members
+        .iter()
+        .map(|&index| name(index).to_string())
+        .collect()
+}
+
+fn config(certificates: &Federation, folder: &Path) -> server::Config {
+    let start = folder.join("start");
+    let sidecar = Sidecar {
+        base_fingerprint: [7; 32],
+        base_name: "none".to_owned(),
+    };
+    adapter_folder::write(&start, &Adapter::initial(layout(), SEED), 0.0, &sidecar).unwrap();
+    let material = tls(certificates.server());
+    let mut config = server::Config::new(material, "masked".parse().unwrap(), start);
+    config.run.out = folder.join("runs");
+    config.run.rounds = 2;
+    config.run.transfer = ValueEncoding::F32;
+    config.training = TrainingPlan {
+        local_steps: 1,
+        ..config.training
+    };
+    config.cohort.participants = Participants::Named((0..MEMBERS).map(name).collect());
+    config.cohort.quorum = QUORUM;
+    config.cohort.soft_deadline = PATIENCE;
+    config.cohort.hard_deadline = PATIENCE;
+    config.cohort.stall_limit = PATIENCE;
+    config.cohort.join_deadline = PATIENCE;
+    config.limits.participants_max = MEMBERS;
+    config.limits.weight_max = WEIGHT_MAX;
+    config.ring = Some(RingPlan {
+        bits: RingBits::Bits32,
+        value_max: 0.25,
+    });
+    config.secure_aggregation = Some(SecureAggregationPlan {
+        cohort_min: 20,
+        trust: ServerTrust::Malicious,
+    });
+    config
+}
+
+/// Takes part as `participate` does, up to the point at which it drops out.
+async fn drop_out(settings: Settings, site: Arc<dyn Site>, point: Point) {
+    let (sender, mut happenings) = unbounded_channel();
+    let unobserved = Arc::new(Unobserved);
+    let mut driver = Driver::new(settings, site, DeviceTurn::new(), unobserved, sender).unwrap();
+    let mut is_leaving = false;
+    loop {
+        if let Some(end) = driver.act().unwrap() {
+            assert!(is_leaving, "{point:?}: the run ended before, {end:?}");
+            assert_eq!(end, participant::Outcome::Left);
+            return driver.rest(CloseCode::Left).await;
+        }
+        tokio::select! {
+            Some(happening) = happenings.recv() => {
+                if is_leaving || !point.is_reached(&happening) {
+                    driver.handle(happening).unwrap();
+                } else if point == Point::BeforeUpdate {
+                    is_leaving = true;
+                    driver.stop();
+                } else {
+                    // Its connection is gone with it, as it is with a process.
+                    return;
+                }
+            }
+            () = until(driver.timeout()) => driver.time_out(),
+        }
+    }
+}
+
+/// The records of the server, and the transcript in its folder as an auditor reads it.
+async fn run(certificates: &Federation, folder: &Path) -> (RunOutcome, Vec<AuditedRound>) {
+    let server = Server::bind(config(certificates, folder)).unwrap();
+    let address = server.address().to_string();
+    let (mut staying, mut dropping) = (Vec::new(), Vec::new());
+    for index in 0..MEMBERS {
+        let material = certificates.participant(name(index).as_str()).unwrap();
+        let settings = Settings::new(&address, tls(material));
+        let site = Arc::new(Adding {
+            layout: layout(),
+            constant: constant(index),
+            weight: weight(index),
+        });
+        match DROPOUTS.iter().find(|(one, _)| *one == index) {
+            Some(&(_, point)) => dropping.push(tokio::spawn(drop_out(settings, site, point))),
+            None => {
+                let (turn, unobserved) = (DeviceTurn::new(), Arc::new(Unobserved));
+                let never = Shutdown::never();
+                staying.push(tokio::spawn(participate(
+                    settings, site, turn, unobserved, never,
+                )));
+            }
+        }
+    }
+    let unobserved = Arc::new(|_: &server::RunEvent| {});
+    let served = server.run(unobserved, std::future::pending()).await;
+    for one in dropping {
+        one.await.unwrap();
+    }
+    let served = served.unwrap();
+    for one in staying {
+        assert_eq!(one.await.unwrap().unwrap().adapter, served.adapter);
+    }
+    let authority = folder.join("ca.crt");
+    std::fs::write(&authority, &certificates.server().authority).unwrap();
+    let audited = audit(&folder.join("runs/masked"), &authority).unwrap();
+    (served, audited.rounds)
+}
+
+/// Who is in the sum by the record, and by the transcript that the server signed.
+fn assert_counted(round: &RoundRecord, audited: &AuditedRound, members: &BTreeSet<u32>) {
+    let counted: Vec<_> = round
+        .participants
+        .iter()
+        .map(|one| one.name.clone())
+        .collect();
+    assert_eq!(counted, names(members));
+    let gone = (0..MEMBERS)
+        .filter(|index| !members.contains(index))
+        .collect();
+    assert_eq!(round.missing, names(&gone), "{round:?}");
+    assert!(round.refused.is_empty(), "{round:?}");
+    let plan = audited.record.heading.plan;
+    let signed = |verdict: fn(&Verdict) -> bool| -> BTreeSet<_> {
+        let lines = audited
+            .record
+            .lines
+            .iter()
+            .filter(|line| verdict(&line.verdict));
+        lines.map(|line| line.participant).collect()
+    };
+    let digests = |of: &BTreeSet<u32>| -> BTreeSet<_> {
+        of.iter()
+            .map(|&index| participant_digest(plan, &name(index)))
+            .collect()
+    };
+    assert_eq!(
+        signed(|verdict| matches!(verdict, Verdict::Accepted { .. })),
+        digests(members)
+    );
+    assert_eq!(
+        signed(|verdict| matches!(verdict, Verdict::Missing)),
+        digests(&gone)
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn three_of_32_drop_out_of_one_attempt_over_tls_and_each_round_is_the_sum_of_those_in_it() {
+    println!("seed {SEED}");
+    let all: Vec<_> = (0..MEMBERS).map(|index| name(index).to_string()).collect();
+    let certificates = Federation::create("treaty", &all).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let (served, audited) = run(&certificates, folder.path()).await;
+
+    let [(shares, _), (update, _), (opening, _)] = DROPOUTS;
+    // Who delivered is in the sum, though others had to take its mask off.
+    let members = [
+        without(&[shares, update]),
+        without(&[shares, update, opening]),
+    ];
+    let [first, second] = &served.records[..] else {
+        panic!("two rounds: {:?}", served.records)
+    };
+    for ((round, audited), members) in [first, second].into_iter().zip(&audited).zip(&members) {
+        assert_counted(round, audited, members);
+    }
+    let secure = [first, second].map(|round| round.secure.clone().unwrap());
+    assert_eq!(secure.each_ref().map(|one| one.attempt), [1, 1]);
+    // Two thirds and one of 32, and of 29.
+    assert_eq!(secure.each_ref().map(|one| one.threshold), [22, 20]);
+    let dropped = secure.map(|one| one.dropped);
+    assert_eq!(dropped, [vec![name(update).to_string()], Vec::new()]);
+
+    let start = Adapter::initial(layout(), SEED);
+    let values = (start.values().len() as f64).sqrt();
+    for (round, members) in [first, second].into_iter().zip(&members) {
+        let (found, expected) = (round.update_norm / values, moved(members));
+        assert!((found - expected).abs() < 1e-6, "{found} is not {expected}");
+        for index in 0..MEMBERS {
+            // One more or one less would have been seen.
+            let mut other = members.clone();
+            if !other.remove(&index) {
+                other.insert(index);
+            }
+            assert!(1e-5 < (moved(&other) - expected).abs(), "{index}");
+        }
+    }
+    let expected: f64 = members.iter().map(moved).sum();
+    for (found, start) in served.adapter.values().iter().zip(start.values()) {
+        let found = f64::from(*found) - f64::from(*start);
+        assert!((found - expected).abs() < 1e-6, "{found} is not {expected}");
+    }
+}
