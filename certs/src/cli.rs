@@ -2,6 +2,7 @@
 
 mod commands;
 
+use std::io::{ErrorKind, Write as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -158,7 +159,6 @@ fn label(text: &str) -> Result<String, LabelError> {
 }
 
 /// Runs `foedus-certs` with the process's arguments.
-#[expect(clippy::print_stdout, reason = "this module talks to people")]
 pub fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
@@ -182,14 +182,23 @@ pub fn main() -> ExitCode {
         Command::Show(arguments) => arguments.run(now),
     };
     match outcome {
-        Ok(text) => {
-            print!("{text}");
-            ExitCode::SUCCESS
-        }
+        Ok(text) => answer(&text),
         Err(error) => {
             eprintln!("foedus-certs: {error}");
             ExitCode::from(exit_code(&error))
         }
+    }
+}
+
+/// Answers. A reader that has heard enough (`| head -1`) is no fault: the rest is dropped.
+fn answer(text: &str) -> ExitCode {
+    let mut out = std::io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+            eprintln!("foedus-certs: the answer cannot be written to stdout: {error}");
+            ExitCode::FAILURE
+        }
+        _ => ExitCode::SUCCESS,
     }
 }
 

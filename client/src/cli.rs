@@ -3,6 +3,7 @@
 //! The one module that talks to people. Results go to stdout; progress, logs and errors to stderr.
 
 mod adapter;
+mod answer;
 mod arguments;
 mod audit;
 mod bench;

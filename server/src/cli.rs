@@ -3,7 +3,7 @@
 mod transcript;
 
 use std::ffi::OsString;
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -303,8 +303,15 @@ fn told(outcome: &RunOutcome) -> String {
     )
 }
 
+/// Answers. A reader that has heard enough (`| head -1`) is no fault: the rest is dropped, and the command ends as it would have.
 fn say(out: &mut dyn Write, text: &str) -> Result<(), Failure> {
-    writeln!(out, "{text}").map_err(|error| Failure::new(exit::FAILURE, error))
+    match writeln!(out, "{text}").and_then(|()| out.flush()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+            let what = format!("the answer cannot be written to stdout: {error}");
+            Err(Failure::new(exit::FAILURE, what))
+        }
+        _ => Ok(()),
+    }
 }
 
 #[expect(

@@ -1,4 +1,4 @@
-//! The command line of foedus-sim. This is the one module that talks to people on standard output.
+//! The command line of foedus-sim: what can be asked for, how it is shown, and the exit code.
 
 mod bench;
 
@@ -9,6 +9,7 @@ use std::time::Instant;
 use anyhow::{Context as _, bail};
 use clap::{ArgGroup, Args, Parser, Subcommand};
 
+use crate::answer::say;
 use crate::experiment::Experiment;
 use crate::progress::{Display, Progress};
 use crate::run::{Outcome, Simulation};
@@ -162,14 +163,10 @@ impl RunArguments {
         }
     }
 
-    #[expect(clippy::print_stdout, reason = "what the program was asked for")]
     fn run(&self, experiment: Experiment, started: Instant) -> anyhow::Result<()> {
         if self.check {
-            print!(
-                "{}",
-                toml::to_string(&experiment).context("an experiment is a TOML table")?
-            );
-            return Ok(());
+            let text = toml::to_string(&experiment).context("an experiment is a TOML table")?;
+            return say!("{}", text.trim_end());
         }
         let out = match &self.out {
             Some(out) if is_taken(out) => bail!(
@@ -187,10 +184,11 @@ impl RunArguments {
         }
         .run()?;
         match self.display() {
-            Display::JsonLines => println!("{}", serde_json::to_string(&outcome.summary)?),
-            Display::Bars | Display::Lines | Display::Quiet => print!("{}", in_words(&outcome)),
+            Display::JsonLines => say!("{}", serde_json::to_string(&outcome.summary)?),
+            Display::Bars | Display::Lines | Display::Quiet => {
+                say!("{}", in_words(&outcome).trim_end())
+            }
         }
-        Ok(())
     }
 
     /// What the simulation is called: the experiment file, the data folder, or the quickstart.

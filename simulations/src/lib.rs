@@ -8,6 +8,7 @@
 //! `protocol`.
 
 pub mod alone;
+mod answer;
 pub mod base_model;
 pub mod bench;
 pub mod cli;

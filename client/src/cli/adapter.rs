@@ -5,6 +5,7 @@ use std::sync::Arc;
 use aggregation::{Adapter, peft::Sidecar};
 
 use super::{
+    answer::say,
     arguments::{AdapterCommand, NewArguments, ShowArguments},
     failure::Failure,
     open,
@@ -20,7 +21,6 @@ pub(super) fn adapter(command: &AdapterCommand) -> Result<(), Failure> {
 }
 
 /// Makes a fresh adapter.
-#[expect(clippy::print_stdout, reason = "what was made is the command's answer")]
 fn new(arguments: &NewArguments) -> Result<(), Failure> {
     let base = open::files(&arguments.model)?;
     let lora = arguments.lora.config();
@@ -32,19 +32,18 @@ fn new(arguments: &NewArguments) -> Result<(), Failure> {
     };
     adapter_folder::write(&arguments.out, &adapter, lora.dropout, &sidecar)
         .map_err(anyhow::Error::from)?;
-    println!(
+    say!(
         "fresh adapter of {} modules, {} parameters, rank {}, for {} written to {}",
         adapter.layout().modules().len(),
         adapter.layout().parameters(),
         adapter.layout().rank(),
         sidecar.base_name,
         arguments.out.display()
-    );
+    )?;
     Ok(())
 }
 
 /// Shows an adapter.
-#[expect(clippy::print_stdout, reason = "what is shown is the command's answer")]
 fn show(arguments: &ShowArguments) -> Result<(), Failure> {
     let read = AdapterFolder::read(&arguments.folder).map_err(anyhow::Error::from)?;
     let layout = read.adapter.layout();
@@ -71,7 +70,7 @@ fn show(arguments: &ShowArguments) -> Result<(), Failure> {
         let facts = facts
             .into_iter()
             .map(|(key, value): (&str, serde_json::Value)| (key.to_owned(), value));
-        println!("{}", serde_json::Value::Object(facts.collect()));
+        say!("{}", serde_json::Value::Object(facts.collect()))?;
         return Ok(());
     }
     for (key, value) in facts {
@@ -79,7 +78,7 @@ fn show(arguments: &ShowArguments) -> Result<(), Failure> {
         let text = value
             .as_str()
             .map_or_else(|| value.to_string(), str::to_owned);
-        println!("{key:<17} {text}");
+        say!("{key:<17} {text}")?;
     }
     Ok(())
 }

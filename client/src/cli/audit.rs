@@ -1,12 +1,12 @@
 //! `foedus-client audit`: what a training on this site's text would give away, before the site says yes.
 
-use std::{ops::ControlFlow, path::Path, time::SystemTime};
+use std::{ops::ControlFlow, path::Path};
 
 use anyhow::Context as _;
 use finetune::{lora::LoraConfig, recipe::Recipe, train::StepReport};
-use protocol::{plan::PrivacyUnit, quic::PlanFile};
+use protocol::plan::PrivacyUnit;
 
-use super::{arguments::AuditArguments, failure::Failure, open, progress::Progress};
+use super::{answer::say, arguments::AuditArguments, failure::Failure, open, progress::Progress};
 use crate::{
     Config,
     audit::{self, AuditNoise, AuditSettings},
@@ -15,7 +15,6 @@ use crate::{
     terms::lora_of,
 };
 
-#[expect(clippy::print_stdout, reason = "the verdict is the command's answer")]
 pub(super) fn audit(arguments: &AuditArguments) -> Result<(), Failure> {
     let config = Config::read(&arguments.config)?;
     let planned = arguments
@@ -69,13 +68,13 @@ pub(super) fn audit(arguments: &AuditArguments) -> Result<(), Failure> {
     write(&arguments.out.join("audit.json"), &json)?;
     let leaks = findings.leaks();
     for leak in &leaks {
-        println!("{leak}");
+        say!("{leak}")?;
     }
-    println!(
+    say!(
         "{} leak(s) found; {} shows them",
         leaks.len(),
         arguments.out.join("audit.html").display()
-    );
+    )?;
     Ok(())
 }
 
@@ -84,13 +83,8 @@ type Planned = (Recipe, LoraConfig, Option<AuditNoise>, bool);
 
 /// The training that a plan asks for, over all of its rounds.
 fn of_plan(path: &Path, config: &Config) -> Result<Planned, Failure> {
-    let text = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
-    let file =
-        PlanFile::from_pem(&text).with_context(|| format!("{} is no plan file", path.display()))?;
     let tls = config.tls.load().map_err(ClientError::from)?;
-    let (plan, _) = file
-        .open(&tls, SystemTime::now())
-        .with_context(|| path.display().to_string())?;
+    let (plan, _) = open::plan(path, &tls)?;
     let lora = lora_of(&plan).map_err(ClientError::from)?;
     let privacy = plan.privacy.as_ref().map(|asked| AuditNoise {
         clip_norm: asked.clip_norm,

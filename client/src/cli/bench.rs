@@ -23,6 +23,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::{
+    answer::say,
     arguments::{BenchProductsArguments, BenchTrainArguments, Shape, Targets},
     failure::Failure,
     open,
@@ -33,7 +34,6 @@ use super::{
 const WARM_UP: usize = 2;
 
 /// Measures products of matrices and prints their rate.
-#[expect(clippy::print_stdout, reason = "the result is the command's answer")]
 pub(super) fn products(arguments: &BenchProductsArguments) -> Result<(), Failure> {
     if arguments.size == 0 {
         return Err(Failure::usage("--size must be at least 1"));
@@ -45,16 +45,15 @@ pub(super) fn products(arguments: &BenchProductsArguments) -> Result<(), Failure
             "device": arguments.device.to_string(), "size": arguments.size,
             "operations_per_second": rate,
         });
-        println!("{line}");
+        say!("{line}")?;
     } else {
         let (size, rate) = (arguments.size, rate / 1e9);
-        println!("products of {size} x {size}: {rate:.1} GFLOP/s");
+        say!("products of {size} x {size}: {rate:.1} GFLOP/s")?;
     }
     Ok(())
 }
 
 /// Measures and prints the result.
-#[expect(clippy::print_stdout, reason = "the result is the command's answer")]
 pub(super) fn train(arguments: &BenchTrainArguments) -> Result<(), Failure> {
     let llama = llama(arguments)?;
     let config = llama.config().clone();
@@ -88,10 +87,10 @@ pub(super) fn train(arguments: &BenchTrainArguments) -> Result<(), Failure> {
             "learning_rates": steps.iter().map(|step| step.learning_rate).collect::<Vec<_>>(),
             "lines": steps.iter().map(|step| &step.lines).collect::<Vec<_>>(),
         });
-        println!("{line}");
+        say!("{line}")?;
         return Ok(());
     }
-    println!(
+    say!(
         "{} rank {} on {}: {:.3} s a step (least {:.3}), {:.0} tokens/s, {:.0} of them with a target; {} MB at the peak, {} MB after loading",
         name(arguments),
         arguments.rank,
@@ -102,7 +101,7 @@ pub(super) fn train(arguments: &BenchTrainArguments) -> Result<(), Failure> {
         figures.targets_per_second,
         memory_mb("VmHWM"),
         resident_after_loading,
-    );
+    )?;
     Ok(())
 }
 

@@ -2,10 +2,11 @@
 
 use finetune::{base::BaseModel, data::Dataset, model::LossSum};
 
-use super::{arguments::EvaluateArguments, failure::Failure, open, progress::Progress};
+use super::{
+    answer::say, arguments::EvaluateArguments, failure::Failure, open, progress::Progress,
+};
 
 /// Evaluates and prints the result.
-#[expect(clippy::print_stdout, reason = "the result is the command's answer")]
 pub(super) fn evaluate(arguments: &EvaluateArguments) -> Result<(), Failure> {
     let base = open::base(&arguments.model)?;
     let dataset = open::dataset(&arguments.data, &base.tokenizer, arguments.max_tokens)?;
@@ -21,9 +22,9 @@ pub(super) fn evaluate(arguments: &EvaluateArguments) -> Result<(), Failure> {
         &dataset,
     )?;
     if arguments.json {
-        println!("{}", serde_json::Value::from(keys(&loss)));
+        say!("{}", serde_json::Value::from(keys(&loss)))?;
     } else {
-        println!("{}", sentence(&loss));
+        say!("{}", sentence(&loss))?;
     }
     Ok(())
 }

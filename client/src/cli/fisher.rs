@@ -3,11 +3,10 @@
 use anyhow::Context as _;
 use finetune::lora::LoraConfig;
 
-use super::{arguments::FisherArguments, failure::Failure, open, progress::Progress};
+use super::{answer::say, arguments::FisherArguments, failure::Failure, open, progress::Progress};
 use crate::adapter_folder;
 
 /// Computes the anchor, writes it and prints its digest.
-#[expect(clippy::print_stdout, reason = "the digest is the command's answer")]
 pub(super) fn fisher(arguments: &FisherArguments) -> Result<(), Failure> {
     let base = open::base(&arguments.model)?;
     let dataset = open::dataset(&arguments.data, &base.tokenizer, arguments.max_tokens)?;
@@ -28,13 +27,13 @@ pub(super) fn fisher(arguments: &FisherArguments) -> Result<(), Failure> {
     let out = &arguments.out;
     std::fs::write(out, anchor.to_bytes())
         .with_context(|| format!("cannot write {}", out.display()))?;
-    println!(
+    say!(
         "anchor of {} modules from {} examples and {} tokens written to {}",
         anchor.modules.len(),
         anchor.examples,
         anchor.tokens,
         out.display()
-    );
-    println!("sha256 {}", adapter_folder::hex(&anchor.sha256()));
+    )?;
+    say!("sha256 {}", adapter_folder::hex(&anchor.sha256()))?;
     Ok(())
 }

@@ -1,6 +1,6 @@
 //! `foedus-client generate`.
 
-use std::{io::Write as _, ops::ControlFlow};
+use std::ops::ControlFlow;
 
 use finetune::{
     chat::Turn,
@@ -8,10 +8,14 @@ use finetune::{
     tokenizer::{AddSpecial, Tokenizer},
 };
 
-use super::{arguments::GenerateArguments, failure::Failure, open};
+use super::{
+    answer::{self, say},
+    arguments::GenerateArguments,
+    failure::Failure,
+    open,
+};
 
 /// Answers the prompt on stdout, as it is generated.
-#[expect(clippy::print_stdout, reason = "the answer is the command's result")]
 pub(super) fn generate(arguments: &GenerateArguments) -> Result<(), Failure> {
     let base = open::base(&arguments.model)?;
     let adapter = arguments
@@ -28,6 +32,7 @@ pub(super) fn generate(arguments: &GenerateArguments) -> Result<(), Failure> {
     };
     let mut made = Vec::new();
     let mut shown = String::new();
+    let mut heard = Ok(true);
     finetune::generate::generate(
         &base,
         adapter.as_ref().map(|read| &read.adapter),
@@ -40,9 +45,9 @@ pub(super) fn generate(arguments: &GenerateArguments) -> Result<(), Failure> {
             if !text.ends_with('\u{fffd}')
                 && let Some(fresh) = text.strip_prefix(shown.as_str())
             {
-                print!("{fresh}");
-                // A closed stdout ends the answer.
-                if std::io::stdout().flush().is_err() {
+                heard = answer::part(format_args!("{fresh}"));
+                // Nobody who listens, nothing to go on for.
+                if !matches!(heard, Ok(true)) {
                     return ControlFlow::Break(());
                 }
                 shown = text;
@@ -51,7 +56,8 @@ pub(super) fn generate(arguments: &GenerateArguments) -> Result<(), Failure> {
         },
     )
     .map_err(anyhow::Error::from)?;
-    println!();
+    heard?;
+    say!("")?;
     Ok(())
 }
 

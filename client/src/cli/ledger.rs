@@ -9,6 +9,7 @@ use anyhow::Context as _;
 use protocol::{Digest, quic::PartyCertificate};
 
 use super::{
+    answer::say,
     arguments::{
         LedgerCommand, LedgerExportArguments, LedgerFile, LedgerShowArguments,
         LedgerVerifyArguments,
@@ -29,24 +30,22 @@ pub(super) fn ledger(command: &LedgerCommand) -> Result<(), Failure> {
     }
 }
 
-#[expect(clippy::print_stdout, reason = "the ledger is the command's answer")]
 fn show(arguments: &LedgerShowArguments) -> Result<(), Failure> {
     let (path, reading) = read(&arguments.file)?;
     let skipped = arguments
         .last
         .map_or(0, |last| reading.entries.len().saturating_sub(last));
     for entry in reading.entries.iter().skip(skipped) {
-        println!("{}", sentence(entry));
+        say!("{}", sentence(entry))?;
     }
-    println!("{}", summary(&reading.totals));
-    println!(
+    say!("{}", summary(&reading.totals))?;
+    say!(
         "{}: signatures are not looked at here: foedus-client ledger verify does",
         path.display()
-    );
+    )?;
     Ok(())
 }
 
-#[expect(clippy::print_stdout, reason = "the verdict is the command's answer")]
 fn verify(arguments: &LedgerVerifyArguments) -> Result<(), Failure> {
     let path = path_of(&arguments.file)?;
     let mut certificates = arguments.certificate.clone();
@@ -59,31 +58,30 @@ fn verify(arguments: &LedgerVerifyArguments) -> Result<(), Failure> {
     let verified =
         verified.with_context(|| format!("{} is not what this site wrote", path.display()))?;
     let reading = &verified.reading;
-    println!("{}", summary(&reading.totals));
+    say!("{}", summary(&reading.totals))?;
     if let Some(tail) = reading.tail {
-        println!(
+        say!(
             "after the last whole line stand {} bytes of one that was cut off; the next run takes them away",
             tail.bytes
-        );
+        )?;
     }
-    println!(
+    say!(
         "{}: {} lines, unbroken, signed by {} accepted key(s)\nhead {}",
         path.display(),
         reading.entries.len(),
         verified.keys.len(),
         reading.head
-    );
+    )?;
     Ok(())
 }
 
-#[expect(clippy::print_stdout, reason = "the table is the command's answer")]
 fn export(arguments: &LedgerExportArguments) -> Result<(), Failure> {
     let (_, reading) = read(&arguments.file)?;
     let table = ledger::to_csv(&reading.entries).map_err(anyhow::Error::msg)?;
     match &arguments.csv {
         Some(file) => std::fs::write(file, table)
             .with_context(|| format!("cannot write {}", file.display()))?,
-        None => print!("{table}"),
+        None => say!("{}", table.trim_end())?,
     }
     Ok(())
 }

@@ -1,6 +1,6 @@
-//! Opens what the arguments name: models, adapters and data sets.
+//! Opens what the arguments name: models, adapters, data sets and plans.
 
-use std::{path::Path, sync::Arc};
+use std::{path::Path, sync::Arc, time::SystemTime};
 
 use anyhow::Context as _;
 use finetune::{
@@ -9,6 +9,10 @@ use finetune::{
     device::{self, DeviceChoice},
     precision::BasePrecision,
     tokenizer::Tokenizer,
+};
+use protocol::{
+    plan::CheckedPlan,
+    quic::{PartyCertificate, PlanFile, TlsMaterial},
 };
 
 use super::{arguments::ModelArguments, failure::Failure, progress::Progress};
@@ -50,6 +54,22 @@ pub(super) fn adapter(folder: &Path, base: &BaseModel) -> Result<AdapterFolder, 
     read.check_base(folder, &base.fingerprint)
         .map_err(anyhow::Error::from)?;
     Ok(read)
+}
+
+/// Reads a plan that an operator sent, and believes it as one that came over a connection: by its signature.
+pub(super) fn plan(
+    path: &Path,
+    tls: &TlsMaterial,
+) -> Result<(CheckedPlan, PartyCertificate), Failure> {
+    let advice = || {
+        format!(
+            "{} cannot be used: ask the operator for what foedus-server --write-plan wrote",
+            path.display()
+        )
+    };
+    let bytes = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let file = PlanFile::from_pem(&bytes).with_context(advice)?;
+    Ok(file.open(tls, SystemTime::now()).with_context(advice)?)
 }
 
 /// Reads and tokenizes a data set.

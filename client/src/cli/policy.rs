@@ -1,19 +1,15 @@
 //! `foedus-client policy check`: the verdict on a plan before its run begins.
 
-use std::{path::Path, time::SystemTime};
+use std::path::Path;
 
 use anyhow::Context as _;
 use jiff::Timestamp;
-use protocol::{
-    plan::CheckedPlan,
-    quic::{PartyCertificate, PlanFile},
-};
+use protocol::{plan::CheckedPlan, quic::PartyCertificate};
 
-use super::{arguments::PolicyCheckArguments, failure::Failure};
+use super::{answer::say, arguments::PolicyCheckArguments, failure::Failure, open};
 use crate::{Config, config::Bytes, error::ClientError, ledger::Reading, policy::Circumstances};
 
 /// Shows what a plan asks for and whether the policy allows it.
-#[expect(clippy::print_stdout, reason = "the verdict is the command's answer")]
 pub(super) fn check(arguments: &PolicyCheckArguments) -> Result<(), Failure> {
     let config = Config::read(&arguments.config)?;
     let Some(policy) = config.site_policy(&arguments.config)? else {
@@ -23,10 +19,8 @@ pub(super) fn check(arguments: &PolicyCheckArguments) -> Result<(), Failure> {
         )));
     };
     let tls = config.tls.load().map_err(ClientError::from)?;
-    let file = read(&arguments.plan)?;
-    let opened = file.open(&tls, SystemTime::now());
-    let (plan, signer) = opened.with_context(|| arguments.plan.display().to_string())?;
-    println!("{}", summary(&plan, &signer));
+    let (plan, signer) = open::plan(&arguments.plan, &tls)?;
+    say!("{}", summary(&plan, &signer))?;
     let circumstances = Circumstances {
         server_certificate: signer.fingerprint,
         now: Timestamp::now(),
@@ -35,7 +29,7 @@ pub(super) fn check(arguments: &PolicyCheckArguments) -> Result<(), Failure> {
     policy
         .check(&plan, &circumstances)
         .map_err(ClientError::from)?;
-    println!("allowed by {}", policy.path().display());
+    say!("allowed by {}", policy.path().display())?;
     Ok(())
 }
 
@@ -47,12 +41,6 @@ fn day_bytes(path: &Path) -> Result<u64, Failure> {
     let bytes = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
     let reading = Reading::of(&bytes).with_context(|| format!("{} is damaged", path.display()))?;
     Ok(reading.totals.day_bytes(Timestamp::now()))
-}
-
-fn read(path: &Path) -> Result<PlanFile, Failure> {
-    let text = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
-    let file = PlanFile::from_pem(&text);
-    Ok(file.with_context(|| format!("{} is no plan file", path.display()))?)
 }
 
 fn summary(plan: &CheckedPlan, signer: &PartyCertificate) -> String {

@@ -4,13 +4,13 @@ use aggregation::privacy::{Accountant, Budget, SampledGaussian, noise_within};
 use serde_json::json;
 
 use super::{
+    answer::say,
     arguments::{PrivacyPlanArguments, PrivacySpentArguments},
     failure::Failure,
 };
 use crate::privacy::{Entry, Ledger};
 
 /// Says which noise reaches a target.
-#[expect(clippy::print_stdout, reason = "the result is the command's answer")]
 pub(super) fn plan(arguments: &PrivacyPlanArguments) -> Result<(), Failure> {
     let plan = Plan::of(arguments)?;
     let noise = plan.noise(arguments.batch, arguments.steps)?;
@@ -22,12 +22,12 @@ pub(super) fn plan(arguments: &PrivacyPlanArguments) -> Result<(), Failure> {
             "epsilon": plan.epsilon(noise, arguments.batch, arguments.steps)?,
             "delta": arguments.delta,
         });
-        println!("{line}");
+        say!("{line}")?;
         return Ok(());
     }
-    println!("{}", plan.answer(noise));
-    println!("\n{}", plan.choices()?);
-    println!("\n{}", plan.course(noise)?);
+    say!("{}", plan.answer(noise))?;
+    say!("\n{}", plan.choices()?)?;
+    say!("\n{}", plan.course(noise)?)?;
     Ok(())
 }
 
@@ -151,17 +151,16 @@ impl<'a> Plan<'a> {
 }
 
 /// Shows a ledger.
-#[expect(clippy::print_stdout, reason = "the result is the command's answer")]
 pub(super) fn spent(arguments: &PrivacySpentArguments) -> Result<(), Failure> {
     let budget = Budget::new(1.0, arguments.delta);
     let delta = budget
         .map_err(|error| Failure::usage(error.to_string()))?
         .delta();
     if !arguments.ledger.exists() {
-        println!(
+        say!(
             "{}: nothing was spent, there is no such ledger",
             arguments.ledger.display()
-        );
+        )?;
         return Ok(());
     }
     let ledger = Ledger::read(&arguments.ledger).map_err(anyhow::Error::from)?;
@@ -174,20 +173,26 @@ pub(super) fn spent(arguments: &PrivacySpentArguments) -> Result<(), Failure> {
     let epsilon = spent.cost(delta).epsilon;
     if arguments.json {
         let line = json!({ "epsilon": epsilon, "delta": delta, "entries": entries });
-        println!("{line}");
+        say!("{line}")?;
         return Ok(());
     }
-    println!(
+    say!(
         "{:<20}  {:<24}{:>9}{:>9}{:>10}{:>12}{:>12}  note",
-        "counted at", "purpose", "steps", "records", "rate", "noise", "epsilon"
-    );
+        "counted at",
+        "purpose",
+        "steps",
+        "records",
+        "rate",
+        "noise",
+        "epsilon"
+    )?;
     for (entry, &cost) in entries.iter().zip(&costs) {
-        println!("{}", row(entry, cost));
+        say!("{}", row(entry, cost))?;
     }
-    println!(
+    say!(
         "epsilon {epsilon:.4} at delta {delta} in all, protecting by {}",
         entries.first().map_or("record", |entry| &entry.unit)
-    );
+    )?;
     Ok(())
 }
 

@@ -7,6 +7,7 @@ use finetune::base::BaseModel;
 use protocol::{identity::Role, quic::TlsMaterial};
 
 use super::{
+    answer::say,
     arguments::{LogArguments, RunArguments},
     failure::Failure,
     open,
@@ -18,7 +19,6 @@ use crate::{
 };
 
 /// Takes part in a run, or only checks the configuration.
-#[expect(clippy::print_stdout, reason = "the outcome is the command's answer")]
 pub(super) fn run(arguments: &RunArguments, log: &LogArguments) -> Result<(), Failure> {
     let config = Config::read(&arguments.config)?;
     config.check_files(&arguments.config)?;
@@ -29,11 +29,11 @@ pub(super) fn run(arguments: &RunArguments, log: &LogArguments) -> Result<(), Fa
         return Err(ClientError::NoParticipant { identity }.into());
     }
     if arguments.check {
-        println!(
+        say!(
             "{}: ok, this site is {}",
             arguments.config.display(),
             tls.identity()
-        );
+        )?;
         return Ok(());
     }
     let bar = RunBar::new();
@@ -49,14 +49,14 @@ pub(super) fn run(arguments: &RunArguments, log: &LogArguments) -> Result<(), Fa
     let outcome = runtime.block_on(take_part(&config, policy, tls, base, bar.clone()));
     bar.end();
     let outcome = outcome?;
-    println!(
+    say!(
         "run {} is over after {} rounds: {} sent, {} received, adapter written to {}",
         outcome.plan.run,
         outcome.plan.rounds,
         Bytes(outcome.bytes_up),
         Bytes(outcome.bytes_down),
         config.out.display()
-    );
+    )?;
     Ok(())
 }
 

@@ -13,6 +13,7 @@ use finetune::{
 };
 
 use super::{
+    answer::say,
     arguments::{LoraArguments, RecipeArguments, TrainArguments},
     evaluate::{keys, measure, sentence},
     failure::Failure,
@@ -26,7 +27,6 @@ use crate::{
 };
 
 /// Trains, saves the adapter and prints the result.
-#[expect(clippy::print_stdout, reason = "the result is the command's answer")]
 pub(super) fn train(arguments: &TrainArguments) -> Result<(), Failure> {
     let base = open::base(&arguments.model)?;
     let max_tokens = arguments.recipe.max_tokens;
@@ -57,16 +57,16 @@ pub(super) fn train(arguments: &TrainArguments) -> Result<(), Failure> {
     adapter_folder::write(&arguments.out, &adapter, arguments.lora.dropout, &sidecar)
         .map_err(anyhow::Error::from)?;
     if arguments.json {
-        println!("{}", line(&adapter, &summary, after.as_ref()));
+        say!("{}", line(&adapter, &summary, after.as_ref()))?;
         return Ok(());
     }
-    println!("{}", summary.sentence());
+    say!("{}", summary.sentence())?;
     for (when, loss) in [("before", before), ("after", after)] {
         if let Some(loss) = loss {
-            println!("{when}: {}", sentence(&loss));
+            say!("{when}: {}", sentence(&loss))?;
         }
     }
-    println!("adapter written to {}", arguments.out.display());
+    say!("adapter written to {}", arguments.out.display())?;
     Ok(())
 }
 

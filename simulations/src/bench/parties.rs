@@ -1,6 +1,5 @@
 //! The parties of an exchange, each as a process of its own would run it.
 
-use std::io::Write as _;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -14,6 +13,7 @@ use tokio::task::JoinSet;
 use super::constant::ConstantSite;
 use super::moves::Moves;
 use super::scenario::Scenario;
+use crate::answer::say;
 use crate::memory;
 
 /// What a party tells the process that started it, a JSON line each.
@@ -28,12 +28,10 @@ pub(super) enum Line {
 }
 
 impl Line {
-    #[expect(clippy::print_stdout, reason = "what a party's process is there for")]
     fn tell(&self) {
         let line = serde_json::to_string(self).expect("a line has no map with odd keys");
-        println!("{line}");
         // Without the process that listens there is nobody to measure for.
-        let _ = std::io::stdout().flush();
+        let _ = say!("{line}");
     }
 
     fn done() -> Self {

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, ensure};
 use clap::{Args, Subcommand, ValueEnum as _};
 
+use crate::answer::say;
 use crate::bench::{self, FoldScenario, Hardship, Processes, Scenario, Strategy};
 use crate::experiment::{Download, Sums, Transfer};
 
@@ -159,7 +160,6 @@ impl Bench {
 }
 
 impl Link {
-    #[expect(clippy::print_stdout, reason = "what the program was asked for")]
     fn run(&self) -> anyhow::Result<()> {
         let scenario = Scenario {
             participants: NonZeroU32::MIN,
@@ -172,9 +172,9 @@ impl Link {
         };
         let figures = in_temporary(|folder| bench::run_link(scenario, self.hardship, folder))?;
         if self.json {
-            println!("{}", serde_json::to_string(&figures)?);
+            say!("{}", serde_json::to_string(&figures)?)?;
         } else {
-            print!("{}", figures.in_words());
+            say!("{}", figures.in_words().trim_end())?;
         }
         ensure!(figures.correct, "the result is not the closed form's");
         Ok(())
@@ -182,7 +182,6 @@ impl Link {
 }
 
 impl Fold {
-    #[expect(clippy::print_stdout, reason = "what the program was asked for")]
     fn run(&self) -> anyhow::Result<()> {
         let strategies = match self.strategy.as_slice() {
             [] => Strategy::value_variants(),
@@ -190,22 +189,18 @@ impl Fold {
         };
         let report = in_temporary(|folder| bench::run_fold(self.scenario, strategies, folder))?;
         if self.json {
-            println!("{}", serde_json::to_string(&report)?);
+            say!("{}", serde_json::to_string(&report)?)?;
         } else {
-            print!("{}", report.in_words());
+            say!("{}", report.in_words().trim_end())?;
         }
         Ok(())
     }
 }
 
 impl FoldOne {
-    #[expect(
-        clippy::print_stdout,
-        reason = "what the process that started it reads"
-    )]
     fn run(&self) -> anyhow::Result<()> {
         let figures = bench::fold_one(&self.scenario, self.strategy, &self.folder)?;
-        println!("{}", serde_json::to_string(&figures)?);
+        say!("{}", serde_json::to_string(&figures)?)?;
         Ok(())
     }
 }
@@ -221,7 +216,6 @@ impl Output {
         }
     }
 
-    #[expect(clippy::print_stdout, reason = "what the program was asked for")]
     fn of(&self, scenario: Scenario) -> anyhow::Result<()> {
         let figures = match &self.out {
             Some(folder) => {
@@ -235,9 +229,9 @@ impl Output {
             None => in_temporary(|folder| bench::run(scenario, folder, self.processes()))?,
         };
         if self.json {
-            println!("{}", serde_json::to_string(&figures)?);
+            say!("{}", serde_json::to_string(&figures)?)?;
         } else {
-            print!("{}", figures.in_words());
+            say!("{}", figures.in_words().trim_end())?;
         }
         ensure!(figures.correct, "the result is not the closed form's");
         Ok(())

@@ -7,6 +7,7 @@
 )]
 
 mod deltas;
+mod closed_reader;
 mod hostile;
 mod links;
 mod sameness;
