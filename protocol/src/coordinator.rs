@@ -19,6 +19,7 @@ mod closing;
 mod deadline;
 mod delivery;
 mod ending;
+mod fixed_sum;
 mod history;
 mod joining;
 mod lateness;

@@ -112,7 +112,14 @@ pub(crate) enum Event {
     /// Updates were folded in, or not.
     Folded(Vec<Folded>),
     /// The masks of a round's sum cannot be taken off, or no sum of updates is under them.
-    Unopened { detail: String },
+    Unopened {
+        /// Why.
+        detail: String,
+        /// What was moved for it, to be counted with what follows.
+        traffic: Traffic,
+        /// Whom we turned away meanwhile.
+        turned_away: Tally,
+    },
     /// A round's adapter is on disk.
     Merged(Box<Merged>),
     /// Our certificate, the authority's or its revocation list changed; or why the change is of no use.

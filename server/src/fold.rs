@@ -30,11 +30,12 @@ use crate::adapter_bytes::adapter_bytes;
 use crate::driver::Event;
 use crate::error::ServerError;
 use crate::participant_privacy::ParticipantPrivacy;
-use crate::record::{RoundRecord, TurnedAway};
+use crate::record::RoundRecord;
 use crate::released::{Base, Released};
 use crate::round::{Measured, Merger, Traffic};
 use crate::settling::{Disk, Settling, Unsettled};
 use crate::spool::{UpdateFile, Upload};
+use crate::tally::Tally;
 use crate::total::{Candidate, Summing, Total, Unreadable};
 use crate::transcript;
 
@@ -62,7 +63,7 @@ pub(crate) enum Job {
         /// Bytes moved for it.
         traffic: Traffic,
         /// Whom we turned away meanwhile.
-        turned_away: Vec<TurnedAway>,
+        turned_away: Tally,
         /// The key that signs the round's record.
         signer: TlsMaterial,
     },
@@ -205,7 +206,11 @@ impl Folder {
                     let before = settling.take().map_or(Ok(()), Settling::finish);
                     match (before, full.failure.clone()) {
                         (Err(error), _) => Event::Failed(error),
-                        (Ok(()), Some(detail)) => Event::Unopened { detail },
+                        (Ok(()), Some(detail)) => Event::Unopened {
+                            detail,
+                            traffic,
+                            turned_away,
+                        },
                         (Ok(()), None) => self
                             .merge(full, &summary, (traffic, turned_away), &signer)
                             .map_or_else(Event::Failed, |merged| Event::Merged(Box::new(merged))),
@@ -315,7 +320,7 @@ impl Folder {
         &mut self,
         sum: Sum,
         summary: &RoundSummary,
-        (traffic, turned_away): (Traffic, Vec<TurnedAway>),
+        (traffic, turned_away): (Traffic, Tally),
         signer: &TlsMaterial,
     ) -> Result<Merged, ServerError> {
         let Sum {
@@ -350,7 +355,7 @@ impl Folder {
             seconds: summary.opened_at.elapsed().as_secs_f64(),
         };
         let mut record = formed.record(summary, (&refused, opening.as_deref()), measured, sha256);
-        record.turned_away = turned_away;
+        record.turned_away = turned_away.into_records();
         if self.is_masked {
             // No update was kept from which it could be formed again.
             self.disk.files.write_round(record.round, &formed.adapter)?;

@@ -346,6 +346,7 @@ fn of_round(entry: &Entry) -> Option<Round> {
         | Entry::Asked { round, .. }
         | Entry::Refused { round, .. }
         | Entry::Attempted { round, .. }
+        | Entry::SumFixed { round, .. }
         | Entry::Closed { round } => Some(*round),
     }
 }

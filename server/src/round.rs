@@ -37,6 +37,14 @@ pub(crate) struct Traffic {
     pub(crate) down: u64,
 }
 
+impl Traffic {
+    /// Adds what was moved at another time.
+    pub(crate) fn add(&mut self, other: Self) {
+        self.up += other.up;
+        self.down += other.down;
+    }
+}
+
 /// What was measured in a round beside its adapter.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Measured {

@@ -19,6 +19,13 @@ impl Tally {
         *self.0.entry((name.cloned(), reason)).or_default() += 1;
     }
 
+    /// Adds counts that could not be written down.
+    pub(crate) fn add(&mut self, Self(counts): Self) {
+        for (key, count) in counts {
+            *self.0.entry(key).or_default() += count;
+        }
+    }
+
     /// Gives the counts as they are written down.
     pub(crate) fn into_records(self) -> Vec<TurnedAway> {
         let records = self

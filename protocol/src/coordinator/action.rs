@@ -52,8 +52,8 @@ pub enum Action {
         /// The attempt that begins.
         attempt: AttemptId,
     },
-    /// Take the masks off the sum; [`Action::Aggregate`] follows. If it cannot be done, answer with
-    /// [`sum_not_opened`](super::Coordinator::sum_not_opened).
+    /// Take the masks off the sum; [`Action::Aggregate`] follows. If it cannot be done, answer that with
+    /// [`sum_not_opened`](super::Coordinator::sum_not_opened): the round may be open again then.
     OpenSum(Box<Opening>),
     /// Tell people. Nothing depends on it.
     Report(Report),

@@ -26,6 +26,9 @@ impl Coordinator {
         if self.remind(name) {
             return;
         }
+        if let Phase::Aggregating { closed, .. } = &mut self.phase {
+            closed.unasked.insert(name.clone());
+        }
         match &self.phase {
             Phase::Open(open) => {
                 let (round, work) = (open.round, open.works.get(name).cloned());

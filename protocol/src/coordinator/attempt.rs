@@ -53,6 +53,9 @@ impl Coordinator {
 
     /// Those that are in the next attempt, and whom it does without.
     fn members(&self, open: &OpenRound) -> (Vec<ParticipantName>, BTreeMap<ParticipantName, u32>) {
+        if let Some(fixed) = &open.fixed {
+            return (fixed.members.iter().cloned().collect(), BTreeMap::new());
+        }
         let present: Vec<_> = self.trained(open).map(|(name, _)| name).collect();
         let least = self.plan.cohort.quorum as usize;
         let left_out = open.suspicions.left_out(&present, least);
@@ -85,12 +88,16 @@ impl Coordinator {
         }
         let about = (attempt, self.release.adapter.sha256);
         let begun = Gathering::new(&self.plan, about, &entries, members, self.verify, now);
-        let Some(gathering) = begun else {
+        let Some(mut gathering) = begun else {
             // Names are in order and the plan has secure aggregation, or we would not be here.
             return self.give_up(Text::new(
                 "an attempt at secure aggregation could not begin",
             ));
         };
+        let is_fixed = open.fixed.is_some();
+        if is_fixed {
+            gathering = gathering.of_all();
+        }
         // Its number must never come again, whatever happens: keys belong to it.
         self.record(Entry::Attempted {
             round: attempt.round,
@@ -110,7 +117,9 @@ impl Coordinator {
         });
         if let Phase::Open(open) = &mut self.phase {
             open.attempts = attempt.number;
-            open.left_out = left_out.into_keys().collect();
+            if !is_fixed {
+                open.left_out = left_out.into_keys().collect();
+            }
             open.sent.clear();
             open.gathering = Some(gathering);
         }

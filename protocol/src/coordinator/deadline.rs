@@ -76,12 +76,17 @@ pub(super) fn has_quorum_joined(cohort: &CohortPlan, roster: &Roster) -> bool {
     cohort.quorum <= ready
 }
 
-/// The first deadline that has not passed. After the hard one the round only waits for its owner's folding.
+/// The first deadline that has not passed. After the hard one the round only waits for its owner's folding, or for those of a fixed sum.
 fn round_deadline(cohort: &CohortPlan, open: &OpenRound) -> Option<Instant> {
     let of_round = match open.lateness {
         Lateness::InTime => Some(open.opened_at + cohort.soft_deadline),
         Lateness::Soft => Some(open.opened_at + cohort.hard_deadline),
-        Lateness::Hard => None,
+        // Who is missing in a sum that is fixed has a while longer to come back.
+        Lateness::Hard => {
+            let waits = open.gathering.is_none() && !open.is_folding();
+            let fixed = open.fixed.as_ref().filter(|_| waits);
+            fixed.map(|fixed| fixed.since + cohort.stall_limit)
+        }
     };
     // While something is with the owner, its answer is what an attempt waits for.
     let gathering = open.gathering.as_ref().filter(|_| !open.is_folding());

@@ -67,6 +67,13 @@ pub enum Entry {
         /// Its number.
         number: u32,
     },
+    /// Members are asked to open the sum of these: the round has no other.
+    SumFixed {
+        /// The round.
+        round: Round,
+        /// Whose updates are in it.
+        members: Vec<ParticipantName>,
+    },
     /// A round was closed: what was accepted so far is what it comes to.
     Closed {
         /// Which.
@@ -109,6 +116,8 @@ pub struct OpenHistory {
     pub is_closed: bool,
     /// The last attempt at secure aggregation that began; 0 if none did.
     pub attempts: u32,
+    /// Whose updates are in the sum that members were asked to open; nobody's if they were not.
+    pub summed: BTreeSet<ParticipantName>,
 }
 
 impl History {
@@ -156,6 +165,11 @@ impl History {
             Entry::Attempted { round, number } => {
                 if let Some(open) = self.present(round) {
                     open.attempts = open.attempts.max(number);
+                }
+            }
+            Entry::SumFixed { round, members } => {
+                if let Some(open) = self.present(round) {
+                    open.summed = members.into_iter().collect();
                 }
             }
             Entry::Closed { round } => {

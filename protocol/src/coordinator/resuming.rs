@@ -11,6 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use super::allowance::Sent;
+use super::fixed_sum::FixedSum;
 use super::history::{History, Late, OpenHistory};
 use super::round::{Offered, OpenRound, Work};
 use super::{Action, Coordinator, Phase, Setup, SetupError};
@@ -141,6 +142,9 @@ impl Coordinator {
     ) {
         let mut open = OpenRound::new(round, now);
         open.attempts = history.attempts;
+        if !history.summed.is_empty() {
+            open.fixed = Some(FixedSum::new(history.summed, now));
+        }
         let asked = match self.plan.cohort.select {
             Some(_) => history.asked,
             None => self.joined.clone(),

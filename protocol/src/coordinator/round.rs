@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use super::action::{AcceptedUpdate, Admission, RoundSummary};
 use super::allowance::Sent;
+use super::fixed_sum::FixedSum;
 use super::history::Late;
 use super::roster::Roster;
 use super::suspicion::Suspicions;
@@ -40,6 +41,12 @@ pub(super) struct OpenRound {
     pub(super) left_out: BTreeSet<ParticipantName>,
     /// The attempt that is under way.
     pub(super) gathering: Option<Gathering>,
+    /// The sum that members were asked to open, if they were.
+    pub(super) fixed: Option<FixedSum>,
+    /// How often that turned out to be none.
+    pub(super) unopened: u32,
+    /// Who came back while the sum was with the owner, and was not told to go on.
+    pub(super) unasked: BTreeSet<ParticipantName>,
 }
 
 /// Which deadlines of a round have passed.
@@ -101,6 +108,9 @@ impl OpenRound {
             suspicions: Suspicions::default(),
             left_out: BTreeSet::new(),
             gathering: None,
+            fixed: None,
+            unopened: 0,
+            unasked: BTreeSet::new(),
         }
     }
 

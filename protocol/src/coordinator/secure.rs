@@ -4,7 +4,8 @@
 //! an upload, not as long as a training, so that few drop out of it. One that fails is followed by another with the next number and
 //! fresh keys, among those who are there then. What is in the sum of an attempt counts only when the sum was opened and the
 //! adapter made of it is safe; so a server that is killed before that begins another attempt. Over whom attempts fail, the next
-//! ones do without, as far as the quorum allows ([`super::suspicion`]).
+//! ones do without, as far as the quorum allows ([`super::suspicion`]). Once members were asked to open a sum, the round has no other
+//! ([`super::fixed_sum`]).
 
 use std::time::Instant;
 
@@ -45,11 +46,6 @@ impl Coordinator {
                 expires_at,
             });
         }
-    }
-
-    /// The owner could not take the masks off the sum of [`Action::OpenSum`], or what it found is no sum of updates.
-    pub fn sum_not_opened(&mut self, detail: Text) {
-        self.fail(RunFailure::SumNotOpened, detail);
     }
 
     pub(super) fn take_trained(
@@ -155,12 +151,16 @@ impl Coordinator {
             if open.is_folding() {
                 return;
             }
+            let open_is_fixed = open.fixed.is_some();
             let Some(gathering) = &mut open.gathering else {
                 if self.is_time_for_attempt() {
                     if !self.close_expired(now) {
                         self.begin_attempt(now);
                     }
                     continue;
+                }
+                if open_is_fixed {
+                    return self.settle_fixed(now);
                 }
                 return self.settle_waiting(soft_passed);
             };
@@ -193,12 +193,13 @@ impl Coordinator {
                         self.begin_to_wait(&name, now);
                     }
                 }
+                Some(Output::Fixed { delivered }) => self.fix_sum(delivered, now),
                 Some(Output::Opened(opening)) => {
                     self.close_summed(opening, now);
                     return true;
                 }
                 Some(Output::Failed(failure)) => {
-                    self.abandon(attempt, &failure);
+                    self.abandon(attempt, &failure, now);
                     return true;
                 }
             }
@@ -217,6 +218,9 @@ impl Coordinator {
         let Phase::Open(open) = &self.phase else {
             return false;
         };
+        if let Some(fixed) = &open.fixed {
+            return open.failures < ATTEMPTS_MAX && self.missing_of(open, fixed).is_empty();
+        }
         let ready = self.trained(open).count();
         if ready < self.plan.cohort.quorum as usize || ATTEMPTS_MAX <= open.failures {
             return false;
@@ -231,7 +235,7 @@ impl Coordinator {
     }
 
     /// The attempt came to nothing: everybody waits for the next.
-    fn abandon(&mut self, attempt: AttemptId, failure: &Failure) {
+    fn abandon(&mut self, attempt: AttemptId, failure: &Failure, now: Instant) {
         let reason = Text::new(&failure.to_string());
         let Phase::Open(open) = &mut self.phase else {
             return;
@@ -249,6 +253,9 @@ impl Coordinator {
         }
         open.failures += 1;
         open.suspicions.note(failure);
+        if let Some(fixed) = &mut open.fixed {
+            fixed.since = now;
+        }
         let (is_last, round) = (ATTEMPTS_MAX <= open.failures, open.round);
         for name in &members {
             let reason = reason.clone();

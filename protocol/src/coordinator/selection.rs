@@ -51,7 +51,7 @@ impl Coordinator {
             .is_some_and(|select| select as usize <= open.engaged(&self.roster));
         let is_ending =
             open.lateness > Lateness::InTime && self.plan.cohort.quorum <= open.accepted();
-        !full && !chosen && !is_ending
+        !full && !chosen && !is_ending && open.fixed.is_none()
     }
 
     /// Draws those to be asked next: all who may be, if the plan does not select.

@@ -58,6 +58,11 @@ pub enum Output {
         /// What.
         message: ForMember,
     },
+    /// Members are asked to open the sum of these next, whatever comes of it.
+    Fixed {
+        /// Whose vectors are in it.
+        delivered: Vec<ParticipantName>,
+    },
     /// The sum can be opened.
     Opened(Opening),
     /// It cannot: the attempt is over.
@@ -220,6 +225,13 @@ impl Gathering {
             }
         }
         Some(gathering)
+    }
+
+    /// Has it come to nothing unless every member delivers: a sum of the same members was to be opened before.
+    #[must_use]
+    pub fn of_all(mut self) -> Self {
+        self.least = self.roster.len() as usize;
+        self
     }
 
     // Getters.
@@ -537,6 +549,8 @@ impl Gathering {
             return;
         }
         let all: Vec<_> = self.confirmations.keys().copied().collect();
+        let delivered = self.delivered().collect();
+        self.outputs.push_back(Output::Fixed { delivered });
         for &member in &all {
             let near = self.near(member, &all);
             let list: Vec<_> = near

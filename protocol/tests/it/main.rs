@@ -8,6 +8,7 @@ mod allowance;
 mod bytes;
 mod crash;
 mod disturbed;
+mod fixed_sum;
 mod hostile;
 mod join;
 mod lateness;

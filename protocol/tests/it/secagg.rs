@@ -94,6 +94,8 @@ struct World<'a> {
     spoil: Spoil<'a>,
     opening: Option<Opening>,
     failure: Option<Failure>,
+    /// Whose sum members were asked to open.
+    opens: Option<Vec<ParticipantName>>,
 }
 
 impl<'a> World<'a> {
@@ -187,6 +189,7 @@ impl<'a> World<'a> {
             spoil: Box::new(|_, _| {}),
             opening: None,
             failure: None,
+            opens: None,
         }
     }
 
@@ -209,6 +212,7 @@ impl<'a> World<'a> {
             if let Some(output) = self.gathering.poll_output() {
                 match output {
                     Output::Tell { member, message } => self.tell(member.0 as usize - 1, message),
+                    Output::Fixed { delivered } => self.opens = Some(delivered),
                     Output::Opened(opening) => self.opening = Some(opening),
                     Output::Failed(failure) => self.failure = Some(failure),
                 }
@@ -271,6 +275,8 @@ impl<'a> World<'a> {
     /// What the server reads, as it would read it.
     fn opened(&self) -> Option<RingMean> {
         let opening = self.opening.as_ref()?;
+        let delivered: Vec<_> = self.gathering.delivered().collect();
+        assert_eq!(self.opens.as_ref(), Some(&delivered), "written down before");
         let mut sum = self.sum.clone();
         sum.unmask(&masks(opening));
         sum.mean().ok()

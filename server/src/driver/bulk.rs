@@ -60,9 +60,15 @@ impl Driver {
             Event::Folded(updates) => updates
                 .into_iter()
                 .for_each(|folded| self.answer(folded, now)),
-            Event::Unopened { detail } => {
+            Event::Unopened {
+                detail,
+                traffic,
+                turned_away,
+            } => {
                 tracing::error!(detail, "the round's sum cannot be opened");
-                self.coordinator.sum_not_opened(Text::new(&detail));
+                self.round_traffic.add(traffic);
+                self.tally.add(turned_away);
+                self.coordinator.sum_not_opened(Text::new(&detail), now);
             }
             Event::Merged(merged) => self.merged(*merged, now),
             // The others are the loop's own.

@@ -139,7 +139,7 @@ impl Driver {
                     accepted: summary.accepted.len(),
                 });
                 let traffic = std::mem::take(&mut self.round_traffic);
-                let turned_away = std::mem::take(&mut self.tally).into_records();
+                let turned_away = std::mem::take(&mut self.tally);
                 self.give_job(Job::Merge {
                     summary,
                     traffic,

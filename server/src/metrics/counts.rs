@@ -195,7 +195,14 @@ impl Counts {
                 }
             }
             RunEvent::AttemptBegan { .. } => self.attempts += 1,
-            RunEvent::AttemptFailed { .. } => self.attempts_failed += 1,
+            RunEvent::AttemptFailed { .. } => {
+                self.attempts_failed += 1;
+                if self.phase == Phase::Aggregating {
+                    // Its sum was none: the round is open again.
+                    self.enter(Phase::Open, now);
+                    self.round_accepted = 0;
+                }
+            }
             RunEvent::LeftOut { .. } => self.left_out += 1,
             RunEvent::Finished { .. } => self.enter(Phase::Over, now),
             RunEvent::Broken { what } => self.broken = Some(what.clone()),

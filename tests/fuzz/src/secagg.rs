@@ -319,6 +319,7 @@ impl Assembly {
         while let Some(output) = self.machine.poll_output() {
             match output {
                 Output::Tell { member, .. } => assert!((1..=MEMBERS).contains(&member.0)),
+                Output::Fixed { delivered } => assert!(LEAST <= delivered.len()),
                 Output::Opened(opening) => self.opened(&opening),
                 Output::Failed(_) => self.ends(),
             }

@@ -1,0 +1,517 @@
+//! A sum that members were asked to open and that became no adapter: what follows is of the same participants, or the run ends in words,
+//! and no honest member finds reason to accuse the server (S7, S12).
+//!
+//! The machines of both sides are the real ones; keys, shares and vectors are made up, as nothing here looks into them.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::{Duration, Instant};
+
+use protocol::close::RunFailure;
+use protocol::coordinator::{Action, Coordinator, History, Outcome, Report};
+use protocol::message::{Capabilities, Content, Metrics, ToClient, ToServer, TransferHeader};
+use protocol::plan::CheckedPlan;
+use protocol::secagg::{
+    self, AttemptId, Deceit, Earlier, ForMember, ForServer, Keys, Member, MemberId, MemberSetup,
+    Sealed, Share, VerifiedMember,
+};
+use protocol::{ConnectionId, Digest, ParticipantName, Round, Text};
+
+use crate::pair::{an_instant, coordinator, masked, name, plan, setup};
+
+const NAMES: [&str; 5] = ["a", "b", "c", "d", "e"];
+const ROUND: Round = Round::FIRST;
+
+fn sign(public_key: &[u8; 32], message: &[u8]) -> Vec<u8> {
+    Digest::of(&[public_key.as_slice(), message].concat())
+        .0
+        .to_vec()
+}
+
+fn verify(public_key: &[u8; 32], message: &[u8], signature: &[u8]) -> bool {
+    sign(public_key, message) == signature
+}
+
+fn public_key(name: &ParticipantName) -> [u8; 32] {
+    Digest::of(name.as_str().as_bytes()).0
+}
+
+/// One institution: its machine in an attempt, and what it has on disk.
+struct Site {
+    name: ParticipantName,
+    connection: Option<ConnectionId>,
+    member: Option<Member>,
+    model: Digest,
+    /// Its key in the attempt.
+    sealing: [u8; 32],
+    earlier: Option<Earlier>,
+    /// How it would accuse the server.
+    deceit: Option<Deceit>,
+    /// What it says nothing more than before, as its program is killed there.
+    dies_before: Option<&'static str>,
+}
+
+/// The server and its sites, without a network.
+struct Stage {
+    server: Coordinator,
+    plan: CheckedPlan,
+    sites: Vec<Site>,
+    now: Instant,
+    heard: VecDeque<(ConnectionId, ToClient)>,
+    connections: u64,
+    history: History,
+    reports: Vec<Report>,
+    outcome: Option<Outcome>,
+    /// Whose updates were in the sums that the server was to open, one after the other.
+    sums: Vec<Vec<ParticipantName>>,
+}
+
+impl Stage {
+    /// All have joined; the named ones die before they say this.
+    fn new(quorum: u32, deaths: &[(&str, &'static str)]) -> Self {
+        let plan = masked(plan(&NAMES, quorum, 1));
+        let now = an_instant();
+        let deaths: BTreeMap<_, _> = deaths.iter().copied().collect();
+        let site = |one: &&'static str| Site {
+            name: name(one),
+            connection: None,
+            member: None,
+            model: Digest::default(),
+            sealing: [0; 32],
+            earlier: None,
+            deceit: None,
+            dies_before: deaths.get(one).copied(),
+        };
+        let mut stage = Self {
+            server: coordinator(&plan, None, now).with_signatures(verify),
+            plan,
+            sites: NAMES.iter().map(site).collect(),
+            now,
+            heard: VecDeque::new(),
+            connections: 0,
+            history: History::default(),
+            reports: Vec::new(),
+            outcome: None,
+            sums: Vec::new(),
+        };
+        (0..NAMES.len()).for_each(|index| stage.connects(index));
+        stage.go_on();
+        stage
+    }
+
+    /// The site comes, and says what it has to say.
+    fn connects(&mut self, index: usize) {
+        self.connections += 1;
+        let connection = ConnectionId(self.connections);
+        let name = self.sites[index].name.clone();
+        self.sites[index].connection = Some(connection);
+        let credentials = (vec![public_key(&name).to_vec()], public_key(&name));
+        let expires = self.now + Duration::from_secs(24 * 3600);
+        self.server.handle_connected(connection, name, self.now);
+        self.server
+            .handle_identified(connection, credentials, expires);
+        self.says(
+            connection,
+            ToServer::Hello {
+                version: 1,
+                software: Text::default(),
+                capabilities: Capabilities::default(),
+            },
+        );
+        self.says(
+            connection,
+            ToServer::Ready {
+                plan: self.plan.digest(),
+                holds: Vec::new(),
+                begun: Vec::new(),
+                recorded: Round(0),
+            },
+        );
+    }
+
+    fn comes_back(&mut self, who: &str) {
+        let index = NAMES.iter().position(|one| *one == who).unwrap();
+        self.sites[index].dies_before = None;
+        self.connects(index);
+        self.go_on();
+    }
+
+    fn says(&mut self, connection: ConnectionId, message: ToServer) {
+        self.server.handle_message(connection, message, self.now);
+    }
+
+    /// Has everybody say what is to be said, until nobody has anything to say.
+    fn go_on(&mut self) {
+        loop {
+            if let Some(action) = self.server.poll_action() {
+                self.perform(action);
+            } else if let Some((connection, message)) = self.heard.pop_front() {
+                self.hears(connection, message);
+            } else {
+                return;
+            }
+        }
+    }
+
+    fn perform(&mut self, action: Action) {
+        match action {
+            Action::Send {
+                connection,
+                message,
+            } => self.heard.push_back((connection, message)),
+            Action::Record(entry) => self.history.note(entry),
+            Action::Report(report) => self.reports.push(report),
+            Action::Aggregate { summary } => {
+                let accepted = summary.accepted.iter();
+                self.sums
+                    .push(accepted.map(|one| one.participant.clone()).collect());
+            }
+            Action::Close { connection, .. } => {
+                let closed = self
+                    .sites
+                    .iter_mut()
+                    .find(|site| site.connection == Some(connection));
+                if let Some(site) = closed {
+                    site.connection = None;
+                }
+            }
+            Action::End(outcome) => self.outcome = Some(outcome),
+            Action::SendTransfer { .. } | Action::BeginSum { .. } | Action::OpenSum(_) => {}
+        }
+    }
+
+    fn hears(&mut self, connection: ConnectionId, message: ToClient) {
+        let at = |site: &Site| site.connection == Some(connection);
+        let Some(index) = self.sites.iter().position(at) else {
+            return;
+        };
+        match message {
+            ToClient::Train { global } => {
+                self.sites[index].model = global.sha256;
+                let (round, metrics) = (global.round, Metrics::default());
+                self.says(connection, ToServer::Trained { round, metrics });
+            }
+            ToClient::Secure { attempt, message } => self.hears_in(index, attempt, message),
+            ToClient::Deliver { .. } => {
+                let header = self.vector(index);
+                let name = self.sites[index].name.clone();
+                let taken = self
+                    .server
+                    .handle_update_received(connection, &header, self.now);
+                if taken.is_some() {
+                    self.server.handle_update_accepted(&name, self.now).unwrap();
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn vector(&self, index: usize) -> TransferHeader {
+        let name = &self.sites[index].name;
+        let content = Content {
+            bytes: self.plan.update_bytes(),
+            sha256: Digest::of(name.as_str().as_bytes()),
+        };
+        TransferHeader::update(name, ROUND, self.plan.digest(), content)
+    }
+
+    fn hears_in(&mut self, index: usize, attempt: AttemptId, message: ForMember) {
+        let site = &mut self.sites[index];
+        if site.member.as_ref().map(Member::attempt) != Some(attempt) {
+            if !matches!(message, ForMember::Roster(_)) {
+                return;
+            }
+            let setup = MemberSetup {
+                name: site.name.clone(),
+                public_key: public_key(&site.name),
+                plan: self.plan.clone(),
+                model: site.model,
+                earlier: site.earlier.clone(),
+                verify,
+            };
+            site.member = Member::new(setup, attempt);
+        }
+        let taken = site.member.as_mut().unwrap().handle_message(message);
+        self.finds(index, taken);
+        self.act(index, attempt);
+    }
+
+    fn finds(&mut self, index: usize, found: Result<(), Deceit>) {
+        if let Err(deceit) = found {
+            self.sites[index].deceit = Some(deceit);
+            self.dies(index);
+        }
+    }
+
+    /// Its program is gone, and with it the secrets of its attempt.
+    fn dies(&mut self, index: usize) {
+        let site = &mut self.sites[index];
+        site.member = None;
+        if let Some(connection) = site.connection.take() {
+            self.server.handle_disconnected(connection, self.now);
+        }
+    }
+
+    fn act(&mut self, index: usize, attempt: AttemptId) {
+        loop {
+            let site = &mut self.sites[index];
+            let Some(member) = &mut site.member else {
+                return;
+            };
+            let Some(action) = member.poll_action() else {
+                return;
+            };
+            let own = public_key(&site.name);
+            match action {
+                secagg::Action::CheckRoster(entries) => {
+                    let verified = entries.iter().map(|entry| VerifiedMember {
+                        name: entry.name.clone(),
+                        public_key: public_key(&entry.name),
+                    });
+                    let found = member.roster_checked(Ok(verified.collect()));
+                    self.finds(index, found);
+                }
+                secagg::Action::Advertise { context, .. } => {
+                    let keys = keys(&context, &site.name);
+                    site.sealing = keys.sealing;
+                    member.advertised(keys, |said| sign(&own, said));
+                }
+                secagg::Action::Share { places, .. } => {
+                    let others = places.iter().filter(|(_, key)| *key != site.sealing);
+                    let sealed: Vec<_> = others.map(|(member, _)| sealed(*member)).collect();
+                    member.shared(&sealed);
+                }
+                secagg::Action::Mask { .. } => {
+                    member.masked();
+                    self.offers(index);
+                }
+                secagg::Action::Confirm { statement } => member.confirmed(sign(&own, &statement)),
+                secagg::Action::Record(earlier) => site.earlier = Some(earlier),
+                secagg::Action::Reveal { delivered, dropped } => {
+                    let all = delivered.iter().chain(&dropped);
+                    let share = |&of: &MemberId| Share {
+                        of,
+                        x: 1,
+                        y: [0; 32],
+                    };
+                    member.revealed(all.map(share).collect());
+                }
+                secagg::Action::Send(message) => self.answers(index, attempt, message),
+            }
+        }
+    }
+
+    fn offers(&mut self, index: usize) {
+        if self.sites[index].dies_before == Some("Offer") {
+            return self.dies(index);
+        }
+        let (transfer, metrics) = (self.vector(index), Metrics::default());
+        let offer = ToServer::Offer {
+            transfer,
+            weight: 1,
+            metrics,
+        };
+        if let Some(connection) = self.sites[index].connection {
+            self.says(connection, offer);
+        }
+    }
+
+    fn answers(&mut self, index: usize, attempt: AttemptId, message: ForServer) {
+        let site = &self.sites[index];
+        if site.dies_before == Some(message.name()) {
+            return self.dies(index);
+        }
+        if let Some(connection) = site.connection {
+            self.says(connection, ToServer::Secure { attempt, message });
+        }
+    }
+
+    // What is to be seen.
+
+    /// The attempts and their members.
+    fn attempts(&self) -> Vec<(u32, String)> {
+        let began = |report: &Report| match report {
+            Report::AttemptBegan { attempt, members } => Some((attempt.number, joined(members))),
+            _ => None,
+        };
+        self.reports.iter().filter_map(began).collect()
+    }
+
+    #[track_caller]
+    fn assert_nobody_accuses(&self) {
+        for site in &self.sites {
+            assert_eq!(site.deceit, None, "{}", site.name);
+        }
+    }
+
+    #[track_caller]
+    fn failure(&self) -> (RunFailure, String) {
+        match &self.outcome {
+            Some(Outcome::Failed { reason, detail }) => (*reason, detail.to_string()),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+fn joined(names: &[ParticipantName]) -> String {
+    names.iter().map(ParticipantName::as_str).collect()
+}
+
+/// The public keys of a member in a context.
+fn keys(context: &Digest, name: &ParticipantName) -> Keys {
+    let key = |what: &str| {
+        Digest::of(&[&context.0, name.as_str().as_bytes(), what.as_bytes()].concat()).0
+    };
+    Keys {
+        sealing: key("sealing"),
+        masking: key("masking"),
+        commitment: key("commitment"),
+    }
+}
+
+fn sealed(member: MemberId) -> Sealed {
+    let bytes = vec![0; 80];
+    Sealed { member, bytes }
+}
+
+const ALL: &str = "abcde";
+
+fn wait(stage: &mut Stage, seconds: u64) {
+    stage.now += Duration::from_secs(seconds);
+    stage.server.handle_timeout(stage.now);
+    stage.go_on();
+}
+
+/// S7, S12: `e` drops out before its vector; the sum of the others is none, and is summed once more without `e`, who is back by then.
+#[test]
+fn a_sum_that_is_none_is_summed_once_more_by_the_same_participants_only() {
+    let mut stage = Stage::new(3, &[("e", "Offer")]);
+    // It may come back with its vector, and is waited for so long.
+    wait(&mut stage, 20);
+    assert_eq!(stage.attempts(), [(1, ALL.to_owned())]);
+    assert_eq!(joined(&stage.sums[0]), "abcd");
+    stage.comes_back("e");
+    let detail = Text::new("coordinate 3 is too large");
+    stage.server.sum_not_opened(detail, stage.now);
+    stage.go_on();
+    assert_eq!(stage.attempts()[1..], [(2, "abcd".to_owned())]);
+    assert_eq!(joined(&stage.sums[1]), "abcd");
+    let failed = stage.reports.iter().find_map(|report| match report {
+        Report::AttemptFailed { attempt, reason } => Some((attempt.number, reason.to_string())),
+        _ => None,
+    });
+    let said = "its sum was not opened: coordinate 3 is too large".to_owned();
+    assert_eq!(failed, Some((1, said)));
+    assert_eq!(stage.outcome, None);
+    stage.assert_nobody_accuses();
+}
+
+/// S12: one of them masks garbage, and does it again.
+#[test]
+fn a_sum_that_is_none_again_ends_the_run_in_words() {
+    let mut stage = Stage::new(3, &[]);
+    for _ in 0..2 {
+        let detail = Text::new("coordinate 3 is too large");
+        stage.server.sum_not_opened(detail, stage.now);
+        stage.go_on();
+    }
+    let (reason, said) = stage.failure();
+    assert_eq!(reason, RunFailure::SumNotOpened);
+    assert!(
+        said.contains("2 attempts among the same") && said.contains("coordinate 3"),
+        "{said}"
+    );
+    assert_eq!(stage.sums.len(), 2);
+    stage.assert_nobody_accuses();
+}
+
+/// S7, S12: so many die when the sum is to be opened that nobody can open it; the others have written down whose it is.
+#[test]
+fn an_attempt_that_too_few_open_is_followed_by_one_of_the_same_once_they_are_back() {
+    let mut stage = Stage::new(3, &[("d", "Reveal"), ("e", "Reveal")]);
+    assert_eq!(stage.attempts(), [(1, ALL.to_owned())]);
+    assert!(
+        stage.sums.is_empty(),
+        "three of five are below the threshold of four"
+    );
+    stage.comes_back("d");
+    assert_eq!(stage.attempts().len(), 1, "e is not there yet");
+    stage.comes_back("e");
+    assert_eq!(stage.attempts()[1..], [(2, ALL.to_owned())]);
+    assert_eq!(joined(&stage.sums[0]), ALL);
+    stage.assert_nobody_accuses();
+}
+
+/// S12: in the second attempt nobody may drop out, wherever it is.
+#[test]
+fn who_drops_out_of_the_second_attempt_is_waited_for_and_no_smaller_sum_is_shown_to_anybody() {
+    let mut stage = Stage::new(3, &[("d", "Reveal"), ("e", "Reveal")]);
+    for (number, word) in [(2, "Keys"), (3, "Shares"), (4, "Offer")] {
+        stage.comes_back("d");
+        stage.sites[4].dies_before = Some(word);
+        stage.connects(4);
+        stage.go_on();
+        // One that may still bring its vector is waited for.
+        wait(&mut stage, 20);
+        assert_eq!(stage.attempts().len(), number, "{word}");
+        assert!(stage.sums.is_empty(), "{word}");
+        stage.dies(3);
+        stage.go_on();
+    }
+    stage.comes_back("d");
+    stage.comes_back("e");
+    assert_eq!(joined(&stage.sums[0]), ALL);
+    stage.assert_nobody_accuses();
+}
+
+/// S12: `e` leaves, or does not come back in time; the run says whom it needed.
+#[test]
+fn a_participant_of_a_fixed_sum_that_is_gone_for_good_ends_the_run_by_name() {
+    let deaths = [("d", "Reveal"), ("e", "Reveal")];
+    let mut left = Stage::new(3, &deaths);
+    left.comes_back("d");
+    left.sites[4].dies_before = Some("Keys");
+    left.connects(4);
+    let (connection, reason) = (ConnectionId(left.connections), Text::new("enough"));
+    left.says(connection, ToServer::Leave { reason });
+    left.go_on();
+    let mut late = Stage::new(3, &deaths);
+    late.comes_back("d");
+    wait(&mut late, 119);
+    assert_eq!(late.outcome, None);
+    wait(&mut late, 1);
+    for stage in [left, late] {
+        let (reason, said) = stage.failure();
+        assert_eq!(reason, RunFailure::SumNotOpened);
+        assert!(
+            said.contains("needs e once more") && said.contains("these 5"),
+            "{said}"
+        );
+        stage.assert_nobody_accuses();
+    }
+}
+
+/// S7, D1, S12: the server dies while the sum is being opened, and knows afterwards whose it is.
+#[test]
+fn a_server_that_died_while_a_sum_was_opened_goes_on_with_those_in_it() {
+    let mut stage = Stage::new(3, &[("e", "Offer")]);
+    wait(&mut stage, 20);
+    assert_eq!(joined(&stage.sums[0]), "abcd");
+    let (history, now) = (stage.history.clone(), stage.now);
+    assert_eq!(history.open.as_ref().unwrap().summed.len(), 4);
+    let setup = setup(&stage.plan, crate::pair::content("start"), None);
+    let server = Coordinator::resume(setup, history, now).unwrap();
+    stage.server = server.with_signatures(verify);
+    stage.heard.clear();
+    for index in 0..4 {
+        stage.sites[index].member = None;
+    }
+    // The one that is not in it comes first, and too early.
+    for index in [4, 0, 1, 2, 3] {
+        stage.sites[index].dies_before = None;
+        stage.connects(index);
+        stage.go_on();
+    }
+    assert_eq!(stage.attempts()[1..], [(2, "abcd".to_owned())]);
+    assert_eq!(joined(&stage.sums[1]), "abcd");
+    stage.assert_nobody_accuses();
+}
