@@ -16,6 +16,8 @@ mod totals;
 mod verify;
 
 #[cfg(test)]
+mod properties;
+#[cfg(test)]
 mod tests;
 
 use std::{
@@ -55,7 +57,7 @@ impl Ledger {
     /// datagrams were never counted, are written down too.
     ///
     /// # Errors
-    /// [`LedgerError`] if the file cannot be used, is in use, or is damaged elsewhere than at its end.
+    /// [`LedgerError`] if the file cannot be used, is in use, or is damaged otherwise than by a line that is cut off at its end.
     pub fn open(
         path: &Path,
         tls: &TlsMaterial,
@@ -81,10 +83,12 @@ impl Ledger {
         }
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes).map_err(failed("read"))?;
-        let reading = Reading::of(&bytes).map_err(|flaw| LedgerError::Damaged {
+        let damaged = |flaw| LedgerError::Damaged {
             path: path.to_owned(),
             flaw,
-        })?;
+        };
+        let reading = Reading::of(&bytes).map_err(damaged)?;
+        reading.check_end().map_err(damaged)?;
         let length = bytes.len() as u64 - reading.tail.as_ref().map_or(0, |tail| tail.bytes);
         file.set_len(length).map_err(failed("cut"))?;
         file.seek(io::SeekFrom::End(0)).map_err(failed("read"))?;

@@ -23,6 +23,8 @@ pub mod terms;
 
 mod cli;
 mod federate;
+#[cfg(test)]
+mod properties;
 
 pub use cli::main;
 pub use config::{Config, ConfigError};

@@ -11,6 +11,8 @@ mod place;
 mod terms;
 
 #[cfg(test)]
+mod properties;
+#[cfg(test)]
 mod tests;
 
 use std::path::PathBuf;

@@ -1,5 +1,8 @@
 //! Opens what the arguments name: models, adapters, data sets and plans.
 
+#[cfg(test)]
+mod properties;
+
 use std::{path::Path, sync::Arc, time::SystemTime};
 
 use anyhow::Context as _;

@@ -192,7 +192,7 @@ impl Fact {
                 to,
                 header_bytes,
                 ..
-            } => header_bytes + to.saturating_sub(*from),
+            } => header_bytes.saturating_add(to.saturating_sub(*from)),
             _ => 0,
         }
     }

@@ -3,13 +3,13 @@
 use protocol::Digest;
 
 use super::{
-    entry::Entry,
+    entry::{Entry, Fact},
     line::{self, Line},
     totals::Totals,
     verify::Flaw,
 };
 
-/// A ledger whose chain holds. Signatures are [`verify()`](super::verify())'s business.
+/// A ledger whose chain holds. Signatures are [`verify()`](super::verify())'s business, but for [`Reading::check_end`].
 #[derive(Clone, Debug)]
 pub struct Reading {
     /// The entries of whole lines.
@@ -57,6 +57,36 @@ impl Reading {
             reading.take(text)?;
         }
         Ok(reading)
+    }
+
+    /// Looks whether the last line is signed by the key that the ledger was opened with: a change of any other line breaks the chain, and
+    /// a change of the last one only its signature.
+    ///
+    /// # Errors
+    /// [`Flaw`] if it is not.
+    pub fn check_end(&self) -> Result<(), Flaw> {
+        let Some(last) = self.lines.last() else {
+            return Ok(());
+        };
+        let opened = self
+            .entries
+            .iter()
+            .rev()
+            .find_map(|entry| match &entry.fact {
+                Fact::Opened { public_key, .. } => Some(public_key),
+                _ => None,
+            });
+        let what = match opened {
+            None => "no line before it says whose key signs it",
+            Some(key) if !last.is_signed_by(key) => {
+                "its signature does not fit: it was changed, or somebody else wrote it"
+            }
+            Some(_) => return Ok(()),
+        };
+        Err(Flaw {
+            line: self.lines.len() as u64,
+            what: what.to_owned(),
+        })
     }
 
     pub(super) fn lines(&self) -> &[Line] {

@@ -12,13 +12,13 @@ use super::*;
 const PLAN: Digest = Digest([5; 32]);
 
 /// A site with a folder for its ledger.
-struct Site {
+pub(super) struct Site {
     folder: TempDir,
-    tls: TlsMaterial,
+    pub(super) tls: TlsMaterial,
 }
 
 impl Site {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let federation = Federation::create("treaty", &["north"]).unwrap();
         let material = federation.participant("north").unwrap();
         let tls = TlsMaterial::from_pem(
@@ -42,16 +42,16 @@ impl Site {
         Ledger::open(&self.path(), &self.tls, "test 1", at(0))
     }
 
-    fn bytes(&self) -> Vec<u8> {
+    pub(super) fn bytes(&self) -> Vec<u8> {
         fs::read(self.path()).unwrap()
     }
 
-    fn keys(&self) -> BTreeSet<Digest> {
+    pub(super) fn keys(&self) -> BTreeSet<Digest> {
         BTreeSet::from([Digest(self.tls.public_key())])
     }
 
     /// A ledger of one connection with everything in it.
-    fn written(&self) -> Ledger {
+    pub(super) fn written(&self) -> Ledger {
         let mut ledger = self.open().unwrap();
         for (hour, fact) in facts(1) {
             ledger.record(fact, at(hour)).unwrap();
@@ -60,7 +60,7 @@ impl Site {
     }
 }
 
-fn at(hour: i64) -> Timestamp {
+pub(super) fn at(hour: i64) -> Timestamp {
     let noon: Timestamp = "2026-11-25T12:00:00Z".parse().unwrap();
     noon + SignedDuration::from_hours(hour)
 }

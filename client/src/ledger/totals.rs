@@ -1,4 +1,5 @@
-//! The ledger added up: by day, by round, by purpose, by connection.
+//! The ledger added up: by day, by round, by purpose, by connection. A sum that is too large for its number stays at the largest, as a file
+//! that somebody else wrote may hold anything.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -52,7 +53,8 @@ impl Totals {
             self.recent.push_back((entry.at, bytes));
         }
         if let Some(number) = entry.fact.connection() {
-            self.connections.entry(number).or_default().stream_bytes += bytes;
+            let connection = self.connections.entry(number).or_default();
+            connection.stream_bytes = connection.stream_bytes.saturating_add(bytes);
         }
         match &entry.fact {
             Fact::Dial { .. } => self.greetings.add(bytes),
@@ -64,12 +66,12 @@ impl Totals {
             } => {
                 self.messages.entry(message.clone()).or_default().add(bytes);
                 if let (Some(run), Some(round)) = (run, round) {
-                    *self.rounds.entry((run.plan, *round)).or_default() += bytes;
+                    self.add_to_round(run.plan, *round, bytes);
                 }
             }
             Fact::Transfer { run, round, .. } => {
                 self.transfers.add(bytes);
-                *self.rounds.entry((run.plan, *round)).or_default() += bytes;
+                self.add_to_round(run.plan, *round, bytes);
             }
             Fact::Closed {
                 connection,
@@ -95,8 +97,7 @@ impl Totals {
         self.recent
             .iter()
             .filter(|(at, _)| since < *at)
-            .map(|(_, bytes)| bytes)
-            .sum()
+            .fold(0, |sum, (_, bytes)| sum.saturating_add(*bytes))
     }
 
     /// Bytes on streams for a round of the run with this plan.
@@ -115,7 +116,7 @@ impl Totals {
     pub fn next_connection(&self) -> u64 {
         self.connections
             .last_key_value()
-            .map_or(1, |(last, _)| last + 1)
+            .map_or(1, |(last, _)| last.saturating_add(1))
     }
 
     /// Connections whose datagrams nobody has counted.
@@ -154,8 +155,7 @@ impl Totals {
     pub fn stream_bytes(&self) -> u64 {
         self.connections
             .values()
-            .map(|found| found.stream_bytes)
-            .sum()
+            .fold(0, |sum, found| sum.saturating_add(found.stream_bytes))
     }
 
     /// Datagrams of all counted connections.
@@ -163,8 +163,8 @@ impl Totals {
         let mut sum = Sum::default();
         for found in self.connections.values() {
             if let Some(End::Counted { datagrams, bytes }) = found.end {
-                sum.count += datagrams;
-                sum.bytes += bytes;
+                sum.count = sum.count.saturating_add(datagrams);
+                sum.bytes = sum.bytes.saturating_add(bytes);
             }
         }
         sum
@@ -173,6 +173,11 @@ impl Totals {
     /// Refusals.
     pub fn refusals(&self) -> u64 {
         self.refusals
+    }
+
+    fn add_to_round(&mut self, plan: Digest, round: u32, bytes: u64) {
+        let sum = self.rounds.entry((plan, round)).or_default();
+        *sum = sum.saturating_add(bytes);
     }
 
     fn forget_before(&mut self, now: Timestamp) {
@@ -186,7 +191,7 @@ impl Totals {
 impl Sum {
     fn add(&mut self, bytes: u64) {
         self.count += 1;
-        self.bytes += bytes;
+        self.bytes = self.bytes.saturating_add(bytes);
     }
 }
 

@@ -10,10 +10,10 @@ use protocol::plan::{
 
 use super::*;
 
-const EXAMPLE: &str = include_str!("../../../deploy/policy.example.toml");
+pub(super) const EXAMPLE: &str = include_str!("../../../deploy/policy.example.toml");
 
 /// A policy that allows [`plan`] and no more in any respect.
-const EXACT: &str = r#"[server]
+pub(super) const EXACT: &str = r#"[server]
 certificate = "0101010101010101010101010101010101010101010101010101010101010101"
 [model]
 bases = ["0202020202020202020202020202020202020202020202020202020202020202"]
@@ -40,7 +40,7 @@ fn parse(text: &str) -> Result<SitePolicy, ConfigError> {
     SitePolicy::parse(text, Path::new("policy.toml"))
 }
 
-fn plan() -> RunPlan {
+pub(crate) fn plan() -> RunPlan {
     let minute = Duration::from_secs(60);
     RunPlan {
         run: "trial".parse().unwrap(),
@@ -98,7 +98,7 @@ fn plan() -> RunPlan {
 }
 
 /// A Wednesday at noon, with 1000 bytes sent.
-fn noon() -> Circumstances {
+pub(super) fn noon() -> Circumstances {
     Circumstances {
         server_certificate: Digest([1; 32]),
         now: "2026-11-25T12:00:00Z".parse().unwrap(),

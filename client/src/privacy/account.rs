@@ -199,7 +199,7 @@ impl Account {
             .entries()
             .iter()
             .filter(|entry| self.is_ours(entry) && !entry.again);
-        let counted: u64 = counted.map(|entry| entry.steps).sum();
+        let counted = counted.fold(0_u64, |sum, entry| sum.saturating_add(entry.steps));
         self.refuse_over(&ledger, total_steps.saturating_sub(counted))
     }
 
@@ -225,8 +225,8 @@ impl Account {
         self.refuse_over(&ledger, steps)?;
         let overlaps = |entry: &&Entry| {
             self.is_ours(entry)
-                && entry.first_step < first_step + steps
-                && first_step < entry.first_step + entry.steps
+                && entry.first_step < first_step.saturating_add(steps)
+                && first_step < entry.first_step.saturating_add(entry.steps)
         };
         let again =
             self.run.training != NO_PLAN && ledger.entries().iter().any(|entry| overlaps(&entry));

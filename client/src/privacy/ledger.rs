@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use crate::durable;
 
 const FORMAT: &str = "foedus-privacy-ledger/1";
+const OTHER_FORM: &str = "it is not written as this program writes it";
 
 /// The largest ledger that is read: about half a million entries.
 const BYTES_MAX: u64 = 256 << 20;
@@ -136,8 +137,8 @@ impl Ledger {
             let source = io::Error::other(format!("it has {length} bytes, more than any ledger"));
             return Err(failed("read", path)(source));
         }
-        let text = fs::read_to_string(path).map_err(failed("read", path))?;
-        Self::parse(&text).map_err(|(line, what)| LedgerError::Damaged {
+        let bytes = fs::read(path).map_err(failed("read", path))?;
+        Self::parse(&bytes).map_err(|(line, what)| LedgerError::Damaged {
             path: path.to_owned(),
             line,
             what,
@@ -174,8 +175,16 @@ impl Ledger {
         Ok(accountant)
     }
 
-    fn parse(text: &str) -> Result<Self, (usize, String)> {
-        let mut lines = (1..).zip(text.lines());
+    /// Each line has one form, so that no change of the file goes unnoticed but for lines that are missing at its end.
+    fn parse(bytes: &[u8]) -> Result<Self, (usize, String)> {
+        let line_of =
+            |place: usize| 1 + bytes[..place].iter().filter(|&&byte| byte == b'\n').count();
+        let text = std::str::from_utf8(bytes)
+            .map_err(|error| (line_of(error.valid_up_to()), "it is not text".to_owned()))?;
+        let whole = text
+            .strip_suffix('\n')
+            .ok_or_else(|| (line_of(text.len()), "it is cut off".to_owned()))?;
+        let mut lines = (1..).zip(whole.split('\n'));
         let (_, head) = lines.next().ok_or_else(|| (1, "it is empty".to_owned()))?;
         let read: Head = serde_json::from_str(head).map_err(|error| (1, error.to_string()))?;
         if read.format != FORMAT {
@@ -184,11 +193,18 @@ impl Ledger {
                 format!("its format is {:?}, not {FORMAT:?}", read.format),
             ));
         }
+        if json(&read) != head {
+            return Err((1, OTHER_FORM.to_owned()));
+        }
         let (mut entries, mut chain) = (Vec::new(), Digest::of(head.as_bytes()));
         for (number, line) in lines {
             let damaged = |what: String| (number, what);
-            let Line { entry, chain: said } =
+            let read: Line =
                 serde_json::from_str(line).map_err(|error| damaged(error.to_string()))?;
+            if json(&read) != line {
+                return Err(damaged(OTHER_FORM.to_owned()));
+            }
+            let Line { entry, chain: said } = read;
             chain = link(chain, &entry);
             if said != chain {
                 return Err(damaged(

@@ -7,7 +7,7 @@ use protocol::Digest;
 
 use super::*;
 
-fn settings(folder: &Path, epsilon: f64) -> PrivacySettings {
+pub(super) fn settings(folder: &Path, epsilon: f64) -> PrivacySettings {
     PrivacySettings {
         ledger: folder.join("train.privacy"),
         budget: Budget::new(epsilon, 1e-5).unwrap(),
@@ -37,7 +37,7 @@ fn spending() -> Spending {
     }
 }
 
-fn account(settings: &PrivacySettings, name: &str) -> Account {
+pub(super) fn account(settings: &PrivacySettings, name: &str) -> Account {
     Account::open(settings, run(name, None), spending()).unwrap()
 }
 
