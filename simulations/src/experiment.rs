@@ -10,7 +10,7 @@ use protocol::plan::{
     COHORT_MIN, RingBits, RingPlan, SecureAggregationPlan, ServerTrust, ValueEncoding,
 };
 use serde::{Deserialize, Serialize};
-use server::config::RawStrategy;
+use server::config::{RawParticipantPrivacy, RawStrategy};
 
 /// A simulation as configured.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -36,6 +36,9 @@ pub struct Experiment {
     pub hostile: usize,
     /// How updates become the next global adapter.
     pub strategy: RawStrategy,
+    /// Privacy of whole institutions in all federated runs, as `[participant_privacy]` of server.toml; among so few as a simulation has
+    /// only with `force`.
+    pub participant_privacy: RawParticipantPrivacy,
     /// How much text.
     pub text: TextSection,
     /// The adapter.
@@ -61,6 +64,7 @@ impl Default for Experiment {
             sums: Sums::default(),
             hostile: 0,
             strategy: RawStrategy::default(),
+            participant_privacy: RawParticipantPrivacy::default(),
             text: TextSection::default(),
             adapter: AdapterSection::default(),
             training: TrainingSection::default(),

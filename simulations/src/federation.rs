@@ -122,7 +122,9 @@ impl Federation {
             .saturating_sub(run.experiment.hostile);
         for (index, institution) in run.institutions.iter().enumerate() {
             let mut settings = Settings::new(address.clone(), self.tls_of(&institution.name)?);
-            settings.share_train_loss = run.private.is_none();
+            // A loss tells of records, and of who took part, what no noise covers.
+            settings.share_train_loss =
+                run.private.is_none() && !run.experiment.participant_privacy.enabled;
             let private = run
                 .private
                 .map(|private| private.settings(&institution.name));
@@ -213,6 +215,10 @@ impl Federation {
             join_deadline: PATIENCE,
             ..config.cohort
         };
+        let of_participants = &run.experiment.participant_privacy;
+        config.participant_privacy = of_participants
+            .enabled
+            .then(|| of_participants.among(self.names.len() as u32));
         config.limits = LimitsPlan {
             participants_max: self.names.len() as u32,
             ..limits(run.experiment, run.institutions, run.base)?

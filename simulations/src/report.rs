@@ -3,6 +3,7 @@
 //! It only shows what [`Summary`] and the records hold; it computes nothing but differences for display.
 
 pub mod chart;
+mod participants;
 mod section;
 mod strategy;
 mod table;
@@ -36,6 +37,7 @@ impl Report<'_> {
             section::losses(self),
             section::general(self),
             section::privacy(self),
+            participants::privacy(self),
             section::curves(self),
             section::rounds(self),
             strategy::strategy(self),

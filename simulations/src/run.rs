@@ -28,7 +28,8 @@ use crate::memory;
 use crate::privacy::PrivateRun;
 use crate::progress::Progress;
 use crate::summary::{
-    Arm, GeneralSummary, MeanSummary, ParticipantSummary, PrivacySummary, StepRecord, Summary,
+    Arm, GeneralSummary, MeanSummary, ParticipantPrivacySummary, ParticipantSummary,
+    PrivacySummary, StepRecord, Summary,
 };
 use crate::text::Text;
 
@@ -327,6 +328,7 @@ impl Stage<'_> {
                 anchor_tokens,
             ),
             privacy: None,
+            participant_privacy: participant_privacy(federated),
             bytes_up: federated.server.bytes_up,
             bytes_down: federated.server.bytes_down,
             seconds: 0.0,
@@ -368,4 +370,14 @@ impl Stage<'_> {
             perplexity_federated_without_ewc: without.exp(),
         }
     }
+}
+
+/// What the run has told of whether an institution took part, by the server's last record.
+fn participant_privacy(run: &FederatedOutcome) -> Option<ParticipantPrivacySummary> {
+    let last = run.server.records.last()?.participant_privacy.as_ref()?;
+    Some(ParticipantPrivacySummary {
+        epsilon: last.epsilon,
+        delta: last.delta,
+        expected: last.expected,
+    })
 }

@@ -36,6 +36,9 @@ pub struct Summary {
     /// The run under differential privacy, if one was asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub privacy: Option<PrivacySummary>,
+    /// What the federated run with EWC told of whether an institution took part, if that was protected.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub participant_privacy: Option<ParticipantPrivacySummary>,
     /// Adapter bytes the institutions sent in the federated run.
     pub bytes_up: u64,
     /// Adapter (and anchor) bytes the server sent in the federated run.
@@ -132,6 +135,17 @@ pub struct PrivacySummary {
     pub general_loss: f64,
     /// SHA-256 of the private adapter's values, in hex. Its noise makes it another one each time.
     pub adapter_sha256: String,
+}
+
+/// Privacy of whole institutions, as the server's record of the last round has it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ParticipantPrivacySummary {
+    /// What the run has cost an institution in all.
+    pub epsilon: f64,
+    /// At which delta that is counted.
+    pub delta: f64,
+    /// Institutions that sums were divided by.
+    pub expected: u32,
 }
 
 /// One institution under differential privacy.
@@ -278,12 +292,30 @@ pub struct RoundRecord {
     /// The largest share that rounding to blocks of int8 cut off of an update; an institution knows it, the server does not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub update_rounding: Option<f64>,
+    /// What privacy of whole institutions did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub participant_privacy: Option<RoundParticipantPrivacy>,
     /// Bytes received in the round.
     pub bytes_up: u64,
     /// Bytes sent in the round.
     pub bytes_down: u64,
     /// SHA-256 of the round's global adapter.
     pub adapter_sha256: String,
+}
+
+/// Privacy of whole institutions in a round.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RoundParticipantPrivacy {
+    /// The norm that updates were within.
+    pub clip_norm: f64,
+    /// What the sum was divided by.
+    pub expected: u32,
+    /// Standard deviation of the noise on each value of the mean.
+    pub noise: f64,
+    /// What the run has cost an institution after this round.
+    pub epsilon: f64,
+    /// At which delta that is counted.
+    pub delta: f64,
 }
 
 /// One institution's part in a round.

@@ -143,6 +143,11 @@ impl RawParticipantPrivacy {
                         sums are divided by this number";
             ValueError::new("participant_privacy.expected", what)
         })?;
+        Ok(Some(self.among(expected)))
+    }
+
+    /// Gives the plan's part where so many participants are expected in a round.
+    pub fn among(&self, expected: u32) -> ParticipantPrivacyPlan {
         let clip = match self.clip {
             RawClip::Fixed => ClipPlan::Fixed {
                 norm: self.clip_norm,
@@ -156,13 +161,13 @@ impl RawParticipantPrivacy {
                     .unwrap_or_else(|| f64::from(expected) / 20.0),
             },
         };
-        Ok(Some(ParticipantPrivacyPlan {
+        ParticipantPrivacyPlan {
             clip,
             noise_multiplier: self.noise_multiplier,
             epsilon_max: self.epsilon_max,
             delta: self.delta,
             expected,
             force: self.force,
-        }))
+        }
     }
 }

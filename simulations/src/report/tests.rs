@@ -64,6 +64,11 @@ fn summary() -> Summary {
             general_loss: 3.0567,
             adapter_sha256: "34".repeat(32),
         }),
+        participant_privacy: Some(ParticipantPrivacySummary {
+            epsilon: 3.2109,
+            delta: 1e-6,
+            expected: 137,
+        }),
         bytes_up: 11_111_111,
         bytes_down: 22_222_222,
         seconds: 345.6,
@@ -107,6 +112,13 @@ fn round(number: u32) -> RoundRecord {
         inexactness: Some(0.0321),
         rounding: 0.0012,
         update_rounding: Some(0.0071),
+        participant_privacy: Some(RoundParticipantPrivacy {
+            clip_norm: 0.2468,
+            expected: 137,
+            noise: 0.001_357,
+            epsilon: 2.6_f64 + f64::from(number) / 8.0,
+            delta: 1e-6,
+        }),
         bytes_up: 8_765_432,
         bytes_down: 7_654_321,
         adapter_sha256: "12".repeat(32),
@@ -190,6 +202,11 @@ fn every_round_refusal_and_step_is_shown() {
         "1.8765",
         "update norm 12 is over the limit 10",
         "0.7667",
+        // Of institutions: epsilon after each round, the norm, the noise.
+        "2.7250",
+        "2.8500",
+        "0.2468",
+        "1.357e-3",
     ] {
         assert!(page.contains(shown), "{shown}");
     }
@@ -221,6 +238,20 @@ fn a_robust_round_shows_its_rule_who_was_left_out_and_who_was_hostile() {
         assert!(section.contains(shown), "{shown} in {section}");
     }
     assert!(!page().contains("<h2>Strategy</h2>"));
+}
+
+#[test]
+fn a_run_without_privacy_of_institutions_says_nothing_of_it() {
+    let mut summary = summary();
+    summary.participant_privacy = None;
+    let report = Report {
+        summary: &summary,
+        rounds: &[round(1)],
+        rounds_without_ewc: &[],
+        steps: &[],
+        institutions: &[],
+    };
+    assert_eq!(participants::privacy(&report), "");
 }
 
 #[test]

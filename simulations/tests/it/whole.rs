@@ -202,3 +202,39 @@ fn a_private_run_reports_the_epsilon_of_each_institution_and_what_it_costs() {
             .all(|one| one.weight == 1 && one.train_loss.is_none())
     );
 }
+
+#[test]
+fn a_run_that_protects_institutions_reports_what_each_round_has_cost_them() {
+    let folder = workplace();
+    let mut experiment = experiment(folder.path());
+    experiment.participant_privacy.enabled = true;
+    experiment.participant_privacy.force = true;
+    let out = folder.path().join("out");
+    let summary = run(experiment, out.clone()).summary;
+    let text = std::fs::read_to_string(out.join("rounds.jsonl")).unwrap();
+    let rounds = text.lines().map(|line| serde_json::from_str(line).unwrap());
+    let costs: Vec<_> = rounds
+        .map(|round: RoundRecord| round.participant_privacy.unwrap())
+        .collect();
+    assert_eq!(costs.len(), 3);
+    assert!(
+        costs.is_sorted_by(|one, next| one.epsilon < next.epsilon),
+        "{costs:?}"
+    );
+    let last = &costs[2];
+    let said = summary.participant_privacy.unwrap();
+    assert_eq!(
+        (said.epsilon, said.delta, said.expected),
+        (last.epsilon, last.delta, 4)
+    );
+    let report = std::fs::read_to_string(out.join("report.html")).unwrap();
+    assert!(report.contains("Whether an institution took part"));
+    for cost in &costs {
+        assert!(
+            report.contains(&format!("<td>{:.4}</td>", cost.epsilon)),
+            "{cost:?}"
+        );
+    }
+    // A loss would tell what no noise covers.
+    assert!(text.contains("\"epsilon\"") && !text.contains("train_loss"));
+}
