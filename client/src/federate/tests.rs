@@ -29,9 +29,11 @@ use protocol::{
 use server::{EwcSettings, RunOutcome, Server, ServerError};
 use tempfile::TempDir;
 
+mod adding;
 mod diverging;
 mod dropouts;
 mod egress;
+mod garbage;
 mod private;
 mod protected;
 

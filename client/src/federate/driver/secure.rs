@@ -69,6 +69,19 @@ impl fmt::Debug for Masked {
     }
 }
 
+#[cfg(test)]
+impl Masked {
+    /// Makes garbage of it, as a faulty machine does.
+    pub(in crate::federate) fn spoil(&mut self) {
+        let mut bytes = self.bytes.to_vec();
+        for (place, byte) in bytes.iter_mut().enumerate() {
+            *byte ^= (place * 151 + 77) as u8;
+        }
+        self.content = Content::of(&bytes);
+        self.bytes = Bytes::from(bytes);
+    }
+}
+
 /// What the machine needs for secure aggregation.
 pub(super) fn setup(settings: &Settings) -> Result<SecureSetup, ClientError> {
     let earlier = settings.state.as_deref().map(opened::read);

@@ -1,17 +1,12 @@
 //! Thirty-two institutions under masks over real TLS, three of which drop out of one attempt, each at another point of it: the round
 //! is the sum of exactly those whose updates are in it, and the server's record says who they are.
 //!
-//! Nobody trains: each site answers with the global adapter plus its own constant, so that every sum has a closed form. How many may
-//! drop out where is checked in memory (`protocol/tests/it/secagg.rs`); members that lie, there too.
+//! How many may drop out where is checked in memory (`protocol/tests/it/secagg.rs`); members that lie, there too.
 
-use std::{collections::BTreeSet, ops::ControlFlow};
+use std::collections::BTreeSet;
 
-use aggregation::{AdapterLayout, ModuleLayout};
-use finetune::train::{StepReport, Trained};
 use protocol::{
-    ParticipantName,
     message::ToClient,
-    plan::CheckedPlan,
     secagg::ForMember,
     transcript::{Verdict, participant_digest},
 };
@@ -20,12 +15,13 @@ use server::{
     transcript::{AuditedRound, audit},
 };
 
-use super::*;
-use crate::site::{Agreement, Learner, Site};
+use super::{
+    adding::{Adding, layout, masked, moved, name, names},
+    *,
+};
 
 const MEMBERS: u32 = 32;
 const QUORUM: u32 = 29;
-const WEIGHT_MAX: u64 = 4;
 
 /// The points at which a participant drops out.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -60,133 +56,9 @@ impl Point {
     }
 }
 
-/// Adds its constant to each value, as if it had learned that.
-#[derive(Clone)]
-struct Adding {
-    layout: Arc<AdapterLayout>,
-    constant: f32,
-    weight: u64,
-}
-
-impl Site for Adding {
-    fn agree(&self, _: &CheckedPlan) -> Result<Box<dyn Agreement>, ClientError> {
-        Ok(Box::new(self.clone()))
-    }
-}
-
-impl Agreement for Adding {
-    fn layout(&self) -> &Arc<AdapterLayout> {
-        &self.layout
-    }
-
-    fn learner(&self, _: Option<&[u8]>, _: Option<&[u8]>) -> Result<Box<dyn Learner>, ClientError> {
-        Ok(Box::new(self.clone()))
-    }
-}
-
-impl Learner for Adding {
-    fn learn(
-        &mut self,
-        global: &Adapter,
-        _: u64,
-        steps: u64,
-        _: &mut dyn FnMut(&StepReport) -> ControlFlow<()>,
-    ) -> Result<Trained, ClientError> {
-        let mut adapter = global.clone();
-        for value in adapter.values_mut() {
-            *value += self.constant;
-        }
-        Ok(Trained {
-            adapter,
-            steps,
-            examples_used: self.weight,
-            tokens: 1,
-            mean_loss: 1.0,
-        })
-    }
-
-    fn checkpoint(&self) -> Vec<u8> {
-        Vec::new()
-    }
-}
-
-fn layout() -> Arc<AdapterLayout> {
-    let module = ModuleLayout {
-        name: "model.layers.0.self_attn.q_proj".to_owned(),
-        in_features: 8,
-        out_features: 8,
-    };
-    Arc::new(AdapterLayout::new(2, 4.0, false, vec![module]).unwrap())
-}
-
-fn name(index: u32) -> ParticipantName {
-    format!("site-{index:02}").parse().unwrap()
-}
-
-/// What the participant adds: no two add the same.
-fn constant(index: u32) -> f32 {
-    ((index * index) as f32 + 1.0) / 4096.0
-}
-
-fn weight(index: u32) -> u64 {
-    u64::from(index) % WEIGHT_MAX + 1
-}
-
-/// By how much each value moves if these are in the sum.
-fn moved(members: &BTreeSet<u32>) -> f64 {
-    let weights: u64 = members.iter().map(|&index| weight(index)).sum();
-    let sum: f64 = members
-        .iter()
-        .map(|&index| weight(index) as f64 * f64::from(constant(index)))
-        .sum();
-    sum / weights as f64
-}
-
 /// All but these.
 fn without(gone: &[u32]) -> BTreeSet<u32> {
     (0..MEMBERS).filter(|index| !gone.contains(index)).collect()
-}
-
-fn names(members: &BTreeSet<u32>) -> Vec<String> {
-    members
-        .iter()
-        .map(|&index| name(index).to_string())
-        .collect()
-}
-
-fn config(certificates: &Federation, folder: &Path) -> server::Config {
-    let start = folder.join("start");
-    let sidecar = Sidecar {
-        base_fingerprint: [7; 32],
-        base_name: "none".to_owned(),
-    };
-    adapter_folder::write(&start, &Adapter::initial(layout(), SEED), 0.0, &sidecar).unwrap();
-    let material = tls(certificates.server());
-    let mut config = server::Config::new(material, "masked".parse().unwrap(), start);
-    config.run.out = folder.join("runs");
-    config.run.rounds = 2;
-    config.run.transfer = ValueEncoding::F32;
-    config.training = TrainingPlan {
-        local_steps: 1,
-        ..config.training
-    };
-    config.cohort.participants = Participants::Named((0..MEMBERS).map(name).collect());
-    config.cohort.quorum = QUORUM;
-    config.cohort.soft_deadline = PATIENCE;
-    config.cohort.hard_deadline = PATIENCE;
-    config.cohort.stall_limit = PATIENCE;
-    config.cohort.join_deadline = PATIENCE;
-    config.limits.participants_max = MEMBERS;
-    config.limits.weight_max = WEIGHT_MAX;
-    config.ring = Some(RingPlan {
-        bits: RingBits::Bits32,
-        value_max: 0.25,
-    });
-    config.secure_aggregation = Some(SecureAggregationPlan {
-        cohort_min: 20,
-        trust: ServerTrust::Malicious,
-    });
-    config
 }
 
 /// Takes part as `participate` does, up to the point at which it drops out.
@@ -220,17 +92,14 @@ async fn drop_out(settings: Settings, site: Arc<dyn Site>, point: Point) {
 
 /// The records of the server, and the transcript in its folder as an auditor reads it.
 async fn run(certificates: &Federation, folder: &Path) -> (RunOutcome, Vec<AuditedRound>) {
-    let server = Server::bind(config(certificates, folder)).unwrap();
+    let config = masked(certificates, folder, (MEMBERS, QUORUM));
+    let server = Server::bind(config).unwrap();
     let address = server.address().to_string();
     let (mut staying, mut dropping) = (Vec::new(), Vec::new());
     for index in 0..MEMBERS {
         let material = certificates.participant(name(index).as_str()).unwrap();
         let settings = Settings::new(&address, tls(material));
-        let site = Arc::new(Adding {
-            layout: layout(),
-            constant: constant(index),
-            weight: weight(index),
-        });
+        let site = Adding::of(index);
         match DROPOUTS.iter().find(|(one, _)| *one == index) {
             Some(&(_, point)) => dropping.push(tokio::spawn(drop_out(settings, site, point))),
             None => {

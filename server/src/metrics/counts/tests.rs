@@ -3,6 +3,7 @@ use std::net::SocketAddr;
 
 use protocol::identity::{Identity, Role};
 use protocol::quic::{Closed, HandshakeError, PeerRefusal, RefusedPeer, Rejection};
+use protocol::secagg::AttemptId;
 use protocol::{Digest, Round};
 
 use super::*;
@@ -100,6 +101,28 @@ fn end() -> RunEvent {
         rounds: 2,
         adapter: Digest([3; 32]),
     }
+}
+
+#[test]
+fn a_round_whose_sum_was_none_is_open_again() {
+    let now = Instant::now();
+    let mut counts = counts(&["north", "south"], now);
+    counts.take(&opened(1), now);
+    counts.take(&closed(1, 2), now);
+    assert_eq!(
+        (counts.phase, counts.round_accepted),
+        (Phase::Aggregating, 2)
+    );
+    let failed = RunEvent::AttemptFailed {
+        attempt: AttemptId {
+            round: Round(1),
+            number: 1,
+        },
+        reason: "its sum was not opened".to_owned(),
+    };
+    counts.take(&failed, now);
+    assert_eq!((counts.phase, counts.round_accepted), (Phase::Open, 0));
+    assert_eq!(counts.attempts_failed, 1);
 }
 
 #[test]
