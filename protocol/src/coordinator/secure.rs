@@ -151,7 +151,7 @@ impl Coordinator {
             if open.is_folding() {
                 return;
             }
-            let open_is_fixed = open.fixed.is_some();
+            let is_fixed = open.fixed.is_some();
             let Some(gathering) = &mut open.gathering else {
                 if self.is_time_for_attempt() {
                     if !self.close_expired(now) {
@@ -159,7 +159,7 @@ impl Coordinator {
                     }
                     continue;
                 }
-                if open_is_fixed {
+                if is_fixed {
                     return self.settle_fixed(now);
                 }
                 return self.settle_waiting(soft_passed);

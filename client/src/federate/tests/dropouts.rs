@@ -23,35 +23,35 @@ use super::{
 const MEMBERS: u32 = 32;
 const QUORUM: u32 = 29;
 
-/// The points at which a participant drops out.
+/// What a participant drops out before.
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Point {
+enum Before {
     /// The keys of all are here: it sends no shares. The program dies.
-    BeforeShares,
+    Shares,
     /// Its shares are with the others: it sends no masked update. The site stops its program, which says goodbye: one that died
     /// would be waited for.
-    BeforeUpdate,
+    Update,
     /// Its masked update is in the sum, and it signed who is: it reveals nothing. The program dies.
-    BeforeOpening,
+    Opening,
 }
 
 /// Who drops out where.
-const DROPOUTS: [(u32, Point); 3] = [
-    (5, Point::BeforeShares),
-    (17, Point::BeforeUpdate),
-    (30, Point::BeforeOpening),
+const DROPOUTS: [(u32, Before); 3] = [
+    (5, Before::Shares),
+    (17, Before::Update),
+    (30, Before::Opening),
 ];
 
-impl Point {
+impl Before {
     /// Whether this is the first word of the server after which the participant says nothing more.
     fn is_reached(self, happening: &Happening) -> bool {
         let Happening::Message(_, ToClient::Secure { message, .. }) = happening else {
             return false;
         };
         match self {
-            Self::BeforeShares => matches!(message, ForMember::Keys(_)),
-            Self::BeforeUpdate => matches!(message, ForMember::Mask { .. }),
-            Self::BeforeOpening => matches!(message, ForMember::Confirmations(_)),
+            Self::Shares => matches!(message, ForMember::Keys(_)),
+            Self::Update => matches!(message, ForMember::Mask { .. }),
+            Self::Opening => matches!(message, ForMember::Confirmations(_)),
         }
     }
 }
@@ -62,7 +62,7 @@ fn without(gone: &[u32]) -> BTreeSet<u32> {
 }
 
 /// Takes part as `participate` does, up to the point at which it drops out.
-async fn drop_out(settings: Settings, site: Arc<dyn Site>, point: Point) {
+async fn drop_out(settings: Settings, site: Arc<dyn Site>, point: Before) {
     let (sender, mut happenings) = unbounded_channel();
     let unobserved = Arc::new(Unobserved);
     let mut driver = Driver::new(settings, site, DeviceTurn::new(), unobserved, sender).unwrap();
@@ -77,7 +77,7 @@ async fn drop_out(settings: Settings, site: Arc<dyn Site>, point: Point) {
             Some(happening) = happenings.recv() => {
                 if is_leaving || !point.is_reached(&happening) {
                     driver.handle(happening).unwrap();
-                } else if point == Point::BeforeUpdate {
+                } else if point == Before::Update {
                     is_leaving = true;
                     driver.stop();
                 } else {
