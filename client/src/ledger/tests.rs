@@ -314,6 +314,26 @@ fn damaged_ledger_is_not_written_on() {
 }
 
 #[test]
+fn ledger_whose_last_line_was_changed_anywhere_is_not_written_on() {
+    let site = Site::new();
+    drop(site.written());
+    let whole = site.bytes();
+    let body = &whole[..whole.len() - 1];
+    let last = body.iter().rposition(|&byte| byte == b'\n').unwrap() + 1;
+    for place in last..body.len() {
+        let mut changed = whole.clone();
+        changed[place] ^= 1;
+        fs::write(site.path(), &changed).unwrap();
+        let refused = site.open().unwrap_err().to_string();
+        assert!(
+            refused.contains("is damaged: line 8"),
+            "byte {place}: {refused}"
+        );
+        assert_eq!(site.bytes(), changed);
+    }
+}
+
+#[test]
 fn only_one_process_writes() {
     let site = Site::new();
     let first = site.open().unwrap();

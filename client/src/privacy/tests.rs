@@ -130,6 +130,31 @@ fn damaged_ledger_is_named_by_line_and_nothing_is_trained_with_it() {
 }
 
 #[test]
+fn ledger_that_says_the_same_in_another_form_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let settings = settings(folder.path(), 8.0);
+    account(&settings, "spring").spend(0, 20).unwrap();
+    let whole = std::fs::read_to_string(&settings.ledger).unwrap();
+    for place in 0..=whole.len() {
+        for space in [' ', '\n'] {
+            let mut changed = whole.clone();
+            changed.insert(place, space);
+            std::fs::write(&settings.ledger, &changed).unwrap();
+            let refused = Ledger::read(&settings.ledger).unwrap_err().to_string();
+            assert!(refused.contains("is damaged"), "{place}: {refused}");
+        }
+    }
+    for (written, otherwise) in [
+        ("0.01", "1e-2"),
+        ("}\n", "}\r\n"),
+        ("\"steps\":20", "\"steps\":2e1"),
+    ] {
+        std::fs::write(&settings.ledger, whole.replace(written, otherwise)).unwrap();
+        assert!(Ledger::read(&settings.ledger).is_err(), "{otherwise:?}");
+    }
+}
+
+#[test]
 fn ledger_that_cannot_be_written_stops_private_training() {
     let folder = tempfile::tempdir().unwrap();
     let settings = settings(folder.path(), 8.0);
