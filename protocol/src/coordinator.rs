@@ -48,7 +48,7 @@ use crate::message::{Content, ToClient, ToServer, TransferHeader, TransferKind};
 use crate::plan::{CheckedPlan, EwcPlace, Participants, SignedPlan};
 use crate::secagg::Verify;
 use crate::text::Text;
-use crate::transcript::SealedRecord;
+use crate::transcript::{Archive, SealedRecord};
 use crate::violation::{Breach, Misuse, Party, Violation};
 use allowance::Accounts;
 use resuming::Returning;
@@ -84,7 +84,7 @@ pub struct Coordinator {
     /// The adapter that the open or the next round starts from, as it travels; after the last round the final one.
     release: Release,
     /// The records of the rounds that are done.
-    transcript: Vec<SealedRecord>,
+    transcript: Archive,
     roster: Roster,
     accounts: Accounts,
     /// Those of whom was written down that they joined and still need something.
@@ -151,7 +151,7 @@ impl Coordinator {
             signed,
             anchor,
             release,
-            transcript,
+            transcript: transcript.into(),
             roster: Roster::default(),
             accounts: Accounts::new(allowance),
             joined: BTreeSet::new(),

@@ -11,11 +11,13 @@
 //! What it is not: proof that the aggregate was computed rightly. That the adapter follows from the updates can only be checked
 //! by someone who has them.
 
+mod archive;
 mod chain;
 mod record;
 mod tree;
 mod witness;
 
+pub(crate) use archive::Archive;
 pub use chain::{Chain, TranscriptFault};
 pub use record::{
     Excerpt, Heading, Inclusion, Line, OWN_LINES_MAX, Outline, Record, SealedRecord, Verdict,

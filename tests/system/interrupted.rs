@@ -12,7 +12,7 @@ use crate::PROGRAMS;
 const WEATHER: Weather = Weather {
     bytes_per_second: Some(450_000),
     delay: Duration::from_millis(5),
-    queue: Duration::from_millis(20),
+    queue: Duration::from_millis(150),
     loss: 0.0,
 };
 const SETTINGS: [&str; 3] = [

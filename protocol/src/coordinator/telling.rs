@@ -2,7 +2,7 @@
 
 use super::Coordinator;
 use super::roster::Stage;
-use crate::ids::{ParticipantName, Round};
+use crate::ids::ParticipantName;
 use crate::message::ToClient;
 
 impl Coordinator {
@@ -17,11 +17,10 @@ impl Coordinator {
         let Stage::Ready { recorded, .. } = &mut link.stage else {
             return;
         };
-        let done = Round(u32::try_from(self.transcript.len()).unwrap_or(u32::MAX));
+        let done = self.transcript.last_round();
         // One that claims to have more than there are is told nothing, and will say itself what is wrong.
         let known = std::mem::replace(recorded, done).min(done);
-        for number in known.0..done.0 {
-            let excerpt = self.transcript[number as usize].excerpt(name);
+        for excerpt in self.transcript.excerpts_after(known, name) {
             self.send(connection, ToClient::Recorded(Box::new(excerpt)));
         }
     }

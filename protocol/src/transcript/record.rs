@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use super::chain::TranscriptFault;
-use super::tree;
+use super::tree::{self, Tree};
 use crate::close::RefusalReason;
 use crate::codec;
 use crate::coordinator::RoundSummary;
@@ -192,7 +192,7 @@ impl Record {
             after,
             adapter,
             lines: u32::try_from(lines.len()).unwrap_or(u32::MAX),
-            root: tree::root(&leaves(&lines)),
+            root: tree_over(&lines).root(),
         };
         Self { heading, lines }
     }
@@ -209,7 +209,7 @@ impl Record {
         if self.lines.len() as u64 != u64::from(self.heading.lines) {
             return Err(fault("their number is not the one that was signed"));
         }
-        if tree::root(&leaves(&self.lines)) != self.heading.root {
+        if self.tree().root() != self.heading.root {
             return Err(fault("they are not the ones that were signed"));
         }
         if !self.lines.is_sorted() {
@@ -224,6 +224,11 @@ impl Record {
             return Err(fault("an update is counted twice"));
         }
         Ok(())
+    }
+
+    /// The hash tree over the lines.
+    pub(super) fn tree(&self) -> Tree {
+        tree_over(&self.lines)
     }
 
     /// Puts a seal under the record. `sign` gets the bytes to sign.
@@ -245,23 +250,22 @@ impl SealedRecord {
 
     /// What this participant gets of the record.
     pub fn excerpt(&self, name: &ParticipantName) -> Excerpt {
+        self.excerpt_of(&self.record.tree(), name)
+    }
+
+    /// The same, with the record's tree at hand.
+    pub(super) fn excerpt_of(&self, tree: &Tree, name: &ParticipantName) -> Excerpt {
         let Record { heading, lines } = &self.record;
         let own = participant_digest(heading.plan, name);
         let first = lines.partition_point(|line| line.participant < own);
         let of_it = lines[first..]
             .iter()
             .take_while(|line| line.participant == own);
-        let count = of_it.take(OWN_LINES_MAX).count();
-        // The tree is only needed for those who have a line.
-        let leaves = if count == 0 {
-            Vec::new()
-        } else {
-            leaves(lines)
-        };
-        let own = (first..first + count).map(|index| Inclusion {
-            line: lines[index].clone(),
+        let own = (first..).zip(of_it.take(OWN_LINES_MAX));
+        let own = own.map(|(index, line)| Inclusion {
+            line: line.clone(),
             index: u32::try_from(index).unwrap_or(u32::MAX),
-            path: tree::path(&leaves, index),
+            path: tree.path(index),
         });
         Excerpt {
             heading: *heading,
@@ -318,8 +322,8 @@ fn line_hash(line: &Line) -> Digest {
     tree::leaf(&encode(line))
 }
 
-fn leaves(lines: &[Line]) -> Vec<Digest> {
-    lines.iter().map(line_hash).collect()
+fn tree_over(lines: &[Line]) -> Tree {
+    Tree::over(lines.iter().map(line_hash).collect())
 }
 
 fn encode<T: Serialize>(value: &T) -> Vec<u8> {

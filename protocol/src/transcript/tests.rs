@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use proptest::prelude::*;
 
+use super::tree::Tree;
 use super::*;
 use crate::close::RefusalReason;
 use crate::codec;
@@ -138,11 +139,12 @@ fn the_tree_over_seven_leaves_is_that_of_the_rfc() {
     let (g, h) = (node(leaves[0], leaves[1]), node(leaves[2], leaves[3]));
     let (i, j) = (node(leaves[4], leaves[5]), leaves[6]);
     let (k, l) = (node(g, h), node(i, j));
-    assert_eq!(tree::root(&leaves), node(k, l));
-    assert_eq!(tree::path(&leaves, 0), [leaves[1], h, l]);
-    assert_eq!(tree::path(&leaves, 3), [leaves[2], g, l]);
-    assert_eq!(tree::path(&leaves, 4), [leaves[5], j, k]);
-    assert_eq!(tree::path(&leaves, 6), [i, k]);
+    let tree = Tree::over(leaves.clone());
+    assert_eq!(tree.root(), node(k, l));
+    assert_eq!(tree.path(0), [leaves[1], h, l]);
+    assert_eq!(tree.path(3), [leaves[2], g, l]);
+    assert_eq!(tree.path(4), [leaves[5], j, k]);
+    assert_eq!(tree.path(6), [i, k]);
 }
 
 #[test]
@@ -151,9 +153,10 @@ fn every_leaf_of_every_tree_up_to_seventy_climbs_to_the_root_and_to_no_other_pla
         let leaves: Vec<_> = (0..size)
             .map(|number| tree::leaf(&number.to_le_bytes()))
             .collect();
-        let root = tree::root(&leaves);
+        let tree = Tree::over(leaves.clone());
+        let root = tree.root();
         for index in 0..size {
-            let path = tree::path(&leaves, index as usize);
+            let path = tree.path(index as usize);
             let leaf = leaves[index as usize];
             assert_eq!(tree::climb(leaf, index, size, &path), Some(root));
             for other in (0..size + 2).filter(|other| *other != index) {
@@ -237,7 +240,7 @@ fn an_update_that_counts_twice_is_found() {
         .map(|line| tree::leaf(&codec::encode(line).unwrap()))
         .collect();
     record.heading.lines += 1;
-    record.heading.root = tree::root(&leaves);
+    record.heading.root = Tree::over(leaves).root();
     let error = record.check_lines().unwrap_err();
     assert!(error.to_string().contains("counted twice"), "{error}");
 }

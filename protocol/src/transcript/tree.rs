@@ -25,37 +25,45 @@ fn node(left: Digest, right: Digest) -> Digest {
     Digest(hash.finalize().into())
 }
 
-/// The largest power of two below `length`, which is at least 2.
-fn split(length: usize) -> usize {
-    length.next_power_of_two() / 2
+/// A tree with all its nodes: made once, it gives the way from any leaf.
+#[derive(Debug)]
+pub(super) struct Tree {
+    /// The leaves, then the nodes above them, up to the root alone.
+    levels: Vec<Vec<Digest>>,
 }
 
-/// The root over these leaf hashes; over none, the hash of nothing.
-pub(super) fn root(leaves: &[Digest]) -> Digest {
-    match leaves {
-        [] => Digest::of(b""),
-        [leaf] => *leaf,
-        _ => {
-            let (left, right) = leaves.split_at(split(leaves.len()));
-            node(root(left), root(right))
+impl Tree {
+    /// The tree over these leaf hashes.
+    ///
+    /// Pairs are joined level by level, and what is left over at an end goes up as it is: that is the tree that RFC 9162 describes
+    /// from the root down, by splitting at the largest power of two.
+    pub(super) fn over(leaves: Vec<Digest>) -> Self {
+        let join = |pair: &[Digest]| match *pair {
+            [left, right] => node(left, right),
+            _ => pair[0],
+        };
+        let mut levels = Vec::new();
+        let mut level = leaves;
+        while 1 < level.len() {
+            let above = level.chunks(2).map(join).collect();
+            levels.push(std::mem::replace(&mut level, above));
         }
+        levels.push(level);
+        Self { levels }
     }
-}
 
-/// The hashes that lead from leaf `index` to the root, from the leaf up.
-pub(super) fn path(leaves: &[Digest], index: usize) -> Vec<Digest> {
-    if leaves.len() < 2 {
-        return Vec::new();
+    /// The root; over no leaf, the hash of nothing.
+    pub(super) fn root(&self) -> Digest {
+        let top = self.levels.last().and_then(|level| level.first());
+        top.copied().unwrap_or_else(|| Digest::of(b""))
     }
-    let middle = split(leaves.len());
-    let (left, right) = leaves.split_at(middle);
-    let (mut way, other) = if index < middle {
-        (path(left, index), root(right))
-    } else {
-        (path(right, index - middle), root(left))
-    };
-    way.push(other);
-    way
+
+    /// The hashes that lead from leaf `index` to the root, from the leaf up.
+    pub(super) fn path(&self, index: usize) -> Vec<Digest> {
+        let beside =
+            |(height, level): (usize, &Vec<Digest>)| level.get((index >> height) ^ 1).copied();
+        self.levels.iter().enumerate().filter_map(beside).collect()
+    }
 }
 
 /// Where a path leads from this leaf (RFC 9162, section 2.1.3.2); none if there can be no such path.

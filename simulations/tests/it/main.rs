@@ -6,8 +6,8 @@
     reason = "tests may, and they print their seed"
 )]
 
-mod deltas;
 mod closed_reader;
+mod deltas;
 mod hostile;
 mod links;
 mod sameness;
