@@ -26,7 +26,7 @@ use protocol::transcript::{Chain, Outline, Record, SealedRecord};
 use protocol::{Digest, ParticipantName, Round};
 use tokio::sync::mpsc;
 
-use crate::adapter_bytes::adapter_bytes;
+use crate::adapter_bytes::AdapterBytes;
 use crate::driver::Event;
 use crate::error::ServerError;
 use crate::participant_privacy::ParticipantPrivacy;
@@ -347,7 +347,8 @@ impl Folder {
         } else {
             self.adapters
         };
-        let bytes = adapter_bytes(&formed.adapter, encoding);
+        let sent = AdapterBytes::new(&formed.adapter, encoding);
+        let bytes = sent.get();
         let (content, sha256) = digests(&formed.adapter, encoding, &bytes);
         let measured = Measured {
             traffic,
@@ -367,7 +368,7 @@ impl Folder {
         let sealed = self.put_on_record(summary, content.sha256, sha256, signer)?;
         // From here on the round is done, whatever happens.
         self.disk.journal.round_done(&record, &sealed)?;
-        let released = Released::new(content, bytes);
+        let released = Released::new(content, sent, bytes);
         let released = self.go_on(released, &formed.adapter, encoding);
         if let Some(participant_privacy) = &mut self.participant_privacy {
             participant_privacy.go_on(&record);

@@ -1,6 +1,7 @@
 //! The adapter that a round came to, in the bytes in which it is sent to everybody: whole, and as a delta against the one before.
 //!
-//! A delta is made once a round and kept in memory until the next is, a third to a half of the adapter's bytes in bf16. It is
+//! Whole, it is held until those who wait for it are being sent it, and then for as long as anybody is ([`AdapterBytes`]). A delta is
+//! made once a round and kept in memory until the next is, a third to a half of the adapter's bytes in bf16. It is
 //! made again, to the same bytes, when the server is started again.
 
 use std::sync::Arc;
@@ -12,14 +13,25 @@ use protocol::Digest;
 use protocol::coordinator::{Delta, Release};
 use protocol::message::{Content, TransferKind};
 
-use crate::adapter_bytes::adapter_bytes;
+use crate::adapter_bytes::AdapterBytes;
 
 /// An adapter and its delta, if there is one.
 #[derive(Clone, Debug)]
 pub(crate) struct Released {
     pub(crate) release: Release,
-    adapter: Bytes,
+    adapter: Arc<AdapterBytes>,
+    /// The adapter's bytes, until [`Self::handed_over`].
+    fresh: Option<Bytes>,
     delta: Bytes,
+}
+
+/// What a transfer carries.
+#[derive(Clone, Debug)]
+pub(crate) enum Payload {
+    /// These bytes.
+    Bytes(Bytes),
+    /// An adapter that is to be encoded first.
+    Adapter(Arc<AdapterBytes>),
 }
 
 /// The adapter before, as its receivers have it.
@@ -32,19 +44,21 @@ pub(crate) struct Base<'a> {
 }
 
 impl Released {
-    /// An adapter that is sent whole, of known bytes.
-    pub(crate) fn new(adapter: Content, bytes: Bytes) -> Self {
+    /// An adapter that is sent whole, and its bytes.
+    pub(crate) fn new(content: Content, adapter: AdapterBytes, bytes: Bytes) -> Self {
         Self {
-            release: Release::whole(adapter),
-            adapter: bytes,
+            release: Release::whole(content),
+            adapter: Arc::new(adapter),
+            fresh: Some(bytes),
             delta: Bytes::new(),
         }
     }
 
     /// An adapter that is sent whole.
     pub(crate) fn whole(adapter: &Arc<Adapter>, encoding: Encoding) -> Self {
-        let bytes = adapter_bytes(adapter, encoding);
-        Self::new(Content::of(&bytes), bytes)
+        let adapter = AdapterBytes::new(adapter, encoding);
+        let bytes = adapter.get();
+        Self::new(Content::of(&bytes), adapter, bytes)
     }
 
     /// The same with a delta against the one before, unless that would be no shorter.
@@ -59,7 +73,7 @@ impl Released {
             encoding,
             sha256: self.release.adapter.sha256.0,
         };
-        let whole = self.adapter.len();
+        let whole = encoding.size(adapter.values().len());
         match between(before, after) {
             Ok(delta) if delta.len() < whole => {
                 tracing::debug!(bytes = delta.len(), whole, "the adapter as a delta");
@@ -84,13 +98,21 @@ impl Released {
         self
     }
 
-    /// Gives the bytes that a transfer of this kind carries.
-    pub(crate) fn bytes(&self, kind: TransferKind) -> Bytes {
+    /// Gives what a transfer of this kind carries.
+    pub(crate) fn payload(&self, kind: TransferKind) -> Payload {
         if kind.is_delta() {
-            self.delta.clone()
-        } else {
-            self.adapter.clone()
+            return Payload::Bytes(self.delta.clone());
         }
+        let held = self.adapter.held();
+        held.map_or_else(
+            || Payload::Adapter(Arc::clone(&self.adapter)),
+            Payload::Bytes,
+        )
+    }
+
+    /// Takes note that all who wait for the adapter are being sent it by now: the bytes are theirs.
+    pub(crate) fn handed_over(&mut self) {
+        self.fresh = None;
     }
 }
 
@@ -100,6 +122,13 @@ mod tests {
     use aggregation::{AdapterLayout, ModuleLayout};
 
     use super::*;
+
+    fn bytes(payload: Payload) -> Bytes {
+        match payload {
+            Payload::Bytes(bytes) => bytes,
+            Payload::Adapter(adapter) => adapter.get(),
+        }
+    }
 
     fn adapter(features: usize, seed: u64) -> Arc<Adapter> {
         let modules = vec![ModuleLayout {
@@ -129,14 +158,14 @@ mod tests {
                 sha256: held.release.adapter.sha256,
             };
             let released = Released::whole(&after, to).against(base, &after, to);
-            let bytes = released.bytes(TransferKind::GlobalDelta);
+            let delta = bytes(released.payload(TransferKind::GlobalDelta));
             let announced = released.release.delta.unwrap();
-            assert_eq!(announced.content, Content::of(&bytes));
+            assert_eq!(announced.content, Content::of(&delta));
             assert_eq!(announced.base, held.release.adapter.sha256);
-            let delta = delta::Delta::parse(&bytes).unwrap();
-            let rebuilt = delta.rebuild(&held.bytes(TransferKind::GlobalAdapter)[..]);
-            let whole = released.bytes(TransferKind::FinalAdapter);
-            assert!(rebuilt.unwrap() == whole && bytes.len() < whole.len());
+            let parsed = delta::Delta::parse(&delta).unwrap();
+            let rebuilt = parsed.rebuild(&bytes(held.payload(TransferKind::GlobalAdapter))[..]);
+            let whole = bytes(released.payload(TransferKind::FinalAdapter));
+            assert!(rebuilt.unwrap() == whole && delta.len() < whole.len());
         }
     }
 

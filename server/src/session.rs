@@ -14,7 +14,6 @@ mod window;
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use protocol::close::CloseCode;
 use protocol::message::{ToServer, TransferHeader, TransferKind};
 use protocol::quic::{
@@ -23,7 +22,7 @@ use protocol::quic::{
 };
 use protocol::{ConnectionId, ParticipantName};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
-use tokio::task::{JoinHandle, JoinSet};
+use tokio::task::{JoinHandle, JoinSet, spawn_blocking};
 use tokio::time::timeout;
 
 use self::ending::{Ending, ending};
@@ -34,6 +33,7 @@ use self::sending::Sending;
 pub(crate) use self::window::NARROW_BYTES;
 use self::window::Window;
 use crate::driver::Event;
+use crate::released::Payload;
 use crate::spool::{Arrival, Piece, Spool};
 
 /// Handfuls of an update that may wait for the disk, each of at most 64 packets.
@@ -229,7 +229,7 @@ impl Session {
         let (pieces, queue) = mpsc::channel(PIECES_MAX);
         let (connection, name) = (self.id, self.name.clone());
         let Shared { events, spool, .. } = self.shared.clone();
-        let writer = tokio::task::spawn_blocking(move || {
+        let writer = spawn_blocking(move || {
             let event = match spool.receive(&name, &header, queue) {
                 Ok(Arrival::Whole(upload)) => Event::Received {
                     connection,
@@ -341,8 +341,8 @@ impl Session {
                         Err(_) => return self.connection.close(CloseCode::Stalled),
                     }
                 }
-                Some(Outgoing::Transfer { header, bytes }) => {
-                    sending.start(self, header, bytes);
+                Some(Outgoing::Transfer { header, payload }) => {
+                    sending.start(self, header, payload);
                 }
                 Some(Outgoing::Close(code)) => return self.close(sender, code).await,
                 None => return self.connection.close(CloseCode::ServerStopping),
@@ -350,8 +350,18 @@ impl Session {
         }
     }
 
-    async fn send_transfer(self, header: TransferHeader, bytes: Bytes) {
+    async fn send_transfer(self, header: TransferHeader, payload: Payload) {
         let connection = self.id;
+        let bytes = match payload {
+            Payload::Bytes(bytes) => bytes,
+            Payload::Adapter(adapter) => {
+                let Ok(bytes) = spawn_blocking(move || adapter.get()).await else {
+                    let what = "the encoding of an adapter panicked";
+                    return self.tell(Event::Broken(what)).await;
+                };
+                bytes
+            }
+        };
         let events = self.shared.events.clone();
         let mut told_at: Option<Instant> = None;
         let progress = move |_| {

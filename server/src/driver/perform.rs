@@ -14,6 +14,7 @@ use super::{Driver, Ended, Event};
 use crate::error::ServerError;
 use crate::fold::Job;
 use crate::observer::RunEvent;
+use crate::released::Payload;
 use crate::session::Outgoing;
 
 /// The entry that an action asks for.
@@ -76,6 +77,7 @@ impl Driver {
         for action in actions {
             self.perform(action);
         }
+        self.global.handed_over();
     }
 
     /// Ends a run whose end could not be written down. The coordinator ends only once, and that end was among what is not
@@ -102,17 +104,17 @@ impl Driver {
                 self.put(connection, Outgoing::Message(Box::new(message)));
             }
             Action::SendTransfer { connection, header } => {
-                let bytes = match header.kind {
-                    TransferKind::Anchor => self.anchor.clone(),
+                let payload = match header.kind {
+                    TransferKind::Anchor => Payload::Bytes(self.anchor.clone()),
                     TransferKind::GlobalAdapter
                     | TransferKind::FinalAdapter
                     | TransferKind::GlobalDelta
                     | TransferKind::FinalDelta
-                    | TransferKind::Update => self.global.bytes(header.kind),
+                    | TransferKind::Update => self.global.payload(header.kind),
                 };
                 // Counted when handed over, so that equal runs report equal bytes whatever the network does.
                 self.count_sent(header.remaining());
-                self.put(connection, Outgoing::Transfer { header, bytes });
+                self.put(connection, Outgoing::Transfer { header, payload });
             }
             Action::Close {
                 connection,

@@ -2,12 +2,13 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use bytes::Bytes;
 use protocol::TransferId;
 use protocol::close::CloseCode;
 use protocol::message::{ToClient, TransferHeader};
 use protocol::quic::Connection;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+
+use crate::released::Payload;
 
 /// Messages and transfers that may wait for one peer, besides records. A peer that reads gets by with a handful.
 const OUTBOX_MAX: usize = 64;
@@ -17,7 +18,7 @@ pub(crate) enum Outgoing {
     Message(Box<ToClient>),
     Transfer {
         header: TransferHeader,
-        bytes: Bytes,
+        payload: Payload,
     },
     Close(CloseCode),
 }

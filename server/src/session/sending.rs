@@ -3,11 +3,11 @@
 //! A peer that stays but does not read its adapter would otherwise make the server keep one a round: what is on its way holds the
 //! memory that it is sent from. Nobody needs the adapter of an earlier round, so the newer one takes its place.
 
-use bytes::Bytes;
 use protocol::message::{TransferHeader, TransferKind};
 use tokio::task::{AbortHandle, JoinSet};
 
 use super::Session;
+use crate::released::Payload;
 
 /// The tasks that send. Dropping it breaks off what they send.
 #[derive(Default)]
@@ -18,9 +18,9 @@ pub(super) struct Sending {
 
 impl Sending {
     /// Starts to send; an earlier adapter that is still on its way is taken back.
-    pub(super) fn start(&mut self, session: &Session, header: TransferHeader, bytes: Bytes) {
+    pub(super) fn start(&mut self, session: &Session, header: TransferHeader, payload: Payload) {
         let is_adapter = header.kind != TransferKind::Anchor;
-        let task = session.clone().send_transfer(header, bytes);
+        let task = session.clone().send_transfer(header, payload);
         let handle = self.tasks.spawn(task);
         if is_adapter && let Some(earlier) = self.adapter.replace(handle) {
             earlier.abort();
