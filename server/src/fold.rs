@@ -8,36 +8,33 @@
 //! A round is done once the journal has what it came to: its updates are on disk, so its adapter can be formed again. The
 //! adapter's folder is written while participants fetch the adapter ([`crate::settling`]); the last round's before.
 
-use std::collections::BTreeMap;
-use std::panic::resume_unwind;
+mod judging;
+mod merging;
+mod sum;
+
 use std::sync::Arc;
 use std::thread;
 
-use aggregation::Adapter;
-use aggregation::Encoding;
-use aggregation::admission;
-use bytes::Bytes;
+use aggregation::{Adapter, Encoding};
 use protocol::close::RefusalReason;
 use protocol::coordinator::{Admission, RoundSummary};
-use protocol::message::{Content, TransferHeader};
 use protocol::quic::TlsMaterial;
 use protocol::secagg::Opening;
-use protocol::transcript::{Chain, Outline, Record, SealedRecord};
+use protocol::transcript::{Chain, SealedRecord};
 use protocol::{Digest, ParticipantName, Round};
 use tokio::sync::mpsc;
 
-use crate::adapter_bytes::AdapterBytes;
+pub(crate) use self::judging::reason;
+pub(crate) use self::sum::Sum;
 use crate::driver::Event;
-use crate::error::ServerError;
 use crate::participant_privacy::ParticipantPrivacy;
 use crate::record::RoundRecord;
-use crate::released::{Base, Released};
-use crate::round::{Measured, Merger, Traffic};
+use crate::released::Released;
+use crate::round::{Merger, Traffic};
 use crate::settling::{Disk, Settling, Unsettled};
-use crate::spool::{UpdateFile, Upload};
+use crate::spool::Upload;
 use crate::tally::Tally;
-use crate::total::{Candidate, Summing, Total, Unreadable};
-use crate::transcript;
+use crate::total::Summing;
 
 /// Updates that are judged before the first of them is answered.
 const UPDATES_AT_ONCE: usize = 64;
@@ -76,9 +73,6 @@ pub(crate) struct Refused {
     /// What was found, for our log and record.
     pub(crate) detail: String,
 }
-
-/// An update that arrived: what the coordinator said about it, its file by name, and open.
-type Arrived = (Admission, Upload, UpdateFile);
 
 /// What came of an update.
 #[derive(Debug)]
@@ -122,50 +116,6 @@ pub(crate) struct Folder {
     pub(crate) unsettled: Option<Unsettled>,
     /// Whether beginnings of updates are kept when their round is over: they may count in a later one.
     pub(crate) keeps_beginnings: bool,
-}
-
-/// A round's sum and what was refused.
-#[derive(Debug)]
-pub(crate) struct Sum {
-    total: Total,
-    /// The updates that are in it.
-    updates: Vec<TransferHeader>,
-    refused: BTreeMap<ParticipantName, Refused>,
-    /// What opened it, if it was masked.
-    opening: Option<Box<Opening>>,
-    /// Why it cannot be used.
-    failure: Option<String>,
-}
-
-impl Sum {
-    /// The sum of these updates, of which nothing was refused.
-    pub(crate) fn of(total: Total, updates: Vec<TransferHeader>) -> Self {
-        Self {
-            total,
-            updates,
-            refused: BTreeMap::new(),
-            opening: None,
-            failure: None,
-        }
-    }
-
-    /// Takes the masks off, and looks whether a sum of updates is under them.
-    fn open(&mut self, opening: Box<Opening>) {
-        let opened = match &mut self.total {
-            Total::Values(_) | Total::Ballot(_) => {
-                Err("the run's updates are not masked".to_owned())
-            }
-            Total::Ring(sum) => crate::opening::open(sum, &opening).and_then(|liars| {
-                for participant in liars {
-                    let attempt = opening.attempt;
-                    tracing::warn!(%attempt, %participant, "shares that are wrong were left aside");
-                }
-                sum.check().map_err(|error| error.to_string())
-            }),
-        };
-        self.failure = opened.err();
-        self.opening = Some(opening);
-    }
 }
 
 impl Folder {
@@ -235,218 +185,6 @@ impl Folder {
     fn empty_sum(&self) -> Sum {
         Sum::of(self.summing.empty(), Vec::new())
     }
-
-    /// Checks updates, keeps their bytes and adds them to the sum; an error is our own.
-    fn fold(
-        &self,
-        sum: &mut Sum,
-        arrived: Vec<(Admission, Upload)>,
-    ) -> Result<Vec<Folded>, ServerError> {
-        let open = |(admission, upload): (Admission, Upload)| {
-            let file = upload.open()?;
-            Ok((admission, upload, file))
-        };
-        let arrived: Vec<_> = arrived
-            .into_iter()
-            .map(open)
-            .collect::<Result<_, ServerError>>()?;
-        if self.is_masked {
-            return self.judge(sum, &arrived);
-        }
-        let sync = |(_, upload, file): &Arrived| upload.sync(file);
-        let (synced, folded) = thread::scope(|scope| {
-            // The disk works while we look at what is in them.
-            let syncing = scope.spawn(|| arrived.iter().try_for_each(sync));
-            let folded = self.judge(sum, &arrived);
-            (
-                syncing.join().unwrap_or_else(|panic| resume_unwind(panic)),
-                folded,
-            )
-        });
-        synced?;
-        // Once for all of them, and before anybody hears that they count.
-        self.disk.spool.sync()?;
-        folded
-    }
-
-    fn judge(&self, sum: &mut Sum, arrived: &[Arrived]) -> Result<Vec<Folded>, ServerError> {
-        let judge = |arrived: &Arrived| {
-            let verdict = self.admit(sum, arrived)?;
-            let Admission {
-                participant, round, ..
-            } = &arrived.0;
-            if let Err(refused) = &verdict {
-                sum.refused.insert(participant.clone(), refused.clone());
-            }
-            Ok(Folded {
-                participant: participant.clone(),
-                round: *round,
-                verdict,
-            })
-        };
-        arrived.iter().map(judge).collect()
-    }
-
-    fn admit(
-        &self,
-        sum: &mut Sum,
-        (admission, upload, file): &Arrived,
-    ) -> Result<Result<(), Refused>, ServerError> {
-        let keep = || match self.is_masked {
-            true => Ok(None),
-            false => self
-                .disk
-                .spool
-                .keep(&admission.transfer, upload)
-                .map(Some)
-                .map_err(AddError::Server),
-        };
-        let candidate = Candidate {
-            participant: &admission.participant,
-            file,
-            weight: admission.weight,
-        };
-        let added = self.summing.add(&mut sum.total, candidate, keep);
-        if let Ok(Ok(())) = &added {
-            sum.updates.push(admission.transfer);
-        }
-        added.map_err(|error| match error {
-            AddError::Unreadable(source) => upload.unreadable(source),
-            AddError::Server(error) => error,
-        })
-    }
-
-    fn merge(
-        &mut self,
-        sum: Sum,
-        summary: &RoundSummary,
-        (traffic, turned_away): (Traffic, Tally),
-        signer: &TlsMaterial,
-    ) -> Result<Merged, ServerError> {
-        let Sum {
-            total,
-            updates,
-            refused,
-            opening,
-            ..
-        } = sum;
-        if !self.keeps_beginnings {
-            self.disk.spool.drop_parts()?;
-        }
-        // On disk before anything is made with it.
-        let noised = self.participant_privacy.as_ref();
-        let noised =
-            noised.map(|participant_privacy| participant_privacy.noised(summary.round, &updates));
-        let noised = noised.transpose()?;
-        let formed = self
-            .merger
-            .form(&self.global, total, summary.round, noised.as_ref())?;
-        let is_last = summary.round.0 == self.rounds;
-        let encoding = if is_last {
-            Encoding::F32
-        } else {
-            self.adapters
-        };
-        let sent = AdapterBytes::new(&formed.adapter, encoding);
-        let bytes = sent.get();
-        let (content, sha256) = digests(&formed.adapter, encoding, &bytes);
-        let measured = Measured {
-            traffic,
-            rounding: encoding.relative_error(formed.adapter.values()),
-            seconds: summary.opened_at.elapsed().as_secs_f64(),
-        };
-        let mut record = formed.record(summary, (&refused, opening.as_deref()), measured, sha256);
-        record.turned_away = turned_away.into_records();
-        if self.is_masked {
-            // No update was kept from which it could be formed again.
-            self.disk.files.write_round(record.round, &formed.adapter)?;
-        }
-        if is_last {
-            // On disk before any participant hears that the run is over.
-            self.disk.files.write_final(&formed.adapter)?;
-        }
-        let sealed = self.put_on_record(summary, content.sha256, sha256, signer)?;
-        // From here on the round is done, whatever happens.
-        self.disk.journal.round_done(&record, &sealed)?;
-        let released = Released::new(content, sent, bytes);
-        let released = self.go_on(released, &formed.adapter, encoding);
-        if let Some(participant_privacy) = &mut self.participant_privacy {
-            participant_privacy.go_on(&record);
-            participant_privacy.bound(&mut self.summing);
-        }
-        let round = Unsettled {
-            record: record.clone(),
-            sealed: sealed.clone(),
-            adapter: formed.adapter,
-            updates,
-            is_written: self.is_masked,
-        };
-        if is_last || self.is_masked {
-            self.disk.settle(&round)?;
-        } else {
-            self.unsettled = Some(round);
-        }
-        Ok(Merged {
-            released,
-            record,
-            sealed,
-        })
-    }
-
-    /// Takes the round's adapter for the global one, and gives it as it is sent.
-    fn go_on(
-        &mut self,
-        mut released: Released,
-        adapter: &Arc<Adapter>,
-        encoding: Encoding,
-    ) -> Released {
-        if self.by_deltas {
-            let base = Base {
-                adapter: &self.global,
-                encoding: self.adapters,
-                sha256: self.travelling,
-            };
-            released = released.against(base, adapter, encoding);
-        }
-        self.global = Arc::clone(adapter);
-        self.travelling = released.release.adapter.sha256;
-        released
-    }
-
-    /// Draws up the round's record and signs it.
-    fn put_on_record(
-        &mut self,
-        summary: &RoundSummary,
-        after: Digest,
-        adapter: Digest,
-        signer: &TlsMaterial,
-    ) -> Result<SealedRecord, ServerError> {
-        let plan = self.chain.plan();
-        let outline = Outline {
-            plan,
-            previous: self.chain.last(),
-            before: self.travelling,
-            after,
-            adapter,
-            secret: transcript::secret(signer, plan),
-        };
-        let sealed = Record::draw_up(&outline, summary).seal(|bytes| signer.seal(bytes));
-        let extended = self.chain.extend(&sealed.record.heading);
-        extended.map_err(|fault| ServerError::Internal {
-            what: fault.to_string(),
-        })?;
-        Ok(sealed)
-    }
-}
-
-/// The content as which an adapter is sent, and the digest of its exact values.
-fn digests(adapter: &Adapter, encoding: Encoding, bytes: &Bytes) -> (Content, Digest) {
-    if encoding == Encoding::F32 {
-        let content = Content::of(bytes);
-        (content, content.sha256)
-    } else {
-        rayon::join(|| Content::of(bytes), || Digest(adapter.sha256()))
-    }
 }
 
 /// Takes the updates that wait by now, and the job behind them if there is one.
@@ -474,30 +212,5 @@ impl Drop for Alarm<'_> {
                 .0
                 .blocking_send(Event::Broken("the folding thread panicked"));
         }
-    }
-}
-
-/// Why an update could not be added: our own fault in either case.
-enum AddError {
-    /// Its file.
-    Unreadable(std::io::Error),
-    /// Keeping it.
-    Server(ServerError),
-}
-
-impl From<Unreadable> for AddError {
-    fn from(Unreadable(source): Unreadable) -> Self {
-        Self::Unreadable(source)
-    }
-}
-
-/// The wire's reason for a refusal.
-pub(crate) fn reason(refusal: &admission::Refusal) -> RefusalReason {
-    match refusal {
-        admission::Refusal::WrongSize { .. } => RefusalReason::WrongSize,
-        admission::Refusal::ZeroWeight => RefusalReason::ZeroWeight,
-        admission::Refusal::OverWeight { .. } => RefusalReason::OverWeight,
-        admission::Refusal::NotFinite { .. } => RefusalReason::NotFinite,
-        admission::Refusal::OverNorm { .. } => RefusalReason::OverNorm,
     }
 }
