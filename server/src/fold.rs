@@ -1,11 +1,11 @@
-//! The one place where updates become numbers: checked, kept on disk and folded as they arrive, then dropped.
+//! The one place where updates become numbers: checked, kept on disk and folded as they arrive (`judging`), then dropped.
 //!
 //! Runs on a thread of its own beside the driver, so that the event loop never waits for arithmetic or for the disk.
 //! Jobs are done in the order in which they were given; the sum does not depend on it. Memory: the global adapter and the
 //! sum (two adapters); updates stay on disk and are read module by module, however many there are. Under a robust rule there is
 //! no sum: updates are judged as they arrive, and looked at together, in blocks of bounded size, when their round closes.
 //!
-//! A round is done once the journal has what it came to: its updates are on disk, so its adapter can be formed again. The
+//! A round is done once the journal has what it came to (`merging`): its updates are on disk, so its adapter can be formed again. The
 //! adapter's folder is written while participants fetch the adapter ([`crate::settling`]); the last round's before.
 
 mod judging;
@@ -36,8 +36,10 @@ use crate::spool::Upload;
 use crate::tally::Tally;
 use crate::total::Summing;
 
-/// Updates that are judged before the first of them is answered.
+/// Updates that are judged before the first of them is answered, unless their bytes are over the other limit first.
 const UPDATES_AT_ONCE: usize = 64;
+/// Who sent a large update does not wait until the next one is looked into.
+const BYTES_AT_ONCE: u64 = 32 << 20;
 
 /// Something for the folding thread to do.
 #[derive(Debug)]
@@ -187,12 +189,18 @@ impl Folder {
     }
 }
 
-/// Takes the updates that wait by now, and the job behind them if there is one.
+/// Takes the updates that wait by now, up to the limits, and the job behind them if there is one.
 fn take_arrived(
     jobs: &mut mpsc::UnboundedReceiver<Job>,
     arrived: &mut Vec<(Admission, Upload)>,
 ) -> Option<Job> {
-    while arrived.len() < UPDATES_AT_ONCE {
+    let bytes = |arrived: &[(Admission, Upload)]| -> u64 {
+        let bytes = arrived
+            .iter()
+            .map(|(admission, _)| admission.transfer.bytes);
+        bytes.sum()
+    };
+    while arrived.len() < UPDATES_AT_ONCE && bytes(arrived) < BYTES_AT_ONCE {
         match jobs.try_recv().ok()? {
             Job::Fold { admission, upload } => arrived.push((admission, upload)),
             other => return Some(other),

@@ -36,6 +36,7 @@ mod egress;
 mod garbage;
 mod private;
 mod protected;
+mod untrained;
 
 use super::*;
 use crate::{Event, Unobserved, adapter_folder, privacy::PrivacySettings, recipe_of};

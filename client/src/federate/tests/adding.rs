@@ -1,75 +1,22 @@
-//! Sites that do not train: each answers with the global adapter plus its own constant, so that every sum has a closed form.
+//! Sites each of which answers with the global adapter plus its own constant, so that every sum has a closed form.
 
-use std::{collections::BTreeSet, ops::ControlFlow};
+use std::collections::BTreeSet;
 
 use aggregation::{AdapterLayout, ModuleLayout};
-use finetune::train::{StepReport, Trained};
-use protocol::{ParticipantName, plan::CheckedPlan};
+use protocol::ParticipantName;
 
-use super::*;
-use crate::site::{Agreement, Learner, Site};
+use super::{untrained::Untrained, *};
 
 const WEIGHT_MAX: u64 = 4;
 
-/// Adds its constant to each value, as if it had learned that.
-#[derive(Clone)]
-pub(super) struct Adding {
-    layout: Arc<AdapterLayout>,
-    constant: f32,
-    weight: u64,
-}
-
-impl Site for Adding {
-    fn agree(&self, _: &CheckedPlan) -> Result<Box<dyn Agreement>, ClientError> {
-        Ok(Box::new(self.clone()))
-    }
-}
-
-impl Agreement for Adding {
-    fn layout(&self) -> &Arc<AdapterLayout> {
-        &self.layout
-    }
-
-    fn learner(&self, _: Option<&[u8]>, _: Option<&[u8]>) -> Result<Box<dyn Learner>, ClientError> {
-        Ok(Box::new(self.clone()))
-    }
-}
-
-impl Learner for Adding {
-    fn learn(
-        &mut self,
-        global: &Adapter,
-        _: u64,
-        steps: u64,
-        _: &mut dyn FnMut(&StepReport) -> ControlFlow<()>,
-    ) -> Result<Trained, ClientError> {
-        let mut adapter = global.clone();
-        for value in adapter.values_mut() {
-            *value += self.constant;
-        }
-        Ok(Trained {
-            adapter,
-            steps,
-            examples_used: self.weight,
-            tokens: 1,
-            mean_loss: 1.0,
-        })
-    }
-
-    fn checkpoint(&self) -> Vec<u8> {
-        Vec::new()
-    }
-}
-
-impl Adding {
-    /// The site of this participant.
-    pub(super) fn of(index: u32) -> Arc<Self> {
-        Arc::new(Self {
-            layout: layout(),
-            constant: constant(index),
-            weight: weight(index),
-        })
-    }
+/// The site of this participant.
+pub(super) fn site(index: u32) -> Arc<Untrained> {
+    let constant = constant(index);
+    Arc::new(Untrained {
+        layout: layout(),
+        weight: weight(index),
+        change: Arc::new(move |values| values.iter_mut().for_each(|value| *value += constant)),
+    })
 }
 
 pub(super) fn layout() -> Arc<AdapterLayout> {

@@ -1,58 +1,6 @@
 //! A participant whose training diverges: an error for its own people, a reason for the server, and no harm to the others.
 
-use std::ops::ControlFlow;
-
-use aggregation::AdapterLayout;
-use finetune::train::{StepReport, Trained};
-use protocol::plan::CheckedPlan;
-
-use super::*;
-use crate::site::{Agreement, Learner, Site};
-
-/// Its adapters are as large as numbers get, so no difference between two of them is one.
-#[derive(Clone)]
-struct Diverging(Arc<AdapterLayout>);
-
-impl Site for Diverging {
-    fn agree(&self, _: &CheckedPlan) -> Result<Box<dyn Agreement>, ClientError> {
-        Ok(Box::new(self.clone()))
-    }
-}
-
-impl Agreement for Diverging {
-    fn layout(&self) -> &Arc<AdapterLayout> {
-        &self.0
-    }
-
-    fn learner(&self, _: Option<&[u8]>, _: Option<&[u8]>) -> Result<Box<dyn Learner>, ClientError> {
-        Ok(Box::new(self.clone()))
-    }
-}
-
-impl Learner for Diverging {
-    fn learn(
-        &mut self,
-        global: &Adapter,
-        _: u64,
-        steps: u64,
-        _: &mut dyn FnMut(&StepReport) -> ControlFlow<()>,
-    ) -> Result<Trained, ClientError> {
-        let mut adapter = global.clone();
-        // What an optimizer that lost its way leaves.
-        adapter.values_mut()[17] = f32::NAN;
-        Ok(Trained {
-            adapter,
-            steps,
-            examples_used: 1,
-            tokens: 1,
-            mean_loss: 1.0,
-        })
-    }
-
-    fn checkpoint(&self) -> Vec<u8> {
-        Vec::new()
-    }
-}
+use super::{untrained::Untrained, *};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn training_that_diverges_is_an_error_that_says_what_to_do_and_the_run_goes_on_without_it() {
@@ -94,7 +42,12 @@ async fn training_that_diverges_is_an_error_that_says_what_to_do_and_the_run_goe
             &address,
             tls(world.certificates.participant("east").unwrap()),
         );
-        let site = Arc::new(Diverging(Arc::clone(start_adapter().layout())));
+        let site = Arc::new(Untrained {
+            layout: Arc::clone(start_adapter().layout()),
+            weight: 1,
+            // What an optimizer that lost its way leaves.
+            change: Arc::new(|values| values[17] = f32::NAN),
+        });
         let (own, unobserved) = (DeviceTurn::new(), Arc::new(Unobserved));
         let lost = tokio::spawn(participate(
             settings,

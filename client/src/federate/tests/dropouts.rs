@@ -16,7 +16,7 @@ use server::{
 };
 
 use super::{
-    adding::{Adding, layout, masked, moved, name, names},
+    adding::{layout, masked, moved, name, names},
     *,
 };
 
@@ -99,7 +99,7 @@ async fn run(certificates: &Federation, folder: &Path) -> (RunOutcome, Vec<Audit
     for index in 0..MEMBERS {
         let material = certificates.participant(name(index).as_str()).unwrap();
         let settings = Settings::new(&address, tls(material));
-        let site = Adding::of(index);
+        let site = adding::site(index);
         match DROPOUTS.iter().find(|(one, _)| *one == index) {
             Some(&(_, point)) => dropping.push(tokio::spawn(drop_out(settings, site, point))),
             None => {

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::{
-    adding::{Adding, layout, masked, moved, name},
+    adding::{layout, masked, moved, name},
     *,
 };
 
@@ -19,7 +19,7 @@ async fn take_part(
 ) -> Result<Outcome, ClientError> {
     let (sender, mut happenings) = unbounded_channel();
     let (turn, unobserved) = (DeviceTurn::new(), Arc::new(Unobserved));
-    let mut driver = Driver::new(settings, Adding::of(index), turn, unobserved, sender)?;
+    let mut driver = Driver::new(settings, adding::site(index), turn, unobserved, sender)?;
     let ended = loop {
         if let Some(outcome) = driver.act()? {
             break outcome;
