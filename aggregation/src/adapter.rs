@@ -105,6 +105,18 @@ impl Adapter {
             encoding.append(bytes, &mut values);
             is_finite &= all_finite(&values[from..]);
         }
+        Self::from_examined(layout, values, is_finite)
+    }
+
+    /// Takes values of this layout that were looked at for any that is not finite.
+    ///
+    /// # Errors
+    /// [`AdapterError::NotFinite`], naming the tensor.
+    pub(crate) fn from_examined(
+        layout: Arc<AdapterLayout>,
+        values: Vec<f32>,
+        is_finite: bool,
+    ) -> Result<Self, AdapterError> {
         let adapter = Self { layout, values };
         if !is_finite {
             adapter.check_finite()?;

@@ -79,17 +79,22 @@ pub enum AdmissionError {
 
 /// An update that keeps all rules, still as bytes.
 #[derive(Debug)]
-pub struct Admitted<'a, R: ?Sized> {
+pub struct Admitted<R> {
     pub(crate) layout: Arc<AdapterLayout>,
-    pub(crate) update: EncodedUpdate<'a, R>,
+    pub(crate) update: EncodedUpdate<R>,
     pub(crate) weight: u64,
     norm: f64,
 }
 
-impl<R: ?Sized> Admitted<'_, R> {
+impl<R> Admitted<R> {
     /// The Euclidean norm over all values.
     pub fn norm(&self) -> f64 {
         self.norm
+    }
+
+    /// Where its values are.
+    pub fn bytes(&self) -> &R {
+        self.update.bytes()
     }
 }
 
@@ -102,12 +107,12 @@ impl<R: ?Sized> Admitted<'_, R> {
 ///
 /// # Errors
 /// [`AdmissionError`], of refusals the first rule that is broken.
-pub fn admit<'a, R: ReadAt + ?Sized>(
+pub fn admit<R: ReadAt>(
     layout: &Arc<AdapterLayout>,
-    update: EncodedUpdate<'a, R>,
+    update: EncodedUpdate<R>,
     weight: u64,
     rules: &AdmissionRules,
-) -> Result<Admitted<'a, R>, AdmissionError> {
+) -> Result<Admitted<R>, AdmissionError> {
     let (found, expected) = (update.size()?, update.encoding().size(layout.parameters()));
     let expected = expected as u64;
     if found != expected {
@@ -150,9 +155,9 @@ pub fn admit<'a, R: ReadAt + ?Sized>(
 }
 
 /// Checks one module's values and gives the square of their norm.
-fn examine<R: ReadAt + ?Sized>(
+fn examine<R: ReadAt>(
     layout: &AdapterLayout,
-    update: &EncodedUpdate<'_, R>,
+    update: &EncodedUpdate<R>,
     module: usize,
     values: &mut Vec<f32>,
 ) -> Result<f64, AdmissionError> {

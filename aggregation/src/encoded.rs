@@ -1,6 +1,7 @@
 //! An update as it lies somewhere in bytes, read block by block: its values never have to be in memory all at once.
 
 use std::io;
+use std::sync::Arc;
 
 use crate::encoding::{Encoding, int8};
 
@@ -20,6 +21,26 @@ pub trait ReadAt: Sync {
     /// # Errors
     /// What the system says, also if there are not that many bytes.
     fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()>;
+}
+
+impl<R: ReadAt + ?Sized> ReadAt for &R {
+    fn size(&self) -> io::Result<u64> {
+        (**self).size()
+    }
+
+    fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+        (**self).read_exact_at(buffer, offset)
+    }
+}
+
+impl<R: ReadAt + Send + ?Sized> ReadAt for Arc<R> {
+    fn size(&self) -> io::Result<u64> {
+        (**self).size()
+    }
+
+    fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+        (**self).read_exact_at(buffer, offset)
+    }
 }
 
 impl ReadAt for [u8] {
@@ -42,14 +63,21 @@ impl ReadAt for [u8] {
 
 /// An encoded update.
 #[derive(Debug)]
-pub struct EncodedUpdate<'a, R: ?Sized> {
-    bytes: &'a R,
+pub struct EncodedUpdate<R> {
+    bytes: R,
     encoding: Encoding,
 }
 
-impl<'a, R: ReadAt + ?Sized> EncodedUpdate<'a, R> {
+impl<R> EncodedUpdate<R> {
+    /// Where the values are.
+    pub(crate) fn bytes(&self) -> &R {
+        &self.bytes
+    }
+}
+
+impl<R: ReadAt> EncodedUpdate<R> {
     /// Takes bytes for values in this encoding. Nothing is read.
-    pub fn new(bytes: &'a R, encoding: Encoding) -> Self {
+    pub fn new(bytes: R, encoding: Encoding) -> Self {
         Self { bytes, encoding }
     }
 

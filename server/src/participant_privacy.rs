@@ -148,7 +148,8 @@ impl Noised {
     ) -> Result<(Vec<f32>, ParticipantPrivacyRecord), String> {
         let epsilon = self.epsilon()?;
         let (mut mean, count, within) = match sum {
-            Total::Values(fedavg) => {
+            Total::Values(values) => {
+                let fedavg = values.finish().map_err(|error| error.to_string())?;
                 let mean = fedavg.mean().map_err(|error| error.to_string())?;
                 let (count, within) = (f64::from(fedavg.participants()), fedavg.within_clip());
                 (mean.into_values(), count, within)

@@ -12,7 +12,7 @@ use protocol::transcript::{Chain, SealedRecord};
 use protocol::{Digest, Round};
 
 use crate::error::ServerError;
-use crate::fold::Sum;
+use crate::fold::{Refused, Sum};
 use crate::journal::{Found, Identity, Journal};
 use crate::participant_privacy::ParticipantPrivacy;
 use crate::record::{RoundRecord, RunFolder};
@@ -21,7 +21,7 @@ use crate::round::Traffic;
 use crate::settling::Disk;
 use crate::spool::{Parts, Spool};
 use crate::start::Prepared;
-use crate::total::{Candidate, Summing, Total, Unreadable};
+use crate::total::{Candidate, Summing, Total};
 use crate::transcript;
 
 /// A run's state on disk, opened, and what was in it.
@@ -243,19 +243,17 @@ fn last_adapter(
 fn fold(summing: &Summing, spool: &Spool, accepted: &[Admission]) -> Result<Total, ServerError> {
     let mut total = summing.empty();
     for accepted in accepted {
-        let file = spool.read(&accepted.transfer)?;
-        let internal = |what: String| ServerError::Internal {
-            what: format!("the kept update of {}: {what}", accepted.participant),
-        };
+        let file = Arc::new(spool.read(&accepted.transfer)?);
         let candidate = Candidate {
             participant: &accepted.participant,
             file: &file,
             weight: accepted.weight,
         };
         let keep = || Ok(Some(spool.kept(&accepted.transfer)));
-        let added = summing.add(&mut total, candidate, keep);
-        let added = added.map_err(|Unreadable(error)| internal(error.to_string()))?;
-        added.map_err(|refused| internal(refused.detail))?;
+        let added = summing.add(&mut total, candidate, keep)?;
+        added.map_err(|Refused { detail, .. }| ServerError::Internal {
+            what: format!("the kept update of {}: {detail}", accepted.participant),
+        })?;
     }
     Ok(total)
 }

@@ -103,8 +103,8 @@ impl Merger {
                 // Nothing exact about the updates is told beside what is noised.
                 (next, None, None, None)
             }
-            (Total::Values(fedavg), None) => {
-                let next = fedavg.into_next(global);
+            (Total::Values(values), None) => {
+                let next = values.finish()?.into_next(global);
                 let next = next.map_err(|error| impossible(error.to_string()))?;
                 let inexactness = next.inexactness;
                 (next, Some(inexactness), None, None)

@@ -53,20 +53,15 @@ pub(crate) struct Upload {
 impl Upload {
     /// Opens its bytes.
     pub(crate) fn open(&self) -> Result<UpdateFile, ServerError> {
-        UpdateFile::open(&self.path).map_err(|source| self.unreadable(source))
+        UpdateFile::open(&self.path).map_err(|source| ServerError::Read {
+            path: self.path.clone(),
+            source,
+        })
     }
 
     /// Puts its bytes on disk.
     pub(crate) fn sync(&self, file: &UpdateFile) -> Result<(), ServerError> {
         file.sync().map_err(ServerError::write(&self.path))
-    }
-
-    /// The error for bytes that the system does not give back.
-    pub(crate) fn unreadable(&self, source: io::Error) -> ServerError {
-        ServerError::Read {
-            path: self.path.clone(),
-            source,
-        }
     }
 }
 

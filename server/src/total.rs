@@ -1,20 +1,23 @@
 //! What a round's updates come to: a sum of values or of vectors in the plan's ring, which may be masked, or a ballot on which a
 //! robust rule decides.
 
-use std::io;
+mod values;
+
 use std::sync::Arc;
 
 use aggregation::admission::{self, AdmissionError, AdmissionRules, Admitted};
 use aggregation::encoded::EncodedUpdate;
 use aggregation::masking::{FixedRing, RingSum, RingSumError};
-use aggregation::strategy::fedavg::{FedAvg, FoldError};
+use aggregation::strategy::fedavg::FedAvg;
 use aggregation::strategy::fixed_point::FixedPoint;
 use aggregation::strategy::robust::RobustRule;
 use aggregation::{AdapterLayout, Encoding};
 use protocol::ParticipantName;
 use protocol::close::RefusalReason;
 
+use self::values::Values;
 use crate::ballot::Ballot;
+use crate::error::ServerError;
 use crate::fold::{Refused, reason};
 use crate::spool::{KeptUpdate, UpdateFile};
 
@@ -38,7 +41,7 @@ pub(crate) struct Summing {
 #[derive(Debug)]
 pub(crate) enum Total {
     /// Of updates that were looked into.
-    Values(FedAvg),
+    Values(Values),
     /// Of vectors in the ring.
     Ring(RingSum),
     /// None: all updates are kept until the round closes.
@@ -49,7 +52,7 @@ pub(crate) enum Total {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Candidate<'a> {
     pub(crate) participant: &'a ParticipantName,
-    pub(crate) file: &'a UpdateFile,
+    pub(crate) file: &'a Arc<UpdateFile>,
     pub(crate) weight: u64,
 }
 
@@ -60,7 +63,7 @@ impl Summing {
         match (self.ring, self.rule) {
             (Some(ring), _) => Total::Ring(RingSum::new(ring, self.layout.parameters())),
             (None, Some(rule)) => Total::Ballot(Ballot::new(rule, layout(), self.encoding)),
-            (None, None) => Total::Values(FedAvg::new(layout(), self.fixed)),
+            (None, None) => Total::Values(Values::new(FedAvg::new(layout(), self.fixed))),
         }
     }
 
@@ -68,25 +71,24 @@ impl Summing {
     /// `None` for an update that is masked.
     ///
     /// # Errors
-    /// The file cannot be read, or `keep` failed; the sum must not be used any more.
-    pub(crate) fn add<E: From<Unreadable>>(
+    /// A file cannot be read, or `keep` failed; the sum must not be used any more.
+    pub(crate) fn add(
         &self,
         total: &mut Total,
         candidate: Candidate<'_>,
-        keep: impl FnOnce() -> Result<Option<KeptUpdate>, E>,
-    ) -> Result<Result<(), Refused>, E> {
+        keep: impl FnOnce() -> Result<Option<KeptUpdate>, ServerError>,
+    ) -> Result<Result<(), Refused>, ServerError> {
         match total {
-            Total::Values(fedavg) => {
+            Total::Values(values) => {
                 let admitted = match self.admit(candidate)? {
                     Ok(admitted) => admitted,
                     Err(refused) => return Ok(Err(refused)),
                 };
-                keep()?;
-                match fedavg.fold_clipped(&admitted, self.clip.unwrap_or(f64::INFINITY)) {
-                    Ok(()) => Ok(Ok(())),
-                    Err(FoldError::Refused(error)) => Ok(Err(internal(&error))),
-                    Err(FoldError::Read(source)) => Err(Unreadable(source).into()),
+                if let Err(error) = values.check(&admitted) {
+                    return Ok(Err(internal(&error)));
                 }
+                keep()?;
+                values.add(admitted, self.clip).map(Ok)
             }
             Total::Ballot(ballot) => {
                 if let Err(refused) = self.admit(candidate)? {
@@ -102,7 +104,7 @@ impl Summing {
                 keep()?;
                 match sum.add(candidate.file) {
                     Ok(()) => Ok(Ok(())),
-                    Err(RingSumError::Read(source)) => Err(Unreadable(source).into()),
+                    Err(RingSumError::Read(source)) => Err(candidate.file.unreadable(source)),
                     Err(error @ RingSumError::Size { .. }) => Ok(Err(Refused {
                         reason: RefusalReason::WrongSize,
                         detail: error.to_string(),
@@ -114,25 +116,21 @@ impl Summing {
     }
 
     /// Looks whether an update that travels as values keeps the plan's limits.
-    fn admit<'a>(
+    fn admit(
         &self,
-        candidate: Candidate<'a>,
-    ) -> Result<Result<Admitted<'a, UpdateFile>, Refused>, Unreadable> {
-        let update = EncodedUpdate::new(candidate.file, self.encoding);
+        candidate: Candidate<'_>,
+    ) -> Result<Result<Admitted<Arc<UpdateFile>>, Refused>, ServerError> {
+        let update = EncodedUpdate::new(Arc::clone(candidate.file), self.encoding);
         match admission::admit(&self.layout, update, candidate.weight, &self.rules) {
             Ok(admitted) => Ok(Ok(admitted)),
             Err(AdmissionError::Refused(refusal)) => Ok(Err(Refused {
                 reason: reason(&refusal),
                 detail: refusal.to_string(),
             })),
-            Err(AdmissionError::Read(source)) => Err(Unreadable(source)),
+            Err(AdmissionError::Read(source)) => Err(candidate.file.unreadable(source)),
         }
     }
 }
-
-/// Bytes of an update that the system does not give back.
-#[derive(Debug)]
-pub(crate) struct Unreadable(pub(crate) io::Error);
 
 fn internal(error: &impl ToString) -> Refused {
     Refused {

@@ -33,8 +33,8 @@ pub(super) enum Unusable {
 
 /// The updates of a round, in an order that does not depend on their arrival.
 #[derive(Debug)]
-pub(super) struct Columns<'a, R: ?Sized> {
-    rows: Vec<&'a EncodedUpdate<'a, R>>,
+pub(super) struct Columns<'a, R> {
+    rows: Vec<&'a EncodedUpdate<R>>,
     columns: usize,
     /// Columns of a block: whole stretches.
     width: usize,
@@ -56,13 +56,9 @@ pub(super) struct Stretch<'a> {
     to: usize,
 }
 
-impl<'a, R: ReadAt + ?Sized> Columns<'a, R> {
+impl<'a, R: ReadAt> Columns<'a, R> {
     /// Takes updates of `columns` values each, at least one. A block has at most `block_bytes` bytes, or one stretch.
-    pub(super) fn new(
-        rows: Vec<&'a EncodedUpdate<'a, R>>,
-        columns: usize,
-        block_bytes: usize,
-    ) -> Self {
+    pub(super) fn new(rows: Vec<&'a EncodedUpdate<R>>, columns: usize, block_bytes: usize) -> Self {
         let stretch = rows.len() * STRETCH * VALUE_BYTES;
         let width = (block_bytes / stretch).max(1) * STRETCH;
         Self {

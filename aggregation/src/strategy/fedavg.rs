@@ -6,20 +6,20 @@
 //! point](super::fixed_point), so any order of arrival, and any split over threads that is
 //! [merged](FedAvg::merge) afterwards, gives the same bytes.
 
-use std::convert::Infallible;
+mod folding;
+
 use std::io;
-use std::ops::Range;
 use std::sync::Arc;
 
 use rayon::prelude::*;
 
-use super::fixed_point::{FixedPoint, add_weighted, decode_means};
-use crate::adapter::{Adapter, squared_norm};
-use crate::admission::Admitted;
-use crate::encoded::ReadAt;
+use super::fixed_point::{FixedPoint, decode_means};
+use crate::adapter::{Adapter, all_finite, squared_norm};
 use crate::error::AdapterError;
 use crate::inexactness::{self, ProductSketch};
 use crate::layout::{AdapterLayout, Factor};
+
+pub use folding::TOGETHER;
 
 /// Why an update was not folded in, or no mean exists.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
@@ -92,8 +92,13 @@ pub enum FoldError {
     #[error(transparent)]
     Refused(#[from] AggregateError),
     /// Its bytes cannot be read.
-    #[error("the update cannot be read: {0}")]
-    Read(#[from] io::Error),
+    #[error("the update cannot be read: {source}")]
+    Read {
+        /// Which of those that were to be folded in together, from 0.
+        update: usize,
+        /// What the system says.
+        source: io::Error,
+    },
 }
 
 /// A weighted sum of updates that grows as they arrive.
@@ -135,91 +140,6 @@ impl FedAvg {
             total_weight: 0,
             within_clip: 0,
         }
-    }
-
-    /// Adds one participant's update to the weighted sum.
-    ///
-    /// # Units
-    /// `weight` counts training examples, not tokens or steps.
-    ///
-    /// # Errors
-    /// [`AggregateError`] if the layout differs, or the weight, a value or the number of
-    /// participants is beyond the bounds of the fixed point; the sum is then unchanged.
-    pub fn fold(&mut self, update: &Adapter, weight: u64) -> Result<(), AggregateError> {
-        self.check(update.layout(), weight)?;
-        self.check_values(update)?;
-        let copy = |range: Range<usize>, values: &mut [f32]| {
-            values.copy_from_slice(&update.values()[range]);
-            Ok::<(), Infallible>(())
-        };
-        match self.add(weight, 1.0, copy) {
-            Ok(()) => Ok(()),
-            Err(never) => match never {},
-        }
-    }
-
-    /// Adds an update that lies in bytes, reading it once more, module by module on all cores.
-    ///
-    /// # Errors
-    /// [`FoldError::Refused`] as for [`Self::fold`], the sum is then unchanged; [`FoldError::Read`] if the bytes cannot
-    /// be read any more, and then this sum must not be used.
-    pub fn fold_admitted<R: ReadAt + ?Sized>(
-        &mut self,
-        admitted: &Admitted<'_, R>,
-    ) -> Result<(), FoldError> {
-        self.fold_clipped(admitted, f64::INFINITY)
-    }
-
-    /// Adds an update as [`Self::fold_admitted`] does, shrunk to this norm if it is longer.
-    ///
-    /// # Errors
-    /// As [`Self::fold_admitted`].
-    pub fn fold_clipped<R: ReadAt + ?Sized>(
-        &mut self,
-        admitted: &Admitted<'_, R>,
-        clip_norm: f64,
-    ) -> Result<(), FoldError> {
-        self.check(&admitted.layout, admitted.weight)?;
-        let (found, limit) = (admitted.norm(), self.fixed.norm_max());
-        if limit < found {
-            return Err(AggregateError::Norm { found, limit }.into());
-        }
-        let is_within = found <= clip_norm;
-        let share = if is_within { 1.0 } else { clip_norm / found };
-        self.add(admitted.weight, share, |range, values| {
-            admitted.update.read(range.start, values)
-        })?;
-        self.within_clip += u32::from(is_within);
-        Ok(())
-    }
-
-    /// Adds `weight` times `share` of what `read` puts into the values of each range of positions.
-    fn add<E: Send>(
-        &mut self,
-        weight: u64,
-        share: f64,
-        read: impl Fn(Range<usize>, &mut [f32]) -> Result<(), E> + Sync,
-    ) -> Result<(), E> {
-        let (scale, factor, layout) = (self.fixed.scale() * share, weight as i64, &self.layout);
-        let modules = self
-            .sums
-            .par_iter_mut()
-            .zip(self.products.modules())
-            .enumerate();
-        modules.try_for_each_init(Vec::new, |values, (module, (sums, mut sketch))| {
-            let range = layout.module_range(module);
-            sums.resize(range.len(), 0);
-            // What is in it from another module is overwritten.
-            values.resize(range.len(), 0.0);
-            read(range, values)?;
-            add_weighted(sums, values, scale, factor);
-            let (a, b) = values.split_at(layout.a_range(module).len());
-            sketch.add(a, b, weight);
-            Ok(())
-        })?;
-        self.participants += 1;
-        self.total_weight += weight;
-        Ok(())
     }
 
     /// Adds the sum that another thread made of other participants.
@@ -316,13 +236,14 @@ impl FedAvg {
                 *next = before + mean;
             }
             let parts = products.parts(module, mean, next, weight);
-            (squared_norm(mean), parts)
+            (squared_norm(mean), all_finite(next), parts)
         });
         // In order: the figures do not depend on the number of cores.
         let measured: Vec<_> = measured.collect();
         let update_norm = measured.iter().map(|one| one.0).sum::<f64>().sqrt();
-        let inexactness = inexactness::relative(measured.into_iter().map(|one| one.1));
-        let adapter = Adapter::from_values(Arc::clone(layout), values)?;
+        let is_finite = measured.iter().all(|one| one.1);
+        let inexactness = inexactness::relative(measured.into_iter().map(|one| one.2));
+        let adapter = Adapter::from_examined(Arc::clone(layout), values, is_finite)?;
         Ok(Next {
             adapter,
             update_norm,
@@ -344,44 +265,6 @@ impl FedAvg {
         }
         self.products
             .relative_error(global, mean, self.total_weight)
-    }
-
-    fn check(&self, layout: &Arc<AdapterLayout>, weight: u64) -> Result<(), AggregateError> {
-        if !Arc::ptr_eq(&self.layout, layout) && &self.layout != layout {
-            return Err(AggregateError::LayoutMismatch);
-        }
-        let limit = self.fixed.weight_max();
-        if !(1..=limit).contains(&weight) {
-            return Err(AggregateError::Weight {
-                found: weight,
-                limit,
-            });
-        }
-        let limit = self.fixed.participants_max();
-        if self.participants >= limit {
-            return Err(AggregateError::TooManyParticipants { limit });
-        }
-        Ok(())
-    }
-
-    fn check_values(&self, update: &Adapter) -> Result<(), AggregateError> {
-        let limit = self.fixed.norm_max();
-        let outside = |&value: &f32| {
-            f64::from(value)
-                .abs()
-                .partial_cmp(&limit)
-                .is_none_or(|order| order.is_gt())
-        };
-        let Some(position) = update.values().iter().position(outside) else {
-            return Ok(());
-        };
-        let (module, factor, index) = self.layout.locate(position);
-        Err(AggregateError::Value {
-            module: module.name.clone(),
-            factor,
-            index,
-            limit,
-        })
     }
 }
 

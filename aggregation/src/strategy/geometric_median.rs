@@ -19,10 +19,7 @@ use super::robust::Outcome;
 const NU: f64 = 1e-6;
 
 /// The geometric median of the updates, after this many steps from their median.
-pub(super) fn apply<R: ReadAt + ?Sized>(
-    columns: &Columns<'_, R>,
-    passes: u32,
-) -> Result<Outcome, Unusable> {
+pub(super) fn apply<R: ReadAt>(columns: &Columns<'_, R>, passes: u32) -> Result<Outcome, Unusable> {
     let mut outcome = median::apply(columns)?;
     for _ in 0..passes {
         let weights: Vec<_> = outcome

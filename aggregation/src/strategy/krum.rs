@@ -16,7 +16,7 @@ use super::robust::Outcome;
 const SUMS_BYTES: usize = 8 << 20;
 
 /// The mean of the `keep` best updates of at least `2 * byzantine + 3`.
-pub(super) fn apply<R: ReadAt + ?Sized>(
+pub(super) fn apply<R: ReadAt>(
     columns: &Columns<'_, R>,
     byzantine: usize,
     keep: usize,
@@ -55,7 +55,7 @@ struct Distances {
 }
 
 impl Distances {
-    fn measure<R: ReadAt + ?Sized>(columns: &Columns<'_, R>) -> Result<Self, Unusable> {
+    fn measure<R: ReadAt>(columns: &Columns<'_, R>) -> Result<Self, Unusable> {
         let rows = columns.rows();
         let pairs: Vec<_> = (0..rows)
             .flat_map(|one| (one + 1..rows).map(move |other| (one, other)))

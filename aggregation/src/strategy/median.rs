@@ -26,12 +26,12 @@ impl OfRanks for Middle {
 }
 
 /// The median of the updates.
-pub(super) fn apply<R: ReadAt + ?Sized>(columns: &Columns<'_, R>) -> Result<Outcome, Unusable> {
+pub(super) fn apply<R: ReadAt>(columns: &Columns<'_, R>) -> Result<Outcome, Unusable> {
     by_ranks(columns, Middle)
 }
 
 /// What each column's ranks come to, and how far each update is from that.
-pub(super) fn by_ranks<R: ReadAt + ?Sized>(
+pub(super) fn by_ranks<R: ReadAt>(
     columns: &Columns<'_, R>,
     made: impl OfRanks,
 ) -> Result<Outcome, Unusable> {

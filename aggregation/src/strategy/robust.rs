@@ -150,18 +150,18 @@ impl RobustRule {
     ///
     /// # Errors
     /// [`RobustError`] if there are too few or too many updates, or one is not what was admitted.
-    pub fn apply<N: Ord + fmt::Display, R: ReadAt + ?Sized>(
+    pub fn apply<N: Ord + fmt::Display, R: ReadAt>(
         &self,
         layout: &AdapterLayout,
-        updates: &BTreeMap<N, EncodedUpdate<'_, R>>,
+        updates: &BTreeMap<N, EncodedUpdate<R>>,
     ) -> Result<Outcome, RobustError> {
         self.apply_within(layout, updates, BLOCK_BYTES)
     }
 
-    fn apply_within<N: Ord + fmt::Display, R: ReadAt + ?Sized>(
+    fn apply_within<N: Ord + fmt::Display, R: ReadAt>(
         &self,
         layout: &AdapterLayout,
-        updates: &BTreeMap<N, EncodedUpdate<'_, R>>,
+        updates: &BTreeMap<N, EncodedUpdate<R>>,
         block_bytes: usize,
     ) -> Result<Outcome, RobustError> {
         let (found, needed) = (updates.len(), self.updates_min());
@@ -201,10 +201,10 @@ impl Outcome {
     }
 }
 
-fn check_size<R: ReadAt + ?Sized>(
+fn check_size<R: ReadAt>(
     layout: &AdapterLayout,
     name: &impl fmt::Display,
-    update: &EncodedUpdate<'_, R>,
+    update: &EncodedUpdate<R>,
 ) -> Result<(), RobustError> {
     let expected = update.encoding().size(layout.parameters()) as u64;
     match update.size() {

@@ -33,9 +33,6 @@ impl OfRanks for Trimmed {
 }
 
 /// The trimmed mean of more than `2 * trim` updates.
-pub(super) fn apply<R: ReadAt + ?Sized>(
-    columns: &Columns<'_, R>,
-    trim: usize,
-) -> Result<Outcome, Unusable> {
+pub(super) fn apply<R: ReadAt>(columns: &Columns<'_, R>, trim: usize) -> Result<Outcome, Unusable> {
     by_ranks(columns, Trimmed { trim })
 }

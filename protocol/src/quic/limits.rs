@@ -13,7 +13,7 @@ use quinn::{AckFrequencyConfig, EndpointConfig, MtuDiscoveryConfig, TransportCon
 /// Largest UDP payload looked for on a path. Loopback and jumbo frames carry it; elsewhere the search ends at what the path
 /// carries. quinn hands ten packets to the kernel at a time, of which none arrives beyond 65,507 bytes, and closes a connection
 /// in silence if the first congestion window of 12,000 bytes has no room for a packet.
-pub(super) const PAYLOAD_BYTES_MAX: u16 = 4_000;
+pub(super) const PAYLOAD_BYTES_MAX: u16 = 6_400;
 /// Packets that a receiver may leave without an answer for at most its usual delay.
 const UNACKNOWLEDGED_MAX: u32 = 10;
 

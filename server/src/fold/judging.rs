@@ -1,6 +1,7 @@
 //! Updates that arrived: checked, kept on disk and added to the sum, those that wait together at once.
 
 use std::panic::resume_unwind;
+use std::sync::Arc;
 use std::thread;
 
 use aggregation::admission;
@@ -10,10 +11,10 @@ use protocol::coordinator::Admission;
 use super::{Folded, Folder, Refused, Sum};
 use crate::error::ServerError;
 use crate::spool::{UpdateFile, Upload};
-use crate::total::{Candidate, Unreadable};
+use crate::total::Candidate;
 
 /// An update that arrived: what the coordinator said about it, its file by name, and open.
-type Arrived = (Admission, Upload, UpdateFile);
+type Arrived = (Admission, Upload, Arc<UpdateFile>);
 
 impl Folder {
     /// Checks updates, keeps their bytes and adds them to the sum; an error is our own.
@@ -24,7 +25,7 @@ impl Folder {
     ) -> Result<Vec<Folded>, ServerError> {
         let open = |(admission, upload): (Admission, Upload)| {
             let file = upload.open()?;
-            Ok((admission, upload, file))
+            Ok((admission, upload, Arc::new(file)))
         };
         let arrived: Vec<_> = arrived
             .into_iter()
@@ -74,12 +75,7 @@ impl Folder {
     ) -> Result<Result<(), Refused>, ServerError> {
         let keep = || match self.is_masked {
             true => Ok(None),
-            false => self
-                .disk
-                .spool
-                .keep(&admission.transfer, upload)
-                .map(Some)
-                .map_err(AddError::Server),
+            false => self.disk.spool.keep(&admission.transfer, upload).map(Some),
         };
         let candidate = Candidate {
             participant: &admission.participant,
@@ -90,24 +86,7 @@ impl Folder {
         if let Ok(Ok(())) = &added {
             sum.updates.push(admission.transfer);
         }
-        added.map_err(|error| match error {
-            AddError::Unreadable(source) => upload.unreadable(source),
-            AddError::Server(error) => error,
-        })
-    }
-}
-
-/// Why an update could not be added: our own fault in either case.
-enum AddError {
-    /// Its file.
-    Unreadable(std::io::Error),
-    /// Keeping it.
-    Server(ServerError),
-}
-
-impl From<Unreadable> for AddError {
-    fn from(Unreadable(source): Unreadable) -> Self {
-        Self::Unreadable(source)
+        added
     }
 }
 

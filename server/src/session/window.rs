@@ -5,8 +5,8 @@
 
 /// What a peer without a turn may send ahead: some messages, and the beginning of an update.
 pub(crate) const NARROW_BYTES: u32 = 128 * 1024;
-/// More than is read at a time: 64 packets of 4 kB.
-const HANDFUL_BYTES: u64 = 256 * 1024;
+/// More than is read at a time: 64 packets of 6.4 kB.
+const HANDFUL_BYTES: u64 = 512 * 1024;
 
 /// The share of the room for updates on their way that one of which this much is to come takes up, if no window is wider than `most`.
 ///
@@ -95,7 +95,7 @@ mod tests {
         let mut received = 0;
         while received < total && cut_at.is_none_or(|cut_at| received < cut_at) {
             credit.set(window.narrow(total - received));
-            let handful = (64 * 4000).min(total - received);
+            let handful = (64 * 6400).min(total - received);
             credit.read(handful);
             received += handful;
         }

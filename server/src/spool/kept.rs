@@ -10,28 +10,45 @@ use protocol::Digest;
 use protocol::message::Content;
 use ring::digest::{Context, SHA256};
 
+use crate::error::ServerError;
+
 /// Bytes hashed at a time.
 const BLOCK_BYTES: usize = 1 << 18;
 
 /// The file of an update.
 #[derive(Debug)]
-pub(crate) struct UpdateFile(File);
+pub(crate) struct UpdateFile {
+    file: File,
+    /// Under which name it was opened.
+    path: PathBuf,
+}
 
 impl UpdateFile {
     pub(super) fn open(path: &Path) -> io::Result<Self> {
-        File::open(path).map(Self)
+        Ok(Self {
+            file: File::open(path)?,
+            path: path.to_owned(),
+        })
     }
 
     /// Puts its bytes on disk.
     pub(super) fn sync(&self) -> io::Result<()> {
-        self.0.sync_data()
+        self.file.sync_data()
+    }
+
+    /// The error for bytes that the system does not give back.
+    pub(crate) fn unreadable(&self, source: io::Error) -> ServerError {
+        ServerError::Read {
+            path: self.path.clone(),
+            source,
+        }
     }
 
     /// Reads it through for its length and digest.
     pub(super) fn content(&self) -> io::Result<Content> {
         let mut hash = Context::new(&SHA256);
-        (&self.0).rewind()?;
-        let bytes = hash_from(&self.0, &mut hash)?;
+        (&self.file).rewind()?;
+        let bytes = hash_from(&self.file, &mut hash)?;
         Ok(Content {
             bytes,
             sha256: digest(hash),
@@ -41,11 +58,11 @@ impl UpdateFile {
 
 impl ReadAt for UpdateFile {
     fn size(&self) -> io::Result<u64> {
-        Ok(self.0.metadata()?.len())
+        Ok(self.file.metadata()?.len())
     }
 
     fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
-        self.0.read_exact_at(buffer, offset)
+        self.file.read_exact_at(buffer, offset)
     }
 }
 

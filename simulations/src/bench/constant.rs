@@ -57,10 +57,8 @@ impl Learner for ConstantSite {
         let round = u32::try_from(first_step)
             .unwrap_or(u32::MAX)
             .saturating_add(1);
-        let values = global.values().iter().enumerate();
-        let values =
-            values.map(|(place, value)| value + self.share * self.moves.unit(round, place));
-        let adapter = Adapter::from_values(Arc::clone(&self.layout), values.collect());
+        let values = self.moves.moved(global.values(), self.share, round);
+        let adapter = Adapter::from_values(Arc::clone(&self.layout), values);
         let adapter = adapter.map_err(|source| ClientError::Adapter {
             when: "the next update".to_owned(),
             source,

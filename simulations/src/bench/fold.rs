@@ -17,7 +17,7 @@ use std::time::Instant;
 
 use aggregation::admission::{AdmissionRules, admit};
 use aggregation::encoded::{EncodedUpdate, ReadAt};
-use aggregation::strategy::fedavg::FedAvg;
+use aggregation::strategy::fedavg::{FedAvg, TOGETHER};
 use aggregation::strategy::fixed_point::FixedPoint;
 use aggregation::strategy::robust::RobustRule;
 use aggregation::{Adapter, AdapterLayout, Encoding};
@@ -239,14 +239,17 @@ fn summed(scenario: &FoldScenario, global: &Adapter, folder: &Path) -> anyhow::R
     )?;
     let (mut admitting, mut folding) = (0.0, 0.0);
     let mut sum = FedAvg::new(Arc::clone(global.layout()), fixed);
-    for path in scenario.paths(folder) {
-        let file = Spooled(path);
-        let update = EncodedUpdate::new(&file, scenario.encoding());
+    for paths in scenario.paths(folder).chunks(TOGETHER) {
         let begun = Instant::now();
-        let admitted = admit(global.layout(), update, 10, &RULES)?;
+        let mut admitted = Vec::new();
+        for path in paths {
+            let update = EncodedUpdate::new(Spooled(path.clone()), scenario.encoding());
+            admitted.push(admit(global.layout(), update, 10, &RULES)?);
+        }
         admitting += begun.elapsed().as_secs_f64();
         let begun = Instant::now();
-        sum.fold_admitted(&admitted)?;
+        let together: Vec<_> = admitted.iter().collect();
+        sum.fold_together(&together, f64::INFINITY)?;
         folding += begun.elapsed().as_secs_f64();
     }
     let begun = Instant::now();

@@ -45,6 +45,19 @@ impl Moves {
         share as f32
     }
 
+    /// These values, each moved by this share of what the round has for it.
+    pub(super) fn moved(self, values: &[f32], share: f32, round: u32) -> Vec<f32> {
+        match self {
+            // One addition a value, as in the peers' benchmarks: what is measured is the exchange.
+            Self::Alike => values.iter().map(|value| value + share).collect(),
+            Self::Drawn => {
+                let values = values.iter().enumerate();
+                let moved = values.map(|(place, value)| value + share * self.unit(round, place));
+                moved.collect()
+            }
+        }
+    }
+
     /// What the round, from 1, has for the value at `place`; of drawn ones the mean is 0 and the spread 1, and none is beyond 5.
     pub(super) fn unit(self, round: u32, place: usize) -> f32 {
         match self {

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::Encoding;
 use crate::admission::{AdmissionError, AdmissionRules, admit};
-use crate::encoded::EncodedUpdate;
+use crate::encoded::{EncodedUpdate, ReadAt};
 use crate::inexactness;
 use crate::layout::ModuleLayout;
 use crate::properties::fixed_seed;
@@ -251,15 +251,118 @@ fn an_update_whose_bytes_are_lost_is_no_refusal() {
     let mut sum = FedAvg::new(layout(), fixed());
     assert!(matches!(
         sum.fold_admitted(&admitted),
-        Err(FoldError::Read(_))
+        Err(FoldError::Read { update: 0, .. })
     ));
     let update = EncodedUpdate::new(&bytes, Encoding::F32);
     let refused = admit(&layout(), update, 1, &rules);
     assert!(matches!(refused, Err(AdmissionError::Read(_))));
 }
 
+#[test]
+fn of_updates_folded_together_the_one_that_is_refused_or_lost_keeps_all_out_and_is_named() {
+    struct Bytes(Vec<u8>, AtomicBool);
+    impl ReadAt for Bytes {
+        fn size(&self) -> io::Result<u64> {
+            self.0.as_slice().size()
+        }
+        fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+            if self.1.load(Ordering::Relaxed) {
+                return Err(io::ErrorKind::StorageFull.into());
+            }
+            self.0.as_slice().read_exact_at(buffer, offset)
+        }
+    }
+    let values = Encoding::F32.encode(&[0.25; VALUES]);
+    let files = [(); 3].map(|()| Bytes(values.clone(), AtomicBool::new(false)));
+    let rules = AdmissionRules {
+        norm_max: 10.0,
+        weight_max: 7,
+    };
+    let admitted = files.each_ref().map(|file| {
+        let update = EncodedUpdate::new(file, Encoding::F32);
+        admit(&layout(), update, 7, &rules).unwrap()
+    });
+    let [one, two, three] = &admitted;
+    let mut sum = FedAvg::new(layout(), FixedPoint::for_bounds(2, 7, 10.0).unwrap());
+    assert_eq!(sum.check_admitted(one, 1), Ok(()));
+    let refused = AggregateError::TooManyParticipants { limit: 2 };
+    assert_eq!(sum.check_admitted(one, 2), Err(refused.clone()));
+    let error = sum.fold_together(&[one, two, three], f64::INFINITY);
+    assert!(matches!(error, Err(FoldError::Refused(found)) if found == refused));
+    assert_eq!(
+        (sum.participants(), sum.mean()),
+        (0, Err(AggregateError::Empty))
+    );
+    files[1].1.store(true, Ordering::Relaxed);
+    let error = sum.fold_together(&[one, two], f64::INFINITY);
+    assert!(
+        matches!(error, Err(FoldError::Read { update: 1, .. })),
+        "{error:?}"
+    );
+}
+
+#[test]
+fn modules_of_several_stretches_are_summed_to_their_ends() {
+    let module = ModuleLayout {
+        name: "wide".to_owned(),
+        in_features: 20_000,
+        out_features: 13_001,
+    };
+    let layout = Arc::new(AdapterLayout::new(1, 1.0, false, vec![module]).unwrap());
+    let rules = AdmissionRules {
+        norm_max: 1e4,
+        weight_max: 3,
+    };
+    let values = |update: usize| -> Vec<f32> {
+        let value = |place| ((place * 31 + update * 17) % 101) as f32 / 64.0;
+        (0..layout.parameters()).map(value).collect()
+    };
+    let bytes = [0, 1, 2].map(|update| Encoding::F32.encode(&values(update)));
+    let admitted = bytes.each_ref().map(|bytes| {
+        let update = EncodedUpdate::new(bytes.as_slice(), Encoding::F32);
+        admit(&layout, update, 1, &rules).unwrap()
+    });
+    let mut sum = FedAvg::new(
+        Arc::clone(&layout),
+        FixedPoint::for_bounds(3, 3, 1e4).unwrap(),
+    );
+    sum.fold_together(&[&admitted[0], &admitted[1]], f64::INFINITY)
+        .unwrap();
+    sum.fold_admitted(&admitted[2]).unwrap();
+    let [one, two, three] = [0, 1, 2].map(values);
+    for (place, mean) in sum.mean().unwrap().values().iter().enumerate() {
+        // Sums of multiples of 1/64 are exact.
+        let expected = (f64::from(one[place] + two[place] + three[place]) / 3.0) as f32;
+        assert_eq!(*mean, expected, "{place}");
+    }
+}
+
 proptest! {
     #![proptest_config(fixed_seed())]
+
+    #[test]
+    fn updates_folded_together_are_those_folded_one_after_the_other(
+        updates in any_updates(9),
+        group in 1..10_usize,
+        clip_norm in 0.5..8.0_f64,
+    ) {
+        let rules = AdmissionRules { norm_max: fixed().norm_max(), weight_max: fixed().weight_max() };
+        let bytes: Vec<_> = updates.iter().map(|(update, _)| Encoding::F32.encode(update.values())).collect();
+        let admitted: Vec<_> = bytes
+            .iter()
+            .zip(&updates)
+            .map(|(bytes, (_, weight))| {
+                admit(&layout(), EncodedUpdate::new(bytes.as_slice(), Encoding::F32), *weight, &rules).unwrap()
+            })
+            .collect();
+        let (mut together, mut single) = (FedAvg::new(layout(), fixed()), FedAvg::new(layout(), fixed()));
+        let all: Vec<_> = admitted.iter().collect();
+        all.chunks(group).for_each(|group| together.fold_together(group, clip_norm).unwrap());
+        all.iter().for_each(|one| single.fold_together(&[*one], clip_norm).unwrap());
+        prop_assert_eq!(fingerprint(&together), fingerprint(&single));
+        let counts = |sum: &FedAvg| (sum.participants(), sum.total_weight(), sum.within_clip());
+        prop_assert_eq!(counts(&together), counts(&single));
+    }
 
     #[test]
     fn folding_bytes_is_folding_their_values(updates in any_updates(6)) {

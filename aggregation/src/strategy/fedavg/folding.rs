@@ -1,0 +1,200 @@
+//! Updates on their way into a sum: those that are there together in one pass over it.
+//!
+//! A sum has eight bytes for each value of an update, which has four or two. With a pass over the sum for each update, memory would
+//! carry that back and forth and little else; so a stretch of the sum stays in the processor's cache until all have been added to it.
+
+use std::convert::Infallible;
+use std::ops::Range;
+use std::sync::Arc;
+
+use rayon::prelude::*;
+
+use super::{AggregateError, FedAvg, FoldError};
+use crate::adapter::Adapter;
+use crate::admission::Admitted;
+use crate::encoded::ReadAt;
+use crate::layout::AdapterLayout;
+use crate::strategy::fixed_point::add_weighted;
+
+/// Values of a stretch: its sums and the values of one update are in a core's second cache.
+const STRETCH: usize = 1 << 14;
+
+/// Updates that are worth a pass over the sum: more would save little of what is left, and take memory for a module of each on every core.
+pub const TOGETHER: usize = 8;
+
+/// By what the values of an update are multiplied.
+#[derive(Clone, Copy, Debug)]
+struct Factors {
+    weight: u64,
+    /// Of its length that is left of it.
+    share: f64,
+}
+
+impl FedAvg {
+    /// Adds one participant's update to the weighted sum.
+    ///
+    /// # Units
+    /// `weight` counts training examples, not tokens or steps.
+    ///
+    /// # Errors
+    /// [`AggregateError`] if the layout differs, or the weight, a value or the number of
+    /// participants is beyond the bounds of the fixed point; the sum is then unchanged.
+    pub fn fold(&mut self, update: &Adapter, weight: u64) -> Result<(), AggregateError> {
+        self.check(update.layout(), weight, 1)?;
+        self.check_values(update)?;
+        let copy = |_, range: Range<usize>, values: &mut [f32]| {
+            values.copy_from_slice(&update.values()[range]);
+            Ok::<(), Infallible>(())
+        };
+        match self.add(&[Factors { weight, share: 1.0 }], copy) {
+            Ok(()) => Ok(()),
+            Err(never) => match never {},
+        }
+    }
+
+    /// Adds an update that lies in bytes, reading it once more, module by module on all cores.
+    ///
+    /// # Errors
+    /// [`FoldError::Refused`] as for [`Self::fold`], the sum is then unchanged; [`FoldError::Read`] if the bytes cannot
+    /// be read any more, and then this sum must not be used.
+    pub fn fold_admitted<R: ReadAt>(&mut self, admitted: &Admitted<R>) -> Result<(), FoldError> {
+        self.fold_together(&[admitted], f64::INFINITY)
+    }
+
+    /// Adds updates as [`Self::fold_admitted`] does, in one pass over the sum; those longer than `clip_norm` are shrunk to it.
+    ///
+    /// Takes memory for the values of one module of all of them on each core.
+    ///
+    /// # Errors
+    /// As [`Self::fold_admitted`]; of those that are refused, the first.
+    pub fn fold_together<R: ReadAt>(
+        &mut self,
+        admitted: &[&Admitted<R>],
+        clip_norm: f64,
+    ) -> Result<(), FoldError> {
+        for (before, admitted) in (0..).zip(admitted) {
+            self.check_admitted(admitted, before)?;
+        }
+        let share = |norm: f64| {
+            if norm <= clip_norm {
+                1.0
+            } else {
+                clip_norm / norm
+            }
+        };
+        let factors = admitted.iter().map(|admitted| Factors {
+            weight: admitted.weight,
+            share: share(admitted.norm()),
+        });
+        let factors: Vec<_> = factors.collect();
+        self.add(&factors, |update, range, values| {
+            let read = admitted[update].update.read(range.start, values);
+            read.map_err(|source| FoldError::Read { update, source })
+        })?;
+        let within = admitted
+            .iter()
+            .filter(|admitted| admitted.norm() <= clip_norm);
+        self.within_clip += within.count() as u32;
+        Ok(())
+    }
+
+    /// Looks whether an update may be folded in behind so many others that are not folded in yet.
+    ///
+    /// # Errors
+    /// [`AggregateError`] as for [`Self::fold`].
+    pub fn check_admitted<R: ReadAt>(
+        &self,
+        admitted: &Admitted<R>,
+        before: u32,
+    ) -> Result<(), AggregateError> {
+        self.check(&admitted.layout, admitted.weight, before.saturating_add(1))?;
+        let (found, limit) = (admitted.norm(), self.fixed.norm_max());
+        if limit < found {
+            return Err(AggregateError::Norm { found, limit });
+        }
+        Ok(())
+    }
+
+    /// Adds updates, each times its factors; `read` puts a range of an update's values where it is told.
+    fn add<E: Send>(
+        &mut self,
+        factors: &[Factors],
+        read: impl Fn(usize, Range<usize>, &mut [f32]) -> Result<(), E> + Sync,
+    ) -> Result<(), E> {
+        let (scale, layout) = (self.fixed.scale(), &self.layout);
+        let modules = self
+            .sums
+            .par_iter_mut()
+            .zip(self.products.modules())
+            .enumerate();
+        modules.try_for_each_init(Vec::new, |values, (module, (sums, mut sketch))| {
+            let range = layout.module_range(module);
+            let (length, split) = (range.len(), layout.a_range(module).len());
+            // What is in it from another module is overwritten.
+            values.resize(factors.len() * length, 0.0);
+            for (update, values) in values.chunks_exact_mut(length).enumerate() {
+                read(update, range.clone(), values)?;
+                let (a, b) = values.split_at(split);
+                sketch.add(a, b, factors[update].weight);
+            }
+            sums.reserve_exact(length - sums.len());
+            for start in (0..length).step_by(STRETCH) {
+                let stretch = start..length.min(start + STRETCH);
+                sums.resize(sums.len().max(stretch.end), 0);
+                let sums = &mut sums[stretch.clone()];
+                for (values, factors) in values.chunks_exact(length).zip(factors) {
+                    let scale = scale * factors.share;
+                    add_weighted(sums, &values[stretch.clone()], scale, factors.weight as i64);
+                }
+            }
+            Ok(())
+        })?;
+        self.participants += factors.len() as u32;
+        self.total_weight += factors.iter().map(|factors| factors.weight).sum::<u64>();
+        Ok(())
+    }
+
+    /// Looks whether an update of this layout and weight may be the last of so many more.
+    fn check(
+        &self,
+        layout: &Arc<AdapterLayout>,
+        weight: u64,
+        more: u32,
+    ) -> Result<(), AggregateError> {
+        if !Arc::ptr_eq(&self.layout, layout) && &self.layout != layout {
+            return Err(AggregateError::LayoutMismatch);
+        }
+        let limit = self.fixed.weight_max();
+        if !(1..=limit).contains(&weight) {
+            return Err(AggregateError::Weight {
+                found: weight,
+                limit,
+            });
+        }
+        let limit = self.fixed.participants_max();
+        if limit < self.participants.saturating_add(more) {
+            return Err(AggregateError::TooManyParticipants { limit });
+        }
+        Ok(())
+    }
+
+    fn check_values(&self, update: &Adapter) -> Result<(), AggregateError> {
+        let limit = self.fixed.norm_max();
+        let outside = |&value: &f32| {
+            f64::from(value)
+                .abs()
+                .partial_cmp(&limit)
+                .is_none_or(|order| order.is_gt())
+        };
+        let Some(position) = update.values().iter().position(outside) else {
+            return Ok(());
+        };
+        let (module, factor, index) = self.layout.locate(position);
+        Err(AggregateError::Value {
+            module: module.name.clone(),
+            factor,
+            index,
+            limit,
+        })
+    }
+}
