@@ -1,6 +1,15 @@
-//! Names on disk that outlive a power cut: a file's bytes are synced by whoever wrote them, its name by syncing its folder.
+//! Bytes and names on disk that outlive a power cut: a file's bytes are synced by whoever wrote them, early if they are many
+//! ([`Flushing`]), its name by syncing its folder.
 
-use std::{fs, io, path::Path};
+use std::{
+    fs, io,
+    panic::resume_unwind,
+    path::Path,
+    thread::{self, JoinHandle},
+};
+
+/// Bytes that are worth a flush: few flushes, and a disk that is never asked for much at once.
+const STEP_BYTES: u64 = 8 << 20;
 
 /// Renames, and returns once the new name is on the disk.
 pub(crate) fn rename(from: &Path, to: &Path) -> io::Result<()> {
@@ -19,4 +28,44 @@ pub(crate) fn sync_folder_of(file: &Path) -> io::Result<()> {
         .filter(|folder| !folder.as_os_str().is_empty())
         .unwrap_or_else(|| Path::new("."));
     fs::File::open(folder)?.sync_all()
+}
+
+/// The flushes of a file that grows, one at a time: little is left to wait for at its end.
+#[derive(Debug, Default)]
+pub(crate) struct Flushing {
+    /// How much had been written when the last one began.
+    begun_at: u64,
+    under_way: Option<JoinHandle<io::Result<()>>>,
+}
+
+impl Flushing {
+    /// Begins to flush what was written, if that is enough and the disk is done with what was before.
+    ///
+    /// # Errors
+    /// What the system says, also of the flush before.
+    pub(crate) fn follow(&mut self, file: &fs::File, written: u64) -> io::Result<()> {
+        let is_busy = self
+            .under_way
+            .as_ref()
+            .is_some_and(|thread| !thread.is_finished());
+        if is_busy || written < self.begun_at + STEP_BYTES {
+            return Ok(());
+        }
+        self.finish()?;
+        let file = file.try_clone()?;
+        self.begun_at = written;
+        self.under_way = Some(thread::spawn(move || file.sync_data()));
+        Ok(())
+    }
+
+    /// Waits for the flush that is under way.
+    ///
+    /// # Errors
+    /// What the system said: to nobody else, so it must be asked for before the file is relied on.
+    pub(crate) fn finish(&mut self) -> io::Result<()> {
+        match self.under_way.take() {
+            Some(thread) => thread.join().unwrap_or_else(|panic| resume_unwind(panic)),
+            None => Ok(()),
+        }
+    }
 }

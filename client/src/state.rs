@@ -6,9 +6,10 @@
 //! not finished is trained again from its beginning, to the same bytes. It holds no text; nothing in it leaves the site but
 //! the update, by the protocol.
 
+mod draft;
+
 use std::{
-    fmt, fs,
-    io::{self, Write as _},
+    fmt, fs, io,
     path::{Path, PathBuf},
 };
 
@@ -16,10 +17,11 @@ use bytes::Bytes;
 use protocol::{Digest, message::Content, participant::Spooled};
 use serde::{Deserialize, Serialize};
 
+pub(crate) use self::draft::Draft;
 use crate::durable;
 
-/// The file's first line; more is not looked through for its end.
-const HEADER_BYTES_MAX: usize = 4096;
+/// The room of the file's first line; more is not looked through for its end.
+const HEADER_BYTES: usize = 4096;
 
 /// The state of one run at a site.
 #[derive(Clone, PartialEq)]
@@ -124,35 +126,18 @@ impl RoundState {
             })
     }
 
-    /// Writes the file: whole, or what was there stays.
-    ///
-    /// # Errors
-    /// [`StateError::Io`].
+    /// Writes the file at once.
+    #[cfg(test)]
     pub(crate) fn write(&self, path: &Path) -> Result<(), StateError> {
-        let header = Header {
+        Draft::begin(path).finish(self)
+    }
+
+    fn header(&self) -> Header {
+        Header {
             spooled: self.spooled.clone(),
             trainer: Content::of(&self.trainer),
             left_over: self.left_over.as_ref().map(LeftOver::contents),
-        };
-        let part = path.with_added_extension("part");
-        let write = || -> io::Result<()> {
-            if let Some(folder) = path.parent() {
-                fs::create_dir_all(folder)?;
-            }
-            let mut file = create(&part)?;
-            file.write_all(&serde_json::to_vec(&header)?)?;
-            file.write_all(b"\n")?;
-            file.write_all(&self.update)?;
-            file.write_all(&self.trainer)?;
-            if let Some(LeftOver { before, after }) = &self.left_over {
-                file.write_all(before)?;
-                file.write_all(after)?;
-            }
-            file.sync_all()?;
-            // Before the update is offered: an older state in its place would be offered again.
-            durable::rename(&part, path)
-        };
-        write().map_err(StateError::io("write", path))
+        }
     }
 
     /// Removes the file: its run is over.
@@ -172,7 +157,7 @@ impl RoundState {
     fn parse(bytes: &Bytes) -> Result<Self, String> {
         let end = bytes
             .iter()
-            .take(HEADER_BYTES_MAX)
+            .take(HEADER_BYTES)
             .position(|&byte| byte == b'\n')
             .ok_or("it has no first line")?;
         let Header {
@@ -222,26 +207,18 @@ fn take(rest: &mut Bytes, what: &str, expected: Content) -> Result<Bytes, String
     Ok(bytes)
 }
 
-/// For nobody else's eyes: the update in it is without masks.
-fn create(path: &Path) -> io::Result<fs::File> {
-    let mut options = fs::OpenOptions::new();
-    options.write(true).create(true).truncate(true);
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::OpenOptionsExt as _;
-        options.mode(0o600);
-    }
-    options.open(path)
-}
-
 #[cfg(test)]
 mod tests {
     use protocol::{Round, message::Metrics};
 
     use super::*;
 
-    fn state() -> RoundState {
-        let update = Bytes::from_static(b"an update\nof two lines");
+    fn small() -> RoundState {
+        state(Bytes::from_static(b"an update\nof two lines"))
+    }
+
+    /// Of a round with this update.
+    pub(super) fn state(update: Bytes) -> RoundState {
         let metrics = Metrics {
             train_loss: Some(0.1),
         };
@@ -270,7 +247,7 @@ mod tests {
         let path = folder.path().join("round.state");
         let plain = RoundState {
             left_over: None,
-            ..state()
+            ..small()
         };
         plain.write(&path).unwrap();
         assert_eq!(RoundState::read(&path).unwrap(), Some(plain));
@@ -283,7 +260,7 @@ mod tests {
 
     #[test]
     fn no_byte_of_an_update_or_an_optimizer_is_printed() {
-        let said = format!("{:?}", state());
+        let said = format!("{:?}", small());
         for hidden in ["an update", "moments", "crumbs"] {
             assert!(!said.contains(hidden), "{said}");
         }
@@ -298,8 +275,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("new").join("round.state");
         assert_eq!(RoundState::read(&path).unwrap(), None);
-        state().write(&path).unwrap();
-        assert_eq!(RoundState::read(&path).unwrap(), Some(state()));
+        small().write(&path).unwrap();
+        assert_eq!(RoundState::read(&path).unwrap(), Some(small()));
         RoundState::remove(&path).unwrap();
         RoundState::remove(&path).unwrap();
         assert_eq!(RoundState::read(&path).unwrap(), None);
@@ -309,7 +286,7 @@ mod tests {
     fn any_changed_or_missing_byte_is_noticed_and_the_file_named() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("round.state");
-        state().write(&path).unwrap();
+        small().write(&path).unwrap();
         let whole = fs::read(&path).unwrap();
         for place in 0..whole.len() {
             let mut changed = whole.clone();
@@ -319,7 +296,7 @@ mod tests {
             if let Ok(Some(found)) = RoundState::read(&path) {
                 assert_eq!(
                     (found.update, found.trainer, found.left_over),
-                    (state().update, state().trainer, state().left_over)
+                    (small().update, small().trainer, small().left_over)
                 );
             }
             fs::write(&path, &whole[..place]).unwrap();

@@ -75,11 +75,17 @@ impl Adapter {
 
     /// This adapter minus `base` as it travels.
     ///
-    /// The same as [`Self::difference`], [`Encoding::encode`], [`Self::norm`] and the digest, without a pass over memory for each.
+    /// The same as [`Self::difference`], [`Encoding::encode`], [`Self::norm`] and the digest, without a pass over memory for each. `made` is
+    /// shown the bytes that there are so far, again and again while they become more, and the whole at last.
     ///
     /// # Errors
     /// As [`Self::difference`].
-    pub fn update(&self, base: &Self, encoding: Encoding) -> Result<Update, AdapterError> {
+    pub fn update(
+        &self,
+        base: &Self,
+        encoding: Encoding,
+        mut made: impl FnMut(&[u8]),
+    ) -> Result<Update, AdapterError> {
         self.check_same_layout(base)?;
         let mut bytes = Vec::with_capacity(encoding.size(self.values.len()));
         let (mut hash, mut square) = (Sha256::new(), 0.0);
@@ -93,6 +99,7 @@ impl Adapter {
             let from = bytes.len();
             encoding.append_encoded(&difference, &mut bytes);
             hash.update(&bytes[from..]);
+            made(&bytes);
         }
         if !square.is_finite() {
             // Names the first value that is not finite.
@@ -128,8 +135,11 @@ mod tests {
         let (trained, base) = (adapter(1), adapter(2));
         let difference = trained.difference(&base).unwrap();
         for encoding in [Encoding::F32, Encoding::Bf16] {
-            let update = trained.update(&base, encoding).unwrap();
+            let mut shown = Vec::new();
+            let made = |bytes: &[u8]| shown.extend_from_slice(&bytes[shown.len()..]);
+            let update = trained.update(&base, encoding, made).unwrap();
             assert_eq!(update.bytes, encoding.encode(difference.values()));
+            assert!(shown == update.bytes);
             let sha256: [u8; 32] = Sha256::digest(&update.bytes).into();
             assert_eq!(update.sha256, sha256);
             assert!((update.norm / difference.norm() - 1.0).abs() < 1e-12);
@@ -188,7 +198,7 @@ mod tests {
         let (mut trained, base) = (adapter(1), adapter(2));
         trained.values_mut()[4500] = f32::INFINITY;
         let said = trained
-            .update(&base, Encoding::Bf16)
+            .update(&base, Encoding::Bf16, |_| ())
             .unwrap_err()
             .to_string();
         assert_eq!(said, trained.difference(&base).unwrap_err().to_string());

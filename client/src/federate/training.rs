@@ -2,6 +2,7 @@
 
 use std::{
     ops::ControlFlow,
+    path::PathBuf,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -20,6 +21,7 @@ use crate::{
     observer::{Event, Observer, RoundDone},
     settings::DeviceTurn,
     site::Learner,
+    state::Draft,
 };
 
 /// What a round asks for.
@@ -35,6 +37,8 @@ pub(super) struct Task {
     pub(super) global: Adapter,
     pub(super) first_step: u32,
     pub(super) steps: u32,
+    /// The file in which the finished update is kept.
+    pub(super) state: Option<PathBuf>,
 }
 
 /// How an update travels.
@@ -127,6 +131,8 @@ pub(super) struct Update {
     /// What it leaves over, if it is in blocks of int8.
     pub(super) left_over: Option<Adapter>,
     pub(super) done: RoundDone,
+    /// As far as it is written down already.
+    pub(super) draft: Option<Draft>,
 }
 
 impl Training {
@@ -188,6 +194,7 @@ fn train(
         global,
         first_step,
         steps,
+        state,
     } = task;
     let mut observe = |report: &finetune::train::StepReport| {
         observer.observe(&Event::Step {
@@ -214,12 +221,13 @@ fn train(
             return Ok(None);
         }
         let last_step = u64::from(first_step) + u64::from(steps).saturating_sub(1);
-        let encoded =
-            encoded(&trained, &global, &form, clip).map_err(|source| ClientError::Diverged {
-                round,
-                last_step,
-                source,
-            })?;
+        let mut draft = state.as_deref().map(Draft::begin);
+        let encoded = encoded(&trained, &global, (&form, clip), draft.as_mut());
+        let encoded = encoded.map_err(|source| ClientError::Diverged {
+            round,
+            last_step,
+            source,
+        })?;
         let done = RoundDone {
             round,
             weight: trained.examples_used,
@@ -233,6 +241,7 @@ fn train(
             bytes: encoded.bytes,
             left_over: encoded.left_over,
             done,
+            draft,
         }))
     });
     TrainingEnd {
@@ -285,12 +294,19 @@ impl From<aggregation::adapter::Update> for Encoded {
 fn encoded(
     trained: &Trained,
     global: &Adapter,
-    form: &UpdateForm,
-    clip: Option<f64>,
+    (form, clip): (&UpdateForm, Option<f64>),
+    mut draft: Option<&mut Draft>,
 ) -> Result<Encoded, AdapterError> {
     let adapter = &trained.adapter;
     match (form, clip) {
-        (UpdateForm::Values(encoding), None) => Ok(adapter.update(global, *encoding)?.into()),
+        (UpdateForm::Values(encoding), None) => {
+            let made = |bytes: &[u8]| {
+                if let Some(draft) = &mut draft {
+                    draft.follow(bytes);
+                }
+            };
+            Ok(adapter.update(global, *encoding, made)?.into())
+        }
         (UpdateForm::Values(encoding), Some(clip)) => {
             let mut delta = adapter.difference(global)?;
             let norm = clip_to(&mut delta, clip * (1.0 - ENCODING_SPARE));

@@ -142,6 +142,7 @@ impl Driver {
                     global,
                     first_step,
                     steps,
+                    state: self.settings.state.clone(),
                 });
             }
             Err(error) => {

@@ -30,7 +30,7 @@ use crate::{
     },
     observer::Event,
     site::Learner,
-    state::{LeftOver, RoundState},
+    state::{Draft, LeftOver, RoundState},
 };
 
 impl Driver {
@@ -258,11 +258,11 @@ impl Driver {
     fn keep(
         &self,
         spooled: Spooled,
-        update: &Bytes,
+        (update, draft): (&Bytes, Option<Draft>),
         left_over: Option<LeftOver>,
         learner: &dyn Learner,
     ) -> Result<(), ClientError> {
-        let Some(path) = &self.settings.state else {
+        let Some(draft) = draft else {
             return Ok(());
         };
         let state = RoundState {
@@ -271,7 +271,7 @@ impl Driver {
             trainer: Bytes::from(learner.checkpoint()),
             left_over,
         };
-        Ok(state.write(path)?)
+        Ok(draft.finish(&state)?)
     }
 
     fn trained(&mut self, end: TrainingEnd) -> Result<(), ClientError> {
@@ -301,7 +301,8 @@ impl Driver {
                 let left_over = update
                     .left_over
                     .map(|rest| self.feedback.follow(round, sha256, rest));
-                self.keep(spooled, &update.bytes, left_over, learner.as_ref())?;
+                let draft = update.draft.take();
+                self.keep(spooled, (&update.bytes, draft), left_over, learner.as_ref())?;
                 if let Some(header) =
                     self.machine
                         .trained(round, update.content, weight, metrics)?
