@@ -347,6 +347,7 @@ fn of_round(entry: &Entry) -> Option<Round> {
         | Entry::Refused { round, .. }
         | Entry::Attempted { round, .. }
         | Entry::SumFixed { round, .. }
+        | Entry::SumUnopened { round, .. }
         | Entry::Closed { round } => Some(*round),
     }
 }

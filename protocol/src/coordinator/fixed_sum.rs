@@ -44,16 +44,32 @@ impl Coordinator {
             return self.fail(RunFailure::SumNotOpened, detail);
         };
         closed.unopened += 1;
-        if UNOPENED_MAX <= closed.unopened {
-            let (round, unopened) = (closed.round, closed.unopened);
-            let said = format!(
-                "round {round}: {unopened} attempts among the same participants gave no sum of updates: one of them masks what is no \
-                 update, or reveals wrong shares, and under masks nobody can tell who; at last {detail}"
-            );
-            return self.fail(RunFailure::SumNotOpened, Text::new(&said));
+        let (round, times) = (closed.round, closed.unopened);
+        self.record(Entry::SumUnopened { round, times });
+        if UNOPENED_MAX <= times {
+            return self.fail_unopened((round, times), Some(&detail));
         }
         self.sum_anew(&detail, now);
         self.settle(now);
+    }
+
+    /// After a restart: a sum that was none as often as it may be is not tried once more.
+    pub(super) fn give_up_unopened(&mut self) {
+        if let Phase::Open(open) = &self.phase
+            && UNOPENED_MAX <= open.unopened
+        {
+            self.fail_unopened((open.round, open.unopened), None);
+        }
+    }
+
+    fn fail_unopened(&mut self, (round, times): (Round, u32), last: Option<&Text>) {
+        let last = last.map(|detail| format!("; at last {detail}"));
+        let said = format!(
+            "round {round}: {times} attempts among the same participants gave no sum of updates: one of them masks what is no update, \
+             or reveals wrong shares, and under masks nobody can tell who{}",
+            last.unwrap_or_default()
+        );
+        self.fail(RunFailure::SumNotOpened, Text::new(&said));
     }
 
     /// Members are about to be asked to open the sum of these.

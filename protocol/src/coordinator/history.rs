@@ -74,6 +74,13 @@ pub enum Entry {
         /// Whose updates are in it.
         members: Vec<ParticipantName>,
     },
+    /// What was opened turned out to be no sum of updates.
+    SumUnopened {
+        /// The round.
+        round: Round,
+        /// For which time in it.
+        times: u32,
+    },
     /// A round was closed: what was accepted so far is what it comes to.
     Closed {
         /// Which.
@@ -118,6 +125,8 @@ pub struct OpenHistory {
     pub attempts: u32,
     /// Whose updates are in the sum that members were asked to open; nobody's if they were not.
     pub summed: BTreeSet<ParticipantName>,
+    /// How often that sum turned out to be none.
+    pub unopened: u32,
 }
 
 impl History {
@@ -170,6 +179,11 @@ impl History {
             Entry::SumFixed { round, members } => {
                 if let Some(open) = self.present(round) {
                     open.summed = members.into_iter().collect();
+                }
+            }
+            Entry::SumUnopened { round, times } => {
+                if let Some(open) = self.present(round) {
+                    open.unopened = open.unopened.max(times);
                 }
             }
             Entry::Closed { round } => {

@@ -142,6 +142,7 @@ impl Coordinator {
     ) {
         let mut open = OpenRound::new(round, now);
         open.attempts = history.attempts;
+        open.unopened = history.unopened;
         if !history.summed.is_empty() {
             open.fixed = Some(FixedSum::new(history.summed, now));
         }
@@ -177,6 +178,7 @@ impl Coordinator {
             self.actions.push_back(Action::Aggregate { summary });
         } else {
             self.phase = Phase::Open(open);
+            self.give_up_unopened();
         }
     }
 }

@@ -121,6 +121,31 @@ fn the_updates_of_a_round_are_known_until_its_adapter_is_on_disk() {
     assert!(found.unsettled.is_empty() && is_second(&found), "{found:?}");
 }
 
+#[test]
+fn how_often_a_rounds_only_sum_was_none_is_known_to_the_next_process_until_the_round_is_done() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("journal.redb");
+    let round = Round(1);
+    let members = vec!["north".parse().unwrap()];
+    for times in 1..=2 {
+        let (journal, found) = Journal::open(&path, &identity()).unwrap();
+        let before = found.history.open.map_or(0, |open| open.unopened);
+        assert_eq!(before, times - 1);
+        let members = members.clone();
+        let entries = [
+            Entry::Opened { round },
+            Entry::SumFixed { round, members },
+            Entry::SumUnopened { round, times },
+        ];
+        journal.record(&entries).unwrap();
+    }
+    let (journal, found) = Journal::open(&path, &identity()).unwrap();
+    assert_eq!(found.history.open.unwrap().unopened, 2);
+    journal.round_done(&record(1), &sealed(1)).unwrap();
+    journal.settled(1).unwrap();
+    assert_eq!(count(&journal), 0);
+}
+
 /// How many entries there are.
 fn count(journal: &Journal) -> usize {
     let transaction = journal.database.begin_read().unwrap();
