@@ -45,7 +45,7 @@ pub use release::{Delta, Release};
 use crate::close::CloseCode;
 use crate::ids::{ConnectionId, Digest, ParticipantName, Round};
 use crate::message::{Content, ToClient, ToServer, TransferHeader, TransferKind};
-use crate::plan::{CheckedPlan, EwcPlace, Participants, SignedPlan};
+use crate::plan::{ANCHOR_BYTES_MAX, CheckedPlan, Participants, SignedPlan};
 use crate::secagg::Verify;
 use crate::text::Text;
 use crate::transcript::{Archive, SealedRecord};
@@ -541,16 +541,17 @@ fn anchor_to_send(
     plan: &CheckedPlan,
     anchor: Option<Content>,
 ) -> Result<Option<TransferHeader>, SetupError> {
-    let Some(ewc) = plan
-        .ewc
-        .as_ref()
-        .filter(|ewc| ewc.place == EwcPlace::Client)
-    else {
+    let Some(ewc) = plan.anchor_at_participants() else {
         return Ok(None);
     };
     let content = anchor
         .filter(|anchor| anchor.sha256 == ewc.anchor)
         .ok_or(SetupError::AnchorMissing)?;
+    if ANCHOR_BYTES_MAX < content.bytes {
+        return Err(SetupError::AnchorSize {
+            found: content.bytes,
+        });
+    }
     let header =
         TransferHeader::from_server(TransferKind::Anchor, Round::FIRST, plan.digest(), content);
     Ok(Some(header))
@@ -574,4 +575,10 @@ pub enum SetupError {
     /// The plan has the participants apply EWC, and there is no anchor with the plan's digest.
     #[error("the plan asks for EWC at the participants, and the anchor it names was not given")]
     AnchorMissing,
+    /// The anchor is longer than any that participants take in.
+    #[error("the anchor has {found} bytes, at most {ANCHOR_BYTES_MAX} are sent")]
+    AnchorSize {
+        /// Its length in bytes.
+        found: u64,
+    },
 }

@@ -5,6 +5,7 @@
 //! bytes and is in every message of the run. The server signs those bytes ([`SignedPlan`]), so that a site can
 //! show later what it agreed to.
 
+mod announced;
 mod check;
 mod participant_privacy;
 mod privacy;
@@ -16,6 +17,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+pub use announced::{ANCHOR_BYTES_MAX, Announced};
 pub use check::{CheckedPlan, PLAN_BYTES_MAX, PlanError};
 pub use participant_privacy::{ClipPlan, PARTICIPANTS_FEW, ParticipantPrivacyPlan};
 pub use privacy::{PrivacyPlan, PrivacyUnit};

@@ -10,7 +10,7 @@ use std::fs;
 use tests::{Federation, Finished, assert_success};
 
 use self::impostor::Impostor;
-use self::trick::Trick;
+use self::trick::{LONG_BYTES, Trick};
 use crate::PROGRAMS;
 
 const NAMES: [&str; 2] = ["hospital-a", "bank-b"];
@@ -105,6 +105,57 @@ fn a_delta_that_lies_or_is_against_nothing_or_unpacks_without_end_costs_a_whole_
 }
 
 #[test]
+fn a_delta_that_is_no_shorter_than_the_adapter_is_refused_at_its_header_and_costs_a_whole_download()
+{
+    let trial = Trial::begin(2);
+    let victim = trial.take_part(Trick::LongDeltas);
+    assert_success(&victim);
+    let lines = victim.text.lines();
+    let refused: Vec<&str> = lines
+        .filter(|line| line.contains("a delta is of no use"))
+        .collect();
+    let values = u64::try_from(final_bytes(&trial.federation)).unwrap() / 4;
+    let expected = [
+        format!(
+            "it is announced with {0} bytes, and the whole adapter has {0}",
+            2 * values
+        ),
+        format!(
+            "it is announced with {LONG_BYTES} bytes, and the whole adapter has {}",
+            4 * values
+        ),
+    ];
+    assert_eq!(refused.len(), expected.len(), "{refused:#?}");
+    for (line, what) in refused.iter().zip(&expected) {
+        assert!(
+            line.contains(what) && line.contains("bad-delta"),
+            "{what} in {line}"
+        );
+    }
+    // Two adapters in bf16, and the final one: nothing of the deltas.
+    let received = format!(
+        "{:.1} MiB received",
+        (8 * values) as f64 / f64::from(1 << 20)
+    );
+    assert!(
+        victim.text.contains(&received),
+        "{received} in {}",
+        victim.text
+    );
+    let (adapter, log) = trial.end();
+    assert_eq!(log.matches("sent once more, whole").count(), 2, "{log}");
+    assert!(adapter == honest(2), "another adapter");
+}
+
+/// Bytes of the run's adapter in f32.
+fn final_bytes(federation: &Federation) -> usize {
+    let file = federation.file(&format!("{VICTIM}-adapter/adapter_model.safetensors"));
+    let bytes = fs::read(file).unwrap();
+    let header: [u8; 8] = bytes[..8].try_into().unwrap();
+    bytes.len() - 8 - usize::try_from(u64::from_le_bytes(header)).unwrap()
+}
+
+#[test]
 fn a_server_that_sends_no_adapter_of_the_run_is_named_and_what_was_finished_is_kept() {
     let trial = Trial::begin(3);
     // The largest transfer that the site takes in: more than the adapters of this run have, in both forms.
@@ -113,21 +164,33 @@ fn a_server_that_sends_no_adapter_of_the_run_is_named_and_what_was_finished_is_k
     let limited = text.replace("[connection]", "[connection]\ntransfer_max = \"4MB\"");
     trial.federation.write(&config, &limited);
     let state = trial.federation.file(&format!("{VICTIM}-adapter.state"));
+    let (before, first) = ("before the first round", "in round 1");
     let begun = [
-        (Trick::Short, "wrong length in bytes"),
-        (Trick::OtherBytes, "wrong SHA-256"),
+        (
+            Trick::BeforeThePlan,
+            before,
+            "a transfer is not allowed while waiting for Welcome",
+        ),
+        (Trick::Short, first, "wrong length in bytes"),
+        (Trick::OtherBytes, first, "wrong SHA-256"),
         (
             Trick::NotFinite,
+            first,
             "the server's adapter for round 1 cannot be used",
         ),
     ];
-    for (trick, what) in begun {
-        assert_refused(trick, &trial.take_part(trick), "in round 1", what);
+    for (trick, round, what) in begun {
+        assert_refused(trick, &trial.take_part(trick), round, what);
         assert!(!state.exists(), "{trick:?}: nothing was finished");
     }
     let finished = [
         (Trick::ShortOnOffer, 1, "wrong length in bytes"),
         (Trick::EndlessOnOffer, 1, "more than the limit of 4000000"),
+        (
+            Trick::AnchorOnOffer,
+            1,
+            "an anchor is not allowed while the plan needs none",
+        ),
         (
             Trick::AnotherUselessDelta,
             2,

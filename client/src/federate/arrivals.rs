@@ -23,6 +23,7 @@ use bytes::Bytes;
 use protocol::{
     Digest,
     message::{Beginning, ResendReason, TransferHeader, TransferKind},
+    plan::{Announced, CheckedPlan},
 };
 use tokio::sync::mpsc;
 
@@ -53,11 +54,12 @@ pub(super) enum Arrival {
     Whole(Bytes),
     /// They are the delta that was announced, and this is the adapter that it comes to.
     Rebuilt(Rebuilt),
-    /// They are the delta that was announced, and no adapter came of it. The delta is not kept.
+    /// They are the delta that was announced, and no adapter came of it; or none was taken in, because it is no shorter than the
+    /// adapter. The delta is not kept.
     Unusable(Unusable),
     /// They broke off; what came is kept.
     Part,
-    /// They can be no adapter of the run, by their announced length. None was taken in.
+    /// They can be nothing that the run's plan has, by their header. None was taken in.
     Misfit,
     /// With those that were kept they are another content, or those that they go on behind are not here any more. Nothing is kept.
     Damaged,
@@ -71,8 +73,8 @@ pub(super) struct Arrivals {
     memory: Mutex<Memory>,
     /// Whether a global adapter that is whole is kept for deltas against it.
     keeps_base: AtomicBool,
-    /// Lengths of the adapters of the plan that was agreed to: those that rounds start from, and the final one.
-    lengths: OnceLock<(u64, u64)>,
+    /// The plan that was agreed to: without one nothing is taken in.
+    plan: OnceLock<CheckedPlan>,
     bytes: AtomicU64,
 }
 
@@ -86,7 +88,7 @@ impl Arrivals {
             folder: state.map(|state| state.with_added_extension("arriving")),
             memory: Mutex::default(),
             keeps_base: AtomicBool::new(false),
-            lengths: OnceLock::new(),
+            plan: OnceLock::new(),
             bytes: AtomicU64::new(0),
         }
     }
@@ -101,25 +103,25 @@ impl Arrivals {
         self.keeps_base.store(true, Ordering::Relaxed);
     }
 
-    /// From now on only adapters of these lengths are taken in: those that rounds start from, and the final one.
-    pub(super) fn expect(&self, global: u64, last: u64) {
+    /// From now on what this plan has is taken in.
+    pub(super) fn expect(&self, plan: &CheckedPlan) {
         // There is one plan in a run.
-        self.lengths.get_or_init(|| (global, last));
+        self.plan.get_or_init(|| plan.clone());
     }
 
-    /// Whether what is announced can be an adapter of the run, as far as its length says. What cannot is not taken in, and puts
-    /// nothing out of its place.
-    pub(super) fn may_be(&self, header: &TransferHeader) -> bool {
-        let Some(&(global, last)) = self.lengths.get() else {
-            return true;
-        };
-        match header.kind {
-            TransferKind::GlobalAdapter => header.bytes == global,
-            TransferKind::FinalAdapter => header.bytes == last,
-            TransferKind::Anchor
-            | TransferKind::Update
-            | TransferKind::GlobalDelta
-            | TransferKind::FinalDelta => true,
+    /// What a transfer comes to of which no byte is to be taken, by its header; it puts nothing out of its place.
+    pub(super) fn turn_away(&self, header: &TransferHeader) -> Option<Arrival> {
+        match self.plan.get().map(|plan| plan.judge(header)) {
+            Some(Announced::Fits) => None,
+            Some(Announced::UselessDelta { whole }) => {
+                let reason = ResendReason::BadDelta;
+                let what = format!(
+                    "it is announced with {} bytes, and the whole adapter has {whole}",
+                    header.bytes
+                );
+                Some(Arrival::Unusable(Unusable { reason, what }))
+            }
+            Some(Announced::Unfit) | None => Some(Arrival::Misfit),
         }
     }
 

@@ -37,7 +37,7 @@ pub(super) enum Happening {
     Rebuilt(Attempt, Box<TransferHeader>, Rebuilt),
     /// No adapter came of the delta with this header.
     Unusable(Attempt, Box<TransferHeader>, Unusable),
-    /// An adapter was announced that has not the length of one, and not taken in.
+    /// What was announced is nothing that the plan has, and was not taken in.
     Misfit(Attempt, Box<TransferHeader>),
     /// With what was here before it is another content than announced.
     Damaged(Attempt, Box<TransferHeader>),

@@ -214,9 +214,9 @@ async fn take_transfer(
     let mut incoming = connection.accept_transfer().await?;
     incoming.limit(bytes_max)?;
     let header = *incoming.header();
-    if !arrivals.may_be(&header) {
+    if let Some(turned_away) = arrivals.turn_away(&header) {
         incoming.refuse(CloseCode::BadTransfer);
-        return Ok((header, Ok(Arrival::Misfit)));
+        return Ok((header, Ok(turned_away)));
     }
     if 0 < header.offset {
         let (kind, offset, bytes) = (header.kind.label(), header.offset, header.bytes);

@@ -30,7 +30,9 @@ impl Coordinator {
         connection: ConnectionId,
         adapter: TransferHeader,
     ) -> Option<TransferHeader> {
-        let delta = self.release.delta?;
+        // One that saves nothing is of no use to its receiver.
+        let delta = self.release.delta;
+        let delta = delta.filter(|delta| delta.content.bytes < adapter.bytes)?;
         let name = self.roster.name(connection)?;
         let has_base = self.roster.link(name)?.bases.contains(&delta.base);
         (has_base && self.plan.download == Download::Delta)

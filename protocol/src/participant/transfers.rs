@@ -4,8 +4,14 @@ use std::time::Instant;
 
 use super::{Action, AnchorCopy, Disposition, Link, Participant, Work};
 use crate::message::{Content, ResendReason, ToServer, TransferHeader, TransferKind};
-use crate::plan::{Download, EwcPlace};
+use crate::plan::{ANCHOR_BYTES_MAX, CheckedPlan, Download};
 use crate::violation::Breach;
+
+/// A delta where there are none.
+const NO_DELTAS: Breach = Breach::Unexpected {
+    message: "a delta",
+    state: "the plan has adapters sent whole",
+};
 
 impl Participant {
     /// A content is here whole and with the header's digest: the last bytes of it came on the present connection, behind
@@ -70,7 +76,8 @@ impl Participant {
         }
     }
 
-    /// No adapter can be rebuilt from a delta, which came with its header's digest: the whole one is asked for. A server that
+    /// No adapter can be rebuilt from a delta, which came with its header's digest or was not taken in, because it is no shorter than
+    /// the adapter ([`CheckedPlan::judge`]): the whole one is asked for. A server that
     /// answers that by another such delta would go on for ever.
     pub fn handle_delta_unusable(&mut self, delta: &TransferHeader, reason: ResendReason) {
         let Some(delta) = self.planned_delta(delta) else {
@@ -95,15 +102,16 @@ impl Participant {
         if self.link != Link::Up {
             return None;
         }
-        let download = self.plan.as_ref().map(|plan| plan.download);
-        if download == Some(Download::Delta) {
+        if self.has_deltas() {
             return Some(*delta);
         }
-        self.accuse(Breach::Unexpected {
-            message: "a delta",
-            state: "the plan has adapters sent whole",
-        });
+        self.accuse(NO_DELTAS);
         None
+    }
+
+    fn has_deltas(&self) -> bool {
+        let download = self.plan.as_ref().map(|plan| plan.download);
+        download == Some(Download::Delta)
     }
 
     fn take_transfer(
@@ -122,6 +130,9 @@ impl Participant {
             TransferKind::GlobalAdapter | TransferKind::FinalAdapter => {
                 self.take_adapter(header, now)
             }
+            TransferKind::GlobalDelta | TransferKind::FinalDelta if !self.has_deltas() => {
+                Err(NO_DELTAS)
+            }
             TransferKind::GlobalDelta | TransferKind::FinalDelta => Err(Breach::Unexpected {
                 message: "a delta",
                 state: "nothing was rebuilt from it",
@@ -134,12 +145,8 @@ impl Participant {
     }
 
     fn take_anchor(&mut self, header: &TransferHeader) -> Result<Disposition, Breach> {
-        let needed = self
-            .plan
-            .as_ref()
-            .and_then(|plan| plan.ewc.as_ref())
-            .filter(|ewc| ewc.place == EwcPlace::Client);
-        let Some(ewc) = needed else {
+        let plan = self.plan.as_ref();
+        let Some(ewc) = plan.and_then(CheckedPlan::anchor_at_participants) else {
             return Err(Breach::Unexpected {
                 message: "an anchor",
                 state: "the plan needs none",
@@ -151,6 +158,13 @@ impl Participant {
                 what: "digest of the anchor",
                 found,
                 expected,
+            });
+        }
+        if ANCHOR_BYTES_MAX < header.bytes {
+            return Err(Breach::BadTransfer {
+                what: "length in bytes of the anchor",
+                found: header.bytes.to_string(),
+                expected: format!("at most {ANCHOR_BYTES_MAX}"),
             });
         }
         self.acknowledge(header);
@@ -243,14 +257,7 @@ impl Participant {
                 message: "a transfer",
             });
         }
-        let length = match kind {
-            TransferKind::FinalAdapter => plan.adapter_bytes,
-            TransferKind::GlobalAdapter
-            | TransferKind::Update
-            | TransferKind::Anchor
-            | TransferKind::GlobalDelta
-            | TransferKind::FinalDelta => plan.encoded_bytes(),
-        };
+        let length = plan.adapter_bytes_of(kind).unwrap_or_default();
         if header.bytes != length {
             let (found, expected) = (header.bytes.to_string(), length.to_string());
             return Err(Breach::BadTransfer {

@@ -9,7 +9,10 @@ use protocol::message::{Content, Metrics, ToClient, ToServer, TransferHeader, Tr
 use protocol::participant::{
     Action, AnchorCopy, Disposition, Outcome, Participant, Setup, Spooled,
 };
-use protocol::plan::{CheckedPlan, EwcPlace, EwcPlan, RunPlan, SignedPlan, SignedPlanError};
+use protocol::plan::{
+    ANCHOR_BYTES_MAX, Announced, CheckedPlan, Download, EwcPlace, EwcPlan, RunPlan, SignedPlan,
+    SignedPlanError, ValueEncoding,
+};
 use protocol::seal::SealFault;
 use protocol::transcript::{Chain, Witness};
 use protocol::{Digest, Round, Text};
@@ -279,6 +282,15 @@ fn another_anchor_than_the_plans_is_a_violation() {
     assert_eq!(victim.gets(&good), Disposition::Keep);
     assert_eq!(victim.machine.state(), "training");
 
+    let mut victim = Victim::ready(with_anchor.clone());
+    let mut long = header(&victim, "anchor");
+    long.bytes = ANCHOR_BYTES_MAX + 1;
+    assert_eq!(victim.gets(&long), Disposition::Drop);
+    victim.accuses(
+        CloseCode::BadTransfer,
+        "length in bytes of the anchor: found 268435457, expected at most 268435456",
+    );
+
     let mut victim = Victim::ready(with_anchor);
     let bad = header(&victim, "another");
     assert_eq!(victim.gets(&bad), Disposition::Drop);
@@ -288,6 +300,71 @@ fn another_anchor_than_the_plans_is_a_violation() {
     let unneeded = header(&victim, "anchor");
     assert_eq!(victim.gets(&unneeded), Disposition::Drop);
     victim.accuses(CloseCode::Unexpected, "an anchor is not allowed");
+}
+
+/// V3, C10: what is judged by a header is what the participant would say of the whole.
+#[test]
+fn a_transfer_that_the_plan_does_not_have_is_known_by_its_header() {
+    let anchor = content("anchor");
+    let plan = |download, with_anchor: bool| {
+        let mut plan = simple();
+        plan.encoding = ValueEncoding::Bf16;
+        plan.download = download;
+        plan.ewc = with_anchor.then_some(EwcPlan {
+            lambda: 1.0,
+            place: EwcPlace::Client,
+            anchor: anchor.sha256,
+        });
+        plan.check().unwrap()
+    };
+    let whole = plan(Download::Whole, false);
+    let deltas = plan(Download::Delta, true);
+    let judge = |plan: &CheckedPlan, kind, bytes, sha256| {
+        let content = Content { bytes, sha256 };
+        plan.judge(&TransferHeader::from_server(
+            kind,
+            Round(1),
+            plan.digest(),
+            content,
+        ))
+    };
+    let sha256 = Digest::of(b"adapter");
+    for (adapter, delta, length) in [
+        (
+            TransferKind::GlobalAdapter,
+            TransferKind::GlobalDelta,
+            ADAPTER_BYTES / 2,
+        ),
+        (
+            TransferKind::FinalAdapter,
+            TransferKind::FinalDelta,
+            ADAPTER_BYTES,
+        ),
+    ] {
+        assert_eq!(judge(&whole, adapter, length, sha256), Announced::Fits);
+        for wrong in [0, length - 1, length + 1, u64::MAX] {
+            assert_eq!(judge(&whole, adapter, wrong, sha256), Announced::Unfit);
+        }
+        assert_eq!(judge(&whole, delta, 100, sha256), Announced::Unfit);
+        assert_eq!(judge(&deltas, delta, length - 1, sha256), Announced::Fits);
+        for long in [length, u64::MAX] {
+            let useless = Announced::UselessDelta { whole: length };
+            assert_eq!(judge(&deltas, delta, long, sha256), useless);
+        }
+    }
+    let kind = TransferKind::Anchor;
+    let (longest, sha256) = (ANCHOR_BYTES_MAX, anchor.sha256);
+    assert_eq!(judge(&deltas, kind, longest, sha256), Announced::Fits);
+    let (other, too_long) = (Digest::of(b"another"), ANCHOR_BYTES_MAX + 1);
+    for (plan, bytes, sha256) in [
+        (&deltas, too_long, sha256),
+        (&deltas, 1, other),
+        (&whole, 1, sha256),
+    ] {
+        assert_eq!(judge(plan, kind, bytes, sha256), Announced::Unfit);
+    }
+    let update = judge(&whole, TransferKind::Update, ADAPTER_BYTES, other);
+    assert_eq!(update, Announced::Unfit);
 }
 
 /// V4: each message has its place.

@@ -2,13 +2,11 @@
 
 use aggregation::ewc::{Anchor, BoundAnchor};
 use bytes::Bytes;
+use protocol::plan::ANCHOR_BYTES_MAX;
 
 use super::error::StartError;
 use super::folder::{StartFolder, read};
 use crate::config::Config;
-
-/// Largest anchor: two vectors a module.
-const ANCHOR_BYTES_MAX: u64 = 256 << 20;
 
 /// An anchor and the bytes in which it goes to participants.
 #[derive(Clone, Debug)]

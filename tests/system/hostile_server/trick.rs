@@ -12,6 +12,9 @@ const HEAD_BYTES: usize = 82;
 /// Where the head has the number of values.
 const COUNT: std::ops::Range<usize> = 10..18;
 
+/// Bytes of a delta that are many adapters.
+pub(super) const LONG_BYTES: usize = 64 << 20;
+
 /// One way to deceive a participant.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Trick {
@@ -21,6 +24,8 @@ pub(super) enum Trick {
     UselessDeltas,
     /// A delta is of no use, and another one is the answer to the request for the whole.
     AnotherUselessDelta,
+    /// Each delta is announced with as many bytes as the whole adapter has, or far more.
+    LongDeltas,
     /// A delta comes to another adapter than the round has.
     OtherAdapter,
     /// The first round's adapter lacks a value, and is announced so.
@@ -33,6 +38,10 @@ pub(super) enum Trick {
     ShortOnOffer,
     /// More bytes than the participant takes in come when the update is offered.
     EndlessOnOffer,
+    /// An anchor comes when the update is offered, under a plan that needs none.
+    AnchorOnOffer,
+    /// An adapter comes before the plan.
+    BeforeThePlan,
 }
 
 /// What becomes of a message of the participant.
@@ -95,6 +104,16 @@ impl Forger {
                 let (header, bytes) = of(&self.global.unwrap(), self.base.repeat(4));
                 Reply::Transfer(header, bytes)
             }
+            (ToServer::Offer { .. }, Trick::AnchorOnOffer) => {
+                let plan = self.global.unwrap().plan;
+                let (header, bytes) = zeros(TransferKind::Anchor, Round::FIRST, plan, 3_000_000);
+                Reply::Transfer(header, bytes)
+            }
+            (ToServer::Hello { .. }, Trick::BeforeThePlan) => {
+                let (kind, plan) = (TransferKind::GlobalAdapter, Digest([1; 32]));
+                let (header, bytes) = zeros(kind, Round::FIRST, plan, 3_000_000);
+                Reply::Transfer(header, bytes)
+            }
             (ToServer::Resend { .. }, Trick::AnotherUselessDelta) => {
                 let (header, bytes) = self.forged.take().unwrap();
                 Reply::Transfer(header, bytes)
@@ -140,6 +159,15 @@ impl Forger {
     }
 
     fn delta(&mut self, header: TransferHeader, bytes: Vec<u8>) -> (TransferHeader, Vec<u8>) {
+        if self.trick == Trick::LongDeltas {
+            let length = match header.kind {
+                TransferKind::FinalDelta => LONG_BYTES,
+                _ => self.base.len(),
+            };
+            let (sent, forged) = zeros(header.kind, header.round, header.plan, length);
+            self.replaced.insert(sent.id, header.id);
+            return (sent, forged);
+        }
         let forged = match (self.trick, header.kind, header.round.0) {
             (Trick::UselessDeltas, TransferKind::FinalDelta, _) => bomb(&bytes),
             (Trick::UselessDeltas, _, 2) | (Trick::AnotherUselessDelta, ..) => {
@@ -195,6 +223,21 @@ fn of(header: &TransferHeader, bytes: Vec<u8>) -> (TransferHeader, Vec<u8>) {
     let content = Content::of(&bytes);
     let header = TransferHeader::from_server(header.kind, header.round, header.plan, content);
     (header, bytes)
+}
+
+/// So many zeros, announced with the digest of something else: who takes them in finds that wrong, and not their length.
+fn zeros(
+    kind: TransferKind,
+    round: Round,
+    plan: Digest,
+    length: usize,
+) -> (TransferHeader, Vec<u8>) {
+    let content = Content {
+        bytes: length as u64,
+        sha256: Digest([7; 32]),
+    };
+    let header = TransferHeader::from_server(kind, round, plan, content);
+    (header, vec![0; length])
 }
 
 /// The adapter with another mantissa in the middle.

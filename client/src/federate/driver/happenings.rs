@@ -48,7 +48,7 @@ impl Driver {
             Happening::Received(attempt, header, bytes) if self.is_present(attempt) => {
                 self.received(&header, bytes, now);
             }
-            // The machine finds its length wrong, and nothing comes of it.
+            // The machine finds the same wrong with it, and nothing comes of it.
             Happening::Misfit(attempt, header) if self.is_present(attempt) => {
                 self.received(&header, Bytes::new(), now);
             }
@@ -196,8 +196,7 @@ impl Driver {
                     // What an earlier process finished is without masks, and never sent.
                     self.kept.clear();
                 }
-                self.arrivals
-                    .expect(plan.encoded_bytes(), plan.adapter_bytes);
+                self.arrivals.expect(&plan);
                 if plan.download == Download::Delta {
                     self.arrivals.keep_base();
                 }
