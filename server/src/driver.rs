@@ -77,6 +77,7 @@ pub(crate) enum Event {
     },
     /// An update broke off; so much of it is kept.
     Kept {
+        connection: ConnectionId,
         participant: ParticipantName,
         transfer: TransferId,
         bytes: u64,

@@ -318,7 +318,7 @@ fn coordinator(
     })?;
     let mut coordinator = coordinator.with_signatures(quic::verify_signature);
     for (name, (transfer, bytes)) in &recovered.parts {
-        coordinator.update_kept(name, *transfer, *bytes);
+        coordinator.update_found(name, *transfer, *bytes);
     }
     Ok(coordinator)
 }

@@ -95,7 +95,9 @@ impl Session {
         readers.spawn(self.clone().read(link.receiver));
         readers.spawn(self.clone().receive_updates());
         self.write(link.sender, outgoing).await;
-        drop(readers);
+        // Nobody takes up any more what was asked for.
+        readers.shutdown().await;
+        self.tell_unbegun().await;
         let how = self.connection.close_reason().unwrap_or(Closed::Here);
         self.tell(Event::Disconnected {
             connection: self.id,
@@ -179,6 +181,10 @@ impl Session {
         let Some(_room) = self.room(header.remaining()).await else {
             return;
         };
+        if !self.begins(&header) {
+            // Another one was asked for in the meantime.
+            return incoming.refuse(CloseCode::BadTransfer);
+        }
         let (pieces, writer) = self.start_writer(header);
         let fault = match incoming.limit(self.shared.update_bytes) {
             Ok(()) => self.pass_on(&mut incoming, &pieces, window).await,
@@ -239,6 +245,7 @@ impl Session {
                 Ok(Arrival::Part(bytes)) => {
                     let transfer = header.id;
                     Event::Kept {
+                        connection,
                         participant: name,
                         transfer,
                         bytes,
@@ -297,9 +304,33 @@ impl Session {
 
     /// Whether this is the transfer that was asked for, and not an earlier one again.
     fn is_asked(&self, header: &TransferHeader) -> bool {
+        let asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        header.kind == TransferKind::Update && *asked == Some((header.id, header.offset))
+    }
+
+    /// Takes note that the transfer that was asked for begins, if it is this one.
+    fn begins(&self, header: &TransferHeader) -> bool {
         let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
         let found = (header.id, header.offset);
-        header.kind == TransferKind::Update && asked.take_if(|asked| *asked == found).is_some()
+        asked.take_if(|asked| *asked == found).is_some()
+    }
+
+    /// Of what was asked for and did not begin, for want of room or of a connection, nothing came: it is not charged.
+    async fn tell_unbegun(&self) {
+        let asked = {
+            let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+            asked.take()
+        };
+        if let Some((transfer, bytes)) = asked {
+            self.tell(Event::Kept {
+                connection: self.id,
+                participant: self.name.clone(),
+                transfer,
+                bytes,
+                received: 0,
+            })
+            .await;
+        }
     }
 
     /// Waits for room for an update. That is our own slowness: the participant does not stall meanwhile.

@@ -214,8 +214,8 @@ fn remove(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Creates a file that is not there, or opens one to write behind its first `length` bytes.
-fn open_at(path: &Path, length: u64) -> io::Result<File> {
+/// Creates a file that is not there, or opens one to write behind its first `length` bytes; nothing if it has not so many.
+fn open_at(path: &Path, length: u64) -> io::Result<Option<File>> {
     let mut options = File::options();
     let file = options
         .read(true)
@@ -223,8 +223,11 @@ fn open_at(path: &Path, length: u64) -> io::Result<File> {
         .create(true)
         .truncate(length == 0)
         .open(path)?;
+    if file.metadata()?.len() < length {
+        return Ok(None);
+    }
     file.set_len(length)?;
-    Ok(file)
+    Ok(Some(file))
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use crate::ids::{ParticipantName, TransferId};
+use crate::ids::{ConnectionId, ParticipantName, TransferId};
 use crate::violation::Breach;
 
 /// What one participant may ask of the server.
@@ -144,12 +144,26 @@ fn share(limit: u32) -> Duration {
 pub(super) struct Sent {
     /// Bytes that it was asked for, less those that did not come.
     bytes: u64,
-    /// The delivery under way: which, from which byte, how many were asked for.
-    asked: Option<(TransferId, u64, u64)>,
+    /// The delivery that was asked for last.
+    asked: Option<Asked>,
     /// Bytes that the owner holds of an interrupted delivery.
     kept: Option<(TransferId, u64)>,
     /// Stalls and deliveries broken off.
     interruptions: u32,
+}
+
+/// A delivery that was asked for.
+#[derive(Clone, Copy, Debug)]
+struct Asked {
+    /// On this connection.
+    connection: ConnectionId,
+    transfer: TransferId,
+    /// From this byte on.
+    offset: u64,
+    /// So many bytes.
+    remaining: u64,
+    /// Whether it broke off since.
+    is_over: bool,
 }
 
 impl Sent {
@@ -164,9 +178,9 @@ impl Sent {
     /// Charges the bytes of a delivery from `offset` on, of which none has come yet; whether that is within `limit`.
     pub(super) fn ask(
         &mut self,
+        connection: ConnectionId,
         transfer: TransferId,
-        offset: u64,
-        remaining: u64,
+        (offset, remaining): (u64, u64),
         limit: u64,
     ) -> bool {
         let bytes = self.bytes.saturating_add(remaining);
@@ -174,17 +188,41 @@ impl Sent {
             return false;
         }
         self.bytes = bytes;
-        self.asked = Some((transfer, offset, remaining));
+        self.asked = Some(Asked {
+            connection,
+            transfer,
+            offset,
+            remaining,
+            is_over: false,
+        });
         true
     }
 
-    /// A delivery broke off with so many bytes of the whole in the owner's hands: what did not come is not charged.
-    pub(super) fn keep(&mut self, transfer: TransferId, bytes: u64) {
-        self.kept = Some((transfer, bytes));
-        if let Some((_, offset, remaining)) = self.asked.take_if(|asked| asked.0 == transfer) {
-            let came = bytes.saturating_sub(offset).min(remaining);
-            self.bytes = self.bytes.saturating_sub(remaining - came);
+    /// A delivery on this connection broke off with so many bytes of the whole in the owner's hands: what did not come is not
+    /// charged.
+    ///
+    /// The same content has the same id on every connection. Of one that is older than the delivery asked for last the news is
+    /// late: from which byte that one begins is settled, and what the owner keeps is its affair by now.
+    pub(super) fn keep(&mut self, connection: ConnectionId, transfer: TransferId, bytes: u64) {
+        let Some(asked) = &mut self.asked else {
+            return self.find(transfer, bytes);
+        };
+        let end = asked.offset.saturating_add(asked.remaining);
+        let missing = end.saturating_sub(bytes);
+        if asked.connection == connection {
+            if asked.transfer == transfer && !asked.is_over {
+                asked.is_over = true;
+                self.bytes = self.bytes.saturating_sub(missing.min(asked.remaining));
+            }
+            self.find(transfer, bytes);
+        } else if asked.transfer == transfer {
+            self.bytes = self.bytes.saturating_sub(missing);
         }
+    }
+
+    /// The owner holds the beginning of a delivery.
+    pub(super) fn find(&mut self, transfer: TransferId, bytes: u64) {
+        self.kept = Some((transfer, bytes));
     }
 
     /// What is kept is of no more use.
@@ -204,6 +242,9 @@ const MINUTE: Duration = Duration::from_secs(60);
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const ONE: ConnectionId = ConnectionId(1);
+    const TWO: ConnectionId = ConnectionId(2);
 
     #[expect(clippy::disallowed_methods, reason = "an instant to count from")]
     fn now() -> Instant {
@@ -240,14 +281,32 @@ mod tests {
         let mut sent = Sent::default();
         // Ten honest interruptions cost the update once.
         for offset in (0..100).step_by(10) {
-            assert!(sent.ask(first, offset, 100 - offset, 200));
-            sent.keep(first, offset + 10);
+            assert!(sent.ask(ONE, first, (offset, 100 - offset), 200));
+            sent.keep(ONE, first, offset + 10);
         }
         assert_eq!((sent.bytes, sent.kept_bytes(first)), (100, 100));
         // A second beginning is on top of it.
-        assert!(sent.ask(second, 0, 100, 200));
-        sent.keep(second, 99);
+        assert!(sent.ask(ONE, second, (0, 100), 200));
+        sent.keep(ONE, second, 99);
         assert_eq!((sent.kept_bytes(first), sent.kept_bytes(second)), (0, 99));
-        assert!(!sent.ask(first, 0, 100, 200));
+        assert!(!sent.ask(ONE, first, (0, 100), 200));
+    }
+
+    #[test]
+    fn what_an_older_connection_brought_is_charged_and_says_nothing_of_the_newer_ones_delivery() {
+        let (transfer, other) = (TransferId([1; 16]), TransferId([2; 16]));
+        let mut sent = Sent::default();
+        assert!(sent.ask(ONE, transfer, (0, 100), 400));
+        // The connection breaks after 60, and the next is asked before that is known: from the first byte.
+        assert!(sent.ask(TWO, transfer, (0, 100), 400));
+        sent.keep(ONE, transfer, 60);
+        assert_eq!((sent.bytes, sent.kept_bytes(transfer)), (160, 0));
+        sent.keep(TWO, transfer, 10);
+        assert_eq!((sent.bytes, sent.kept_bytes(transfer)), (70, 10));
+        // Once is enough, and another content's beginning does not count for it.
+        sent.keep(TWO, transfer, 10);
+        sent.keep(ONE, other, 0);
+        assert_eq!((sent.bytes, sent.kept_bytes(transfer)), (70, 10));
+        assert_eq!(sent.kept_bytes(other), 0);
     }
 }

@@ -90,10 +90,24 @@ impl Coordinator {
         Ok(())
     }
 
-    /// The owner keeps this many bytes of an interrupted delivery: the next attempt starts after them.
-    pub fn update_kept(&mut self, name: &ParticipantName, transfer: TransferId, bytes: u64) {
+    /// The owner keeps this many bytes of a delivery that was interrupted on this connection: the next attempt starts after them. If
+    /// the participant was asked on a newer connection meanwhile, they are of no use.
+    pub fn update_kept(
+        &mut self,
+        connection: ConnectionId,
+        name: &ParticipantName,
+        transfer: TransferId,
+        bytes: u64,
+    ) {
         if let Some(taking) = self.taking_mut() {
-            taking.sent_by(name).keep(transfer, bytes);
+            taking.sent_by(name).keep(connection, transfer, bytes);
+        }
+    }
+
+    /// An earlier process of the owner left so many bytes of a delivery: the next attempt starts after them.
+    pub fn update_found(&mut self, name: &ParticipantName, transfer: TransferId, bytes: u64) {
+        if let Some(taking) = self.taking_mut() {
+            taking.sent_by(name).find(transfer, bytes);
         }
     }
 
@@ -156,7 +170,7 @@ impl Coordinator {
         };
         if offered.transfer.id == transfer {
             let (header, round) = (offered.transfer, offered.transfer.round);
-            match self.grant(name, &header) {
+            match self.grant(connection, name, &header) {
                 Ok(offset) => {
                     self.handle_transfer_progress(connection, now);
                     self.send(connection, ToClient::Deliver { transfer, offset });

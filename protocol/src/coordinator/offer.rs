@@ -30,7 +30,7 @@ impl Coordinator {
         }
         let round = transfer.round;
         match self.judge_offer(name, &offered) {
-            Judgement::Deliver => match self.grant(name, &transfer) {
+            Judgement::Deliver => match self.grant(connection, name, &transfer) {
                 Ok(offset) => {
                     let transfer = transfer.id;
                     self.rejoin_attempt(name);
@@ -113,6 +113,7 @@ impl Coordinator {
     /// From which byte to ask for a transfer, if the participant may send so much more in this round.
     pub(super) fn grant(
         &mut self,
+        connection: ConnectionId,
         name: &ParticipantName,
         header: &TransferHeader,
     ) -> Result<u64, RefusalReason> {
@@ -123,7 +124,8 @@ impl Coordinator {
         };
         let sent = taking.sent_by(name);
         let offset = sent.kept_bytes(header.id).min(header.bytes);
-        if sent.ask(header.id, offset, header.bytes - offset, limit) {
+        let wanted = (offset, header.bytes - offset);
+        if sent.ask(connection, header.id, wanted, limit) {
             Ok(offset)
         } else {
             Err(RefusalReason::OverAllowance)

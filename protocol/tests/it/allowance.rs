@@ -2,11 +2,10 @@
 
 use std::time::Duration;
 
-use protocol::ConnectionId;
-use protocol::Round;
 use protocol::close::{CloseCode, RefusalReason};
 use protocol::coordinator::Allowance;
-use protocol::message::{Metrics, ToClient, ToServer, TransferHeader};
+use protocol::message::{Capabilities, Metrics, ToClient, ToServer, TransferHeader};
+use protocol::{ConnectionId, Round, Text};
 
 use super::pair::{Pair, Weather, content, name, plan};
 
@@ -112,12 +111,13 @@ fn a_participant_that_floods_is_cut_off_and_one_that_trains_fast_is_not() {
 #[test]
 fn bytes_beyond_the_rounds_allowance_are_refused_and_named() {
     let mut pair = in_round_one();
+    let connection = pair.sites[0].connection.unwrap();
     for number in 0..Allowance::default().uploads_per_round {
         let transfer = header(&pair, &format!("beginning {number}"));
         offer(&mut pair, transfer);
         assert!(pair.refusals("a").is_empty(), "{number}");
         pair.coordinator
-            .update_kept(&name("a"), transfer.id, transfer.bytes);
+            .update_kept(connection, &name("a"), transfer.id, transfer.bytes);
     }
     let one_more = header(&pair, "one more");
     offer(&mut pair, one_more);
@@ -129,15 +129,67 @@ fn bytes_beyond_the_rounds_allowance_are_refused_and_named() {
 fn an_update_that_comes_in_a_hundred_pieces_is_charged_once() {
     let mut pair = in_round_one();
     let transfer = header(&pair, "slow");
+    let connection = pair.sites[0].connection.unwrap();
     for piece in 1..100 {
         offer(&mut pair, transfer);
         let kept = transfer.bytes / 100 * piece;
-        pair.coordinator.update_kept(&name("a"), transfer.id, kept);
+        pair.coordinator
+            .update_kept(connection, &name("a"), transfer.id, kept);
     }
     assert!(pair.refusals("a").is_empty());
     assert_eq!(asked_from(&pair).len(), 99);
     pair.pour(0, transfer.at(*asked_from(&pair).last().unwrap()));
     pair.drive_until("counted", |pair| pair.counted(1) == ["a"]);
+}
+
+/// A3: of a participant that came back before the server knew how much its last connection had brought, the delivery was asked for
+/// from its first byte; what is told of the older one then moves nothing, and costs what it brought.
+#[test]
+fn late_news_of_an_older_connections_bytes_is_not_taken_for_the_newer_ones() {
+    let mut pair = in_round_one();
+    let transfer = header(&pair, "interrupted");
+    let begin = |pair: &mut Pair, number: u64| {
+        let connection = ConnectionId(number);
+        pair.lend_line(connection, "a");
+        pair.coordinator
+            .handle_connected(connection, name("a"), pair.now);
+        let ready = ToServer::Ready {
+            plan: pair.plan.digest(),
+            holds: Vec::new(),
+            begun: Vec::new(),
+            recorded: Round(0),
+        };
+        let hello = ToServer::Hello {
+            version: 1,
+            software: Text::default(),
+            capabilities: Capabilities::default(),
+        };
+        let (weight, metrics) = (1, Metrics::default());
+        let offer = ToServer::Offer {
+            transfer,
+            weight,
+            metrics,
+        };
+        for message in [hello, ready, offer] {
+            pair.coordinator
+                .handle_message(connection, message, pair.now);
+        }
+        pair.act();
+        connection
+    };
+    let [older, newer] = [5000, 5001].map(|number| begin(&mut pair, number));
+    let half = transfer.bytes / 2;
+    pair.coordinator
+        .update_kept(older, &name("a"), transfer.id, half);
+    let last = begin(&mut pair, 5002);
+    // The second one's writer has only begun.
+    pair.coordinator
+        .update_kept(newer, &name("a"), transfer.id, 10);
+    pair.coordinator
+        .update_kept(last, &name("a"), transfer.id, 100);
+    begin(&mut pair, 5003);
+    assert_eq!(asked_from(&pair), [0, 0, 0, 100]);
+    assert!(pair.refusals("a").is_empty());
 }
 
 /// A4: a delivery that its sender broke off is asked for again from where it stopped, and not for ever.
@@ -150,7 +202,7 @@ fn a_delivery_broken_off_is_asked_for_again_and_then_refused() {
     let connection = pair.sites[0].connection.unwrap();
     for time in 1..=u64::from(limit) {
         pair.coordinator
-            .update_kept(&name("a"), transfer.id, 10 * time);
+            .update_kept(connection, &name("a"), transfer.id, 10 * time);
         let is_out = pair
             .coordinator
             .delivery_cut(connection, transfer.id, pair.now);

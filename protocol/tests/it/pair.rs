@@ -1076,7 +1076,8 @@ impl Pair {
         match kept {
             Some((header, bytes)) if header.kind == TransferKind::Update => {
                 let name = site.name.clone();
-                self.coordinator.update_kept(&name, header.id, bytes);
+                self.coordinator
+                    .update_kept(connection, &name, header.id, bytes);
             }
             Some((header, bytes)) => {
                 let is_damaged = self.rng.chance(self.weather.damage);

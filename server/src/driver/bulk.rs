@@ -29,13 +29,15 @@ impl Driver {
                 self.spoil(connection, &header, RefusalReason::WrongTransfer, what, now);
             }
             Event::Kept {
+                connection,
                 participant,
                 transfer,
                 bytes,
                 received,
             } => {
                 self.count_received(received);
-                self.coordinator.update_kept(&participant, transfer, bytes);
+                self.coordinator
+                    .update_kept(connection, &participant, transfer, bytes);
             }
             Event::Cut {
                 connection,

@@ -33,7 +33,7 @@ pub(crate) enum Arrival {
     Whole(Upload),
     /// They broke off; so many bytes of it are kept.
     Part(u64),
-    /// They are another length or have another digest. Nothing is kept.
+    /// They are another length or have another digest, or what they go on behind is not here any more. Nothing is kept.
     Other,
 }
 
@@ -51,7 +51,11 @@ impl Spool {
         let path = self.part_path(name, header.id);
         let mut receive = || -> io::Result<Arrival> {
             self.begin(name, header.id)?;
-            let mut part = Part::open(path.clone(), header.offset)?;
+            let Some(mut part) = Part::open(path.clone(), header.offset)? else {
+                remove(&path)?;
+                self.begun().parts.remove(name);
+                return Ok(Arrival::Other);
+            };
             while let Some(piece) = pieces.blocking_recv() {
                 match piece {
                     Piece::Bytes(bytes) => part.write(&bytes)?,
@@ -91,18 +95,20 @@ struct Part {
 }
 
 impl Part {
-    /// Opens the part behind its first `offset` bytes, which are hashed again.
-    fn open(path: PathBuf, offset: u64) -> io::Result<Self> {
+    /// Opens the part behind its first `offset` bytes, which are hashed again; nothing if they are not there.
+    fn open(path: PathBuf, offset: u64) -> io::Result<Option<Self>> {
         debug_assert!(path.extension().is_some_and(|extension| extension == PART));
-        let file = open_at(&path, offset)?;
+        let Some(file) = open_at(&path, offset)? else {
+            return Ok(None);
+        };
         let mut hash = Context::new(&SHA256);
         let length = hash_from(&file, &mut hash)?;
-        Ok(Self {
+        Ok(Some(Self {
             path,
             file,
             hash,
             length,
-        })
+        }))
     }
 
     fn write(&mut self, pieces: &[Bytes]) -> io::Result<()> {

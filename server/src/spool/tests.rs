@@ -135,6 +135,21 @@ fn bytes_other_than_announced_are_not_kept() {
 }
 
 #[test]
+fn what_goes_on_behind_more_than_is_here_is_refused_before_it_is_taken() {
+    let folder = tempfile::tempdir().unwrap();
+    let (spool, _) = open(folder.path(), &[]);
+    let whole = b"twelve bytes";
+    let header = header(whole);
+    receive(&spool, &header, &whole[..5], None);
+    // It may have been written anew on a newer connection.
+    let behind = receive(&spool, &header.at(7), &whole[7..], Some(Piece::End));
+    assert!(matches!(behind, Arrival::Other), "{behind:?}");
+    assert_eq!(files(folder.path()), 0);
+    let anew = receive(&spool, &header, whole, Some(Piece::End));
+    assert!(matches!(anew, Arrival::Whole(_)), "{anew:?}");
+}
+
+#[test]
 fn a_lost_or_changed_update_is_named() {
     let folder = tempfile::tempdir().unwrap();
     let (spool, _) = open(folder.path(), &[]);

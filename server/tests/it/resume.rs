@@ -3,7 +3,7 @@
 use std::fs;
 
 use protocol::Round;
-use protocol::close::RefusalReason;
+use protocol::close::{CloseCode, RefusalReason};
 use protocol::message::{ToClient, TransferHeader};
 
 use crate::scene::{Running, Scene};
@@ -71,4 +71,25 @@ async fn a_delivery_from_another_offset_than_asked_for_is_refused() {
     // The server stops reading; how far the sender came is a matter of timing.
     let _ = north.send(&header.at(20), &update).await;
     north.is_refused(round, RefusalReason::WrongTransfer).await;
+}
+
+/// A3: a connection that breaks before the first byte of what was asked for costs its participant nothing.
+#[tokio::test]
+async fn deliveries_that_never_began_are_not_charged() {
+    let scene = Scene::new(&["north"]);
+    let update = constant(0.5);
+    let (running, mut north, round, header) = offered(&scene, &update[..40], &update).await;
+    let times = scene.config.allowance.uploads_per_round + 2;
+    for _ in 0..times {
+        north.link.connection.close(CloseCode::Internal);
+        north = scene.join("north", &running).await;
+        assert_eq!(north.asked().await.0, round);
+        north.offer(header, 1).await;
+        let (transfer, offset) = (header.id, 40);
+        assert_eq!(north.hear().await, ToClient::Deliver { transfer, offset });
+    }
+    north.send(&header.at(40), &update).await.unwrap();
+    north.is_accepted(round).await;
+    north.finished().await;
+    running.outcome().await.unwrap();
 }

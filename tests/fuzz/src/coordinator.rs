@@ -165,9 +165,15 @@ impl Game {
                 };
                 self.say(connection, ToServer::Received { transfer });
             }
-            5 => self
-                .coordinator
-                .update_kept(&name(b), self.update(connection, b).id, u64::MAX),
+            5 if b < 16 => {
+                let transfer = self.update(connection, b).id;
+                self.coordinator.update_found(&name(b), transfer, u64::MAX);
+            }
+            5 => {
+                let transfer = self.update(connection, b).id;
+                self.coordinator
+                    .update_kept(connection, &name(b), transfer, u64::MAX);
+            }
             6 if b == 254 => self.coordinator.stop(),
             // With and without an answer whose consequences are lost.
             7 => {
