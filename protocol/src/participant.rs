@@ -10,6 +10,7 @@
 
 mod action;
 mod connection;
+mod leaving;
 mod link;
 mod secure;
 mod task;
@@ -35,6 +36,7 @@ use crate::secagg::{Earlier, Member};
 use crate::text::Text;
 use crate::transcript::Witness;
 use crate::violation::{Breach, Misuse, Party, Violation};
+use leaving::Leaving;
 use link::{LINGER_LIMIT, Link, Redial};
 use work::{Offer, Work};
 
@@ -88,6 +90,8 @@ pub struct Participant {
     hello: ToServer,
     redial: Redial,
     link: Link,
+    /// Why we leave, if we do.
+    leaving: Option<Leaving>,
     /// The plan, once the owner agreed to it.
     plan: Option<CheckedPlan>,
     /// The plan that the owner is checking.
@@ -143,6 +147,7 @@ impl Participant {
             },
             redial: Redial::new(patience, seed, now),
             link: Link::Dialing,
+            leaving: None,
             plan: None,
             proposed: None,
             spooled,
@@ -272,19 +277,6 @@ impl Participant {
         };
         self.present(global, offer);
         Ok(Some(transfer))
-    }
-
-    /// Leaves the run: training failed, or the site no longer wants to.
-    pub fn leave(&mut self, reason: Text, now: Instant) {
-        match self.link {
-            Link::Over | Link::Ending { .. } => {}
-            Link::Down { .. } | Link::Dialing => self.end(Outcome::Left),
-            Link::Greeting { .. } | Link::Deciding | Link::Up => {
-                self.actions
-                    .push_back(Action::Send(ToServer::Leave { reason }));
-                self.part(Outcome::Left, now);
-            }
-        }
     }
 
     // What to do now.

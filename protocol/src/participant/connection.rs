@@ -20,6 +20,7 @@ impl Participant {
         if self.link == Link::Dialing {
             self.link = Link::Greeting { since: now };
             self.actions.push_back(Action::Send(self.hello.clone()));
+            self.say_leave(now);
         }
     }
 
@@ -34,6 +35,7 @@ impl Participant {
     pub fn handle_disconnected(&mut self, code: Option<CloseCode>, now: Instant) {
         match &self.link {
             Link::Down { .. } | Link::Over => {}
+            Link::Ending { .. } if self.is_unheard(code, now) => self.back_off(now),
             Link::Ending { outcome, .. } => {
                 let outcome = outcome.clone();
                 self.end(outcome);
@@ -67,6 +69,10 @@ impl Participant {
             self.link,
             Link::Down { .. } | Link::Dialing | Link::Greeting { .. }
         );
+        if is_away && self.farewell_until().is_some_and(|until| until <= now) {
+            self.actions.push_back(Action::Close(CloseCode::Left));
+            return self.end(Outcome::Left);
+        }
         if is_away && self.redial.give_up_at() <= now {
             self.actions.push_back(Action::Close(CloseCode::Silent));
             self.end(Outcome::ServerAway);
@@ -163,6 +169,7 @@ impl Participant {
 
     pub(super) fn next_deadline(&self) -> Option<Instant> {
         let give_up_at = self.redial.give_up_at();
+        let give_up_at = give_up_at.min(self.farewell_until().unwrap_or(give_up_at));
         match &self.link {
             Link::Down { retry_at } => Some(give_up_at.min(*retry_at)),
             Link::Dialing => Some(give_up_at),
@@ -253,6 +260,7 @@ impl Participant {
             self.work = Work::Idle;
         }
         let retry_at = self.redial.next_attempt(now);
+        let retry_at = self.hurry(retry_at, now);
         self.link = Link::Down { retry_at };
         self.actions.push_back(Action::Report(Report::Reconnecting {
             attempt: self.redial.attempts(),

@@ -1,10 +1,11 @@
-//! The server's process is killed and goes on from what was written down (rules D1 to D5).
+//! The server's process is killed and goes on from what was written down (rules D1 to D6).
 
 use std::time::Duration;
 
-use protocol::Round;
+use protocol::close::CloseCode;
 use protocol::coordinator::{Coordinator, Entry, History, Late, Outcome};
 use protocol::participant;
+use protocol::{Round, Text};
 
 use super::pair::{Pair, Weather, name, plan};
 
@@ -158,6 +159,79 @@ fn a_restart_after_the_last_round_waits_a_minute_for_those_whose_last_word_was_l
         );
         assert_eq!(has_adapter, comes_back);
     }
+}
+
+/// D6: the server is killed before it has written down that `c` leaves, whatever it was doing; it hears that again from `c`, and
+/// the round does not wait for it.
+#[test]
+fn a_participant_whose_leave_died_with_the_server_says_it_again() {
+    let mut forgotten = 0;
+    for after in 0..8 {
+        let mut plan = plan(&NAMES, 2, 1);
+        plan.cohort.join_deadline = Duration::from_secs(600);
+        plan.cohort.soft_deadline = Duration::from_secs(1000);
+        plan.cohort.hard_deadline = Duration::from_secs(2000);
+        let mut pair = Pair::new(plan, Weather::fair(), 1);
+        pair.drive_until("training", |pair| {
+            pair.sites.iter().all(|site| !site.trainings.is_empty())
+        });
+        let now = pair.now;
+        pair.crash_before = Some(pair.server.actions + after);
+        pair.sites[2].machine.leave(Text::new("enough"), now);
+        pair.drive_until("killed", |pair| pair.server.crashes == 1);
+        forgotten += u32::from(pair.server.history.joined.contains(&name("c")));
+        pair.drive();
+        let left = Some(participant::Outcome::Left);
+        assert_eq!(pair.sites[2].outcome, left, "{after} actions after");
+        assert_eq!(pair.counted(1), ["a", "b"], "{after} actions after");
+        let took = pair.now - now;
+        assert!(
+            took < Duration::from_secs(20),
+            "{took:?}, {after} actions after"
+        );
+    }
+    assert!(0 < forgotten && forgotten < 8, "{forgotten} of 8");
+}
+
+/// D6: but not for ever, nor where it was heard, or where a newer process of its own is there.
+#[test]
+fn a_participant_that_leaves_ends_once_it_was_heard_or_after_a_while() {
+    let mut pair = pair();
+    pair.drive_until("training", |pair| {
+        pair.sites.iter().all(|site| !site.trainings.is_empty())
+    });
+    let now = pair.now;
+    let [lost, heard, superseded] = &mut pair.sites[..] else {
+        panic!("three sites");
+    };
+    for (site, code) in [
+        (heard, CloseCode::Left),
+        (superseded, CloseCode::Superseded),
+    ] {
+        site.machine.leave(Text::new("enough"), now);
+        site.machine.handle_disconnected(Some(code), now);
+        assert!(site.machine.is_over(), "{code:?}");
+    }
+    let machine = &mut lost.machine;
+    machine.leave(Text::new("enough"), now);
+    machine.handle_disconnected(None, now);
+    // Nobody answers, and it tries again every two seconds at the least.
+    let until = now + Duration::from_secs(45);
+    let mut at = now;
+    for _ in 0..20 {
+        let next = machine.poll_timeout().unwrap();
+        assert!(next <= at + Duration::from_secs(2));
+        at = next;
+        machine.handle_timeout(at);
+        machine.handle_connect_failed(at);
+    }
+    machine.handle_timeout(until - Duration::from_millis(1));
+    assert_eq!(
+        (machine.is_over(), machine.poll_timeout()),
+        (false, Some(until))
+    );
+    machine.handle_timeout(until);
+    assert!(machine.is_over());
 }
 
 /// D4: the standing entries of a history are as few as can be, and come to the same.
