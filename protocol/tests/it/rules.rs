@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 const DOCUMENT: &str = include_str!("../../../docs/protocol.md");
-const TESTS: [&str; 14] = [
+const TESTS: [&str; 15] = [
     include_str!("allowance.rs"),
     include_str!("bytes.rs"),
     include_str!("crash.rs"),
@@ -15,7 +15,8 @@ const TESTS: [&str; 14] = [
     include_str!("lateness.rs"),
     include_str!("resume.rs"),
     include_str!("round.rs"),
-    include_str!("secagg.rs"),
+    include_str!("secagg/lies.rs"),
+    include_str!("secagg/sums.rs"),
     include_str!("suspicion.rs"),
     include_str!("transcript.rs"),
 ];

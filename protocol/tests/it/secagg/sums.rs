@@ -1,0 +1,130 @@
+//! Sums of those that delivered: members that drop out, err, or seal what cannot be used.
+
+use proptest::prelude::*;
+use proptest::test_runner::RngSeed;
+
+use super::*;
+
+/// S1, S6: everybody is there.
+#[test]
+fn the_opened_sum_is_that_of_the_delivered_updates_and_nothing_else_is_revealed() {
+    let mut world = World::new(7, 1);
+    world.drive();
+    assert_eq!(world.opened(), Some(world.plain_mean()));
+    assert_eq!(world.gathering.delivered().count(), 7);
+    assert!(world.sites.iter().all(|site| site.revealed == 1));
+}
+
+/// S9: two of 140 drop out.
+#[test]
+fn more_than_128_members_share_with_their_neighbours_only_and_come_to_the_same_sum() {
+    let mut world = World::new(140, 1);
+    world.lost_at = [(3, Step::Vectors), (90, Step::Shares)].into();
+    world.drive();
+    assert_eq!(world.gathering.delivered().count(), 138);
+    assert_eq!(world.opened(), Some(world.plain_mean()));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, rng_seed: RngSeed::Fixed(20_261_125), ..Default::default() })]
+
+    /// S1: any members, any that drop out, at any step.
+    #[test]
+    fn any_that_drop_out_leave_the_sum_of_the_others_or_no_sum(
+        members in 3..20_usize,
+        seed in any::<u8>(),
+        drops in prop::collection::vec((0..20_usize, 0..5_usize), 0..9),
+    ) {
+        let steps = [Step::Keys, Step::Shares, Step::Vectors, Step::Confirmations, Step::Opening];
+        let mut world = World::new(members, seed);
+        for (site, step) in drops {
+            world.lost_at.entry(site % members).or_insert(steps[step]);
+        }
+        let least = (2 * members / 3 + 1).max(3);
+        let left = members - world.lost_at.len();
+        world.drive();
+        if least <= left {
+            prop_assert_eq!(world.opened(), Some(world.plain_mean()));
+        } else {
+            prop_assert!(world.opening.is_none());
+            let too_few = matches!(world.failure, Some(Failure::TooFew { .. }));
+            prop_assert!(too_few, "{:?}", world.failure);
+        }
+    }
+}
+
+/// S8: one member changes all its shares.
+#[test]
+fn a_wrong_share_is_found_out_and_the_sum_opened_by_the_others() {
+    let mut world = World::new(5, 3);
+    world.spoil = Box::new(|site, message| {
+        if let (2, ForServer::Reveal(part)) = (site, message) {
+            part.items.iter_mut().for_each(|share| share.y[0] ^= 1);
+        }
+    });
+    world.drive();
+    assert_eq!(world.opened(), Some(world.plain_mean()));
+}
+
+/// S8: the server changes a sealed share.
+#[test]
+fn shares_that_were_changed_on_their_way_end_the_attempt_and_name_their_sender() {
+    let mut world = World::new(5, 3);
+    world.tamper = Box::new(|site, message| {
+        if let (1, ForMember::Shares(part)) = (site, message) {
+            part.items[2].bytes[5] ^= 1;
+        }
+    });
+    world.drive();
+    let expected = Failure::Objection {
+        by: name("site-001"),
+        against: name("site-003"),
+    };
+    assert_eq!(world.failure, Some(expected));
+    assert!(world.nobody_revealed_anything());
+}
+
+/// S1: three of 32 drop out, at three different steps.
+#[test]
+fn three_of_32_drop_out_and_the_sum_is_that_of_those_that_delivered_for_some_kilobytes_each() {
+    let bytes = [Cell::new(0), Cell::new(0)];
+    let mut world = World::new(32, 1);
+    world.lost_at = [
+        (4, Step::Shares),
+        (17, Step::Vectors),
+        (30, Step::Confirmations),
+    ]
+    .into();
+    world.tamper = Box::new(|site, message| {
+        if site == 0 {
+            bytes[0].update(|sum| sum + protocol::codec::encode(message).unwrap().len());
+        }
+    });
+    world.spoil = Box::new(|site, message| {
+        if site == 0 {
+            bytes[1].update(|sum| sum + protocol::codec::encode(message).unwrap().len());
+        }
+    });
+    world.drive();
+    assert_eq!(world.gathering.delivered().count(), 30);
+    assert_eq!(world.opened(), Some(world.plain_mean()));
+    drop(world);
+    let [down, up] = bytes.map(Cell::into_inner);
+    println!("{down} bytes down, {up} up");
+    // Certificates are 32 bytes here; real ones add theirs to what comes down.
+    assert!(down < 20_000 && up < 8_000, "{down} {up}");
+}
+
+#[test]
+fn setup_of_eight_members_takes_a_few_kilobytes_each() {
+    let mut world = World::new(8, 1);
+    let mut bytes = 0;
+    world.tamper = Box::new(|site, message| {
+        if site == 0 {
+            bytes += protocol::codec::encode(message).unwrap().len();
+        }
+    });
+    world.drive();
+    drop(world);
+    assert!(bytes < 6000, "{bytes}");
+}
