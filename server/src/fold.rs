@@ -48,7 +48,7 @@ pub(crate) enum Job {
     Fold {
         /// What the coordinator said about it.
         admission: Admission,
-        /// Its file.
+        /// Where it is.
         upload: Upload,
     },
     /// Begin the sum anew.

@@ -19,7 +19,7 @@ use crate::record::{RoundRecord, RunFolder};
 use crate::released::{Base, Released};
 use crate::round::Traffic;
 use crate::settling::Disk;
-use crate::spool::{Parts, Spool};
+use crate::spool::{HELD_BYTES_MAX, Parts, Spool, UpdateBytes};
 use crate::start::Prepared;
 use crate::total::{Candidate, Summing, Total};
 use crate::transcript;
@@ -75,7 +75,10 @@ impl Recovered {
             .flat_map(|open| open.accepted.values().cloned())
             .collect();
         let counted = [headers(&accepted), headers(&unsettled)].concat();
-        let (spool, parts) = Spool::open(&files.updates(), &counted)?;
+        // What is held in memory has its share of the room, and no share is larger than a window.
+        let window = prepared.config.transport.stream_window_bytes;
+        let held_bytes_max = HELD_BYTES_MAX.min(window.into());
+        let (spool, parts) = Spool::open(&files.updates(), &counted, held_bytes_max)?;
         let disk = Disk {
             files: Arc::new(files),
             journal: Arc::new(journal),
@@ -243,10 +246,10 @@ fn last_adapter(
 fn fold(summing: &Summing, spool: &Spool, accepted: &[Admission]) -> Result<Total, ServerError> {
     let mut total = summing.empty();
     for accepted in accepted {
-        let file = Arc::new(spool.read(&accepted.transfer)?);
+        let bytes = UpdateBytes::File(Arc::new(spool.read(&accepted.transfer)?));
         let candidate = Candidate {
             participant: &accepted.participant,
-            file: &file,
+            bytes: &bytes,
             weight: accepted.weight,
         };
         let keep = || Ok(Some(spool.kept(&accepted.transfer)));

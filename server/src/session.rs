@@ -2,8 +2,8 @@
 //!
 //! Three tasks a connection: one reads the control stream, one receives updates, one writes what the driver hands over.
 //! All end with the connection; the thread that writes an update ends soon after. What must not grow is bounded here:
-//! messages in wait to be written, pieces in wait for the disk, updates received at a time over all participants, what each
-//! may send ahead of our reading, and the time a peer may refuse to read.
+//! messages in wait to be written, pieces in wait for the disk, updates over all participants that are received at a time or held in
+//! memory until they are judged, what each may send ahead of our reading, and the time a peer may refuse to read.
 
 mod ending;
 mod outbox;
@@ -49,7 +49,7 @@ const WAITING_INTERVAL: Duration = Duration::from_secs(1);
 #[derive(Clone, Debug)]
 pub(crate) struct Shared {
     pub(crate) events: mpsc::Sender<Event>,
-    /// Room for updates that are on their way, in bytes.
+    /// Room for updates that are on their way or held in memory, in bytes.
     pub(crate) room: Arc<Semaphore>,
     pub(crate) spool: Arc<Spool>,
     pub(crate) update_bytes: u64,
@@ -178,14 +178,14 @@ impl Session {
             incoming.refuse(CloseCode::BadTransfer);
             return self.tell(Event::Unasked { connection, header }).await;
         }
-        let Some(_room) = self.room(header.remaining()).await else {
+        let Some(room) = self.room(header.remaining()).await else {
             return;
         };
         if !self.begins(&header) {
             // Another one was asked for in the meantime.
             return incoming.refuse(CloseCode::BadTransfer);
         }
-        let (pieces, writer) = self.start_writer(header);
+        let (pieces, writer) = self.start_writer(header, room);
         let fault = match incoming.limit(self.shared.update_bytes) {
             Ok(()) => self.pass_on(&mut incoming, &pieces, window).await,
             Err(error) => Some(error.fault),
@@ -230,13 +230,17 @@ impl Session {
         }
     }
 
-    /// Starts the thread that writes an update's bytes and tells the driver what became of them.
-    fn start_writer(&self, header: TransferHeader) -> (mpsc::Sender<Piece>, JoinHandle<()>) {
+    /// Starts the thread that takes an update's bytes and tells the driver what became of them; one that stays in memory keeps its room.
+    fn start_writer(
+        &self,
+        header: TransferHeader,
+        room: OwnedSemaphorePermit,
+    ) -> (mpsc::Sender<Piece>, JoinHandle<()>) {
         let (pieces, queue) = mpsc::channel(PIECES_MAX);
         let (connection, name) = (self.id, self.name.clone());
         let Shared { events, spool, .. } = self.shared.clone();
         let writer = spawn_blocking(move || {
-            let event = match spool.receive(&name, &header, queue) {
+            let event = match spool.receive(&name, &header, queue, room) {
                 Ok(Arrival::Whole(upload)) => Event::Received {
                     connection,
                     header,

@@ -1,12 +1,23 @@
-//! The bytes of updates on disk: while they arrive, until they are judged, and until their round's adapter is safe.
+//! The bytes of updates while they arrive, until they are judged, and until their round's adapter is safe.
 //!
-//! Three names in one folder. `NAME.TRANSFER.part` grows while a participant sends, one a participant, and outlives a broken
-//! connection and a restart: the next connection goes on behind it. `NAME.NUMBER.whole` arrived whole; nobody has judged it.
-//! `TRANSFER.update` is admitted; it is on disk, bytes and name, before the journal says that it counts. What the journal does
-//! not know after a crash is removed, parts excepted: they are the participants' to complete.
+//! An update that is small is held in memory until it is judged, and goes to disk with those that wait beside it. `NUMBER.batch` has
+//! such updates behind a head that lists them (`head.rs`); it stays as long as one of them counts. Of larger ones there are three names.
+//! `NAME.TRANSFER.part` grows while a participant sends, one a participant, and outlives a broken connection and a restart: the next
+//! connection goes on behind it; so does the next one of a small update that broke off, which is written there then.
+//! `NAME.NUMBER.whole` arrived whole; nobody has judged it. `TRANSFER.update` is admitted. Bytes and name of a file are on disk before
+//! the journal says that what is in it counts. What the journal does not know after a crash is removed, parts excepted: they are the
+//! participants' to complete.
+//!
+//! Memory: an update that is held keeps its share of the room for updates on their way, which is at least its length, until it was
+//! judged and written; the disk may still be at work then. So all that are under way or wait for the folding thread, however many participants sent them, take up no more
+//! than `uploads_at_once` times `upload_window`.
 
+mod batch;
+mod head;
 mod incoming;
 mod kept;
+mod left_over;
+mod upload;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
@@ -19,11 +30,23 @@ use protocol::message::TransferHeader;
 use protocol::{ParticipantName, TransferId};
 
 use crate::error::ServerError;
+pub(crate) use batch::Batch;
+use batch::Batches;
 pub(crate) use incoming::{Arrival, Piece};
-pub(crate) use kept::{KeptUpdate, UpdateFile};
+pub(crate) use kept::{KeptUpdate, UpdateBytes, UpdateFile};
+pub(crate) use left_over::Parts;
+use upload::WholeFile;
+pub(crate) use upload::{Unsynced, Upload};
+
+/// The longest update that is held in memory.
+///
+/// To create, rename, sync and remove a file takes about as long as to write this much; beyond it a file of its own costs an update
+/// little, and few updates that wait would fill the room.
+pub(crate) const HELD_BYTES_MAX: u64 = 1 << 20;
 
 const PART: &str = "part";
 const UPDATE: &str = "update";
+const BATCH: &str = "batch";
 
 /// The folder of updates.
 #[derive(Debug)]
@@ -31,8 +54,11 @@ pub(crate) struct Spool {
     folder: PathBuf,
     begun: Mutex<Begun>,
     free: Condvar,
-    /// Numbers what arrived whole.
-    wholes: AtomicU64,
+    batches: Mutex<Batches>,
+    /// Updates up to this length are held in memory.
+    held_bytes_max: u64,
+    /// Numbers what arrived whole, and batches.
+    numbers: AtomicU64,
 }
 
 /// What is not whole.
@@ -44,84 +70,25 @@ struct Begun {
     busy: BTreeSet<ParticipantName>,
 }
 
-/// An update that arrived whole; its file goes with it unless it is kept.
-#[derive(Debug)]
-pub(crate) struct Upload {
-    path: PathBuf,
-}
-
-impl Upload {
-    /// Opens its bytes.
-    pub(crate) fn open(&self) -> Result<UpdateFile, ServerError> {
-        UpdateFile::open(&self.path).map_err(|source| ServerError::Read {
-            path: self.path.clone(),
-            source,
-        })
-    }
-
-    /// Puts its bytes on disk.
-    pub(crate) fn sync(&self, file: &UpdateFile) -> Result<(), ServerError> {
-        file.sync().map_err(ServerError::write(&self.path))
-    }
-}
-
-impl Drop for Upload {
-    fn drop(&mut self) {
-        // Kept under another name by now, or of no use; what stays after an error is removed with its round.
-        let _ = fs::remove_file(&self.path);
-    }
-}
-
-/// What an earlier process left behind: how far each participant's update had come.
-pub(crate) type Parts = BTreeMap<ParticipantName, (TransferId, u64)>;
-
 impl Spool {
-    /// Opens the folder, removes what neither counts nor can be completed, and tells what can.
-    pub(crate) fn open(
-        folder: &Path,
-        counted: &[TransferHeader],
-    ) -> Result<(Self, Parts), ServerError> {
-        let spool = Self {
-            folder: folder.to_owned(),
-            begun: Mutex::default(),
-            free: Condvar::new(),
-            wholes: AtomicU64::new(0),
-        };
-        let counted: BTreeSet<_> = counted
-            .iter()
-            .map(|header| spool.update_path(header))
-            .collect();
-        let mut parts = Parts::new();
-        let mut tidy = || -> io::Result<()> {
-            fs::create_dir_all(folder)?;
-            for entry in fs::read_dir(folder)? {
-                let entry = entry?;
-                let path = entry.path();
-                match part_of(&path) {
-                    Some((name, transfer)) if !parts.contains_key(&name) => {
-                        parts.insert(name, (transfer, entry.metadata()?.len()));
-                    }
-                    _ if counted.contains(&path) => {}
-                    _ => fs::remove_file(path)?,
-                }
-            }
-            Ok(())
-        };
-        tidy().map_err(ServerError::write(folder))?;
-        let begun = parts.iter().map(|(name, (id, _))| (name.clone(), *id));
-        spool.begun().parts.extend(begun);
-        Ok((spool, parts))
-    }
-
-    /// Keeps an update that was admitted, under its own name: on disk once its bytes are and [`Self::sync`] was called.
+    /// Keeps an update that was admitted, under its own name or in the batch: on disk once its bytes are and [`Self::sync`] was called.
     pub(crate) fn keep(
         &self,
         header: &TransferHeader,
         upload: &Upload,
+        batch: &Batch,
     ) -> Result<KeptUpdate, ServerError> {
-        let path = self.update_path(header);
-        fs::rename(&upload.path, &path).map_err(ServerError::write(&path))?;
-        Ok(KeptUpdate::at(path))
+        match upload {
+            Upload::File(WholeFile(whole)) => {
+                let path = self.update_path(header.id);
+                fs::rename(whole, &path).map_err(ServerError::write(&path))?;
+                let stretch = None;
+                Ok(KeptUpdate { path, stretch })
+            }
+            Upload::Memory(_) => batch.kept(header.id).ok_or_else(|| ServerError::Internal {
+                what: format!("the update {} is not in the batch it came with", header.id),
+            }),
+        }
     }
 
     /// Puts the names of all that was kept on disk.
@@ -131,25 +98,58 @@ impl Spool {
 
     /// An update that was kept, to be read when all of its round are looked at.
     pub(crate) fn kept(&self, header: &TransferHeader) -> KeptUpdate {
-        KeptUpdate::at(self.update_path(header))
+        match self.batches().find(header.id) {
+            Some((batch, place)) => KeptUpdate {
+                path: self.batch_path(batch),
+                stretch: Some(place),
+            },
+            None => KeptUpdate {
+                path: self.update_path(header.id),
+                stretch: None,
+            },
+        }
     }
 
     /// Opens an update that counts, after comparing it with what was accepted.
     pub(crate) fn read(&self, header: &TransferHeader) -> Result<UpdateFile, ServerError> {
-        let path = self.update_path(header);
+        let kept = self.kept(header);
         let lost = |what: String| ServerError::UpdateLost {
-            path: path.clone(),
+            path: kept.path.clone(),
             what,
         };
-        let file = UpdateFile::open(&path).map_err(|error| lost(error.to_string()))?;
+        let file = match kept.open() {
+            Ok(file) => file,
+            Err(error) => {
+                return Err(self
+                    .lost_batch(header)
+                    .unwrap_or_else(|| lost(error.to_string())));
+            }
+        };
         let found = file.content().map_err(|error| lost(error.to_string()))?;
         if found == header.content() {
-            Ok(file)
-        } else {
-            Err(lost(
-                "the bytes are not those that were accepted".to_owned(),
-            ))
+            return Ok(file);
         }
+        let what = match kept.stretch {
+            Some(_) if found.bytes < header.bytes => {
+                format!("it ends before the update {} in it does", header.id)
+            }
+            Some(_) => format!(
+                "the bytes of the update {} in it are not those that were accepted",
+                header.id
+            ),
+            None => "the bytes are not those that were accepted".to_owned(),
+        };
+        Err(lost(what))
+    }
+
+    /// The error for an update that was not found, if there is a batch that cannot be read.
+    fn lost_batch(&self, header: &TransferHeader) -> Option<ServerError> {
+        let batches = self.batches();
+        let (path, what) = batches.damaged.as_ref()?;
+        Some(ServerError::UpdateLost {
+            path: path.clone(),
+            what: format!("{what}; the update {} is nowhere else", header.id),
+        })
     }
 
     /// Removes beginnings that nobody is writing: their round is over.
@@ -168,19 +168,36 @@ impl Spool {
 
     /// Removes updates that counted: their round's adapter is on disk.
     pub(crate) fn forget(&self, counted: &[TransferHeader]) -> Result<(), ServerError> {
+        let mut batches = self.batches();
         for header in counted {
-            let path = self.update_path(header);
-            remove(&path).map_err(ServerError::write(&path))?;
+            let path = match batches.find(header.id) {
+                None => Some(self.update_path(header.id)),
+                // Others in it still count.
+                Some(_) => batches
+                    .forget(header.id)
+                    .map(|batch| self.batch_path(batch)),
+            };
+            if let Some(path) = path {
+                remove(&path).map_err(ServerError::write(&path))?;
+            }
         }
         Ok(())
+    }
+
+    fn batches(&self) -> MutexGuard<'_, Batches> {
+        self.batches.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn begun(&self) -> MutexGuard<'_, Begun> {
         self.begun.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn update_path(&self, header: &TransferHeader) -> PathBuf {
-        self.folder.join(format!("{}.{UPDATE}", header.id))
+    fn update_path(&self, update: TransferId) -> PathBuf {
+        self.folder.join(format!("{update}.{UPDATE}"))
+    }
+
+    fn batch_path(&self, number: u64) -> PathBuf {
+        self.folder.join(format!("{number}.{BATCH}"))
     }
 
     fn part_path(&self, name: &ParticipantName, transfer: TransferId) -> PathBuf {
@@ -188,22 +205,9 @@ impl Spool {
     }
 
     fn whole_path(&self, name: &ParticipantName) -> PathBuf {
-        let number = self.wholes.fetch_add(1, Ordering::Relaxed);
+        let number = self.numbers.fetch_add(1, Ordering::Relaxed);
         self.folder.join(format!("{name}.{number}.whole"))
     }
-}
-
-/// Whose part a file is, and of what.
-fn part_of(path: &Path) -> Option<(ParticipantName, TransferId)> {
-    let name = path
-        .file_name()?
-        .to_str()?
-        .strip_suffix(PART)?
-        .strip_suffix('.')?;
-    let (participant, transfer) = name.rsplit_once('.')?;
-    let mut id = TransferId::default();
-    hex::decode_to_slice(transfer, &mut id.0).ok()?;
-    Some((participant.parse().ok()?, id))
 }
 
 /// Removes a file, if it is there.

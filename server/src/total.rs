@@ -19,7 +19,7 @@ use self::values::Values;
 use crate::ballot::Ballot;
 use crate::error::ServerError;
 use crate::fold::{Refused, reason};
-use crate::spool::{KeptUpdate, UpdateFile};
+use crate::spool::{KeptUpdate, UpdateBytes};
 
 /// How a run's updates are summed.
 #[derive(Clone, Debug)]
@@ -48,11 +48,24 @@ pub(crate) enum Total {
     Ballot(Ballot),
 }
 
+impl Total {
+    /// Lets go of updates that take up the room for those on their way.
+    ///
+    /// # Errors
+    /// One of those that waited to be added cannot be read; the sum must not be used any more.
+    pub(crate) fn make_room(&mut self) -> Result<(), ServerError> {
+        match self {
+            Self::Values(values) => values.make_room(),
+            Self::Ring(_) | Self::Ballot(_) => Ok(()),
+        }
+    }
+}
+
 /// An update that is to be added.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Candidate<'a> {
     pub(crate) participant: &'a ParticipantName,
-    pub(crate) file: &'a Arc<UpdateFile>,
+    pub(crate) bytes: &'a UpdateBytes,
     pub(crate) weight: u64,
 }
 
@@ -102,9 +115,9 @@ impl Summing {
             }
             Total::Ring(sum) => {
                 keep()?;
-                match sum.add(candidate.file) {
+                match sum.add(candidate.bytes) {
                     Ok(()) => Ok(Ok(())),
-                    Err(RingSumError::Read(source)) => Err(candidate.file.unreadable(source)),
+                    Err(RingSumError::Read(source)) => Err(candidate.bytes.unreadable(source)),
                     Err(error @ RingSumError::Size { .. }) => Ok(Err(Refused {
                         reason: RefusalReason::WrongSize,
                         detail: error.to_string(),
@@ -119,15 +132,15 @@ impl Summing {
     fn admit(
         &self,
         candidate: Candidate<'_>,
-    ) -> Result<Result<Admitted<Arc<UpdateFile>>, Refused>, ServerError> {
-        let update = EncodedUpdate::new(Arc::clone(candidate.file), self.encoding);
+    ) -> Result<Result<Admitted<UpdateBytes>, Refused>, ServerError> {
+        let update = EncodedUpdate::new(candidate.bytes.clone(), self.encoding);
         match admission::admit(&self.layout, update, candidate.weight, &self.rules) {
             Ok(admitted) => Ok(Ok(admitted)),
             Err(AdmissionError::Refused(refusal)) => Ok(Err(Refused {
                 reason: reason(&refusal),
                 detail: refusal.to_string(),
             })),
-            Err(AdmissionError::Read(source)) => Err(candidate.file.unreadable(source)),
+            Err(AdmissionError::Read(source)) => Err(candidate.bytes.unreadable(source)),
         }
     }
 }

@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/types.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 static const char *below;
@@ -52,6 +53,7 @@ static void change(int file) {
   }
 
 CHANGE(ssize_t, write, (int file, const void *from, size_t size), (file, from, size), change(file))
+CHANGE(ssize_t, writev, (int file, const struct iovec *from, int count), (file, from, count), change(file))
 CHANGE(ssize_t, pwrite64, (int file, const void *from, size_t size, off64_t at), (file, from, size, at), change(file))
 CHANGE(int, ftruncate64, (int file, off64_t size), (file, size), change(file))
 CHANGE(int, fsync, (int file), (file), change(file))

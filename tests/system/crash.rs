@@ -34,7 +34,15 @@ pub(crate) fn whole() -> Vec<u8> {
 }
 
 fn whole_with(names: &[&str], settings: &[&str]) -> Vec<u8> {
-    let federation = Federation::create(PROGRAMS, names);
+    run_whole(&Federation::create(PROGRAMS, names), names, settings)
+}
+
+/// One run of a federation of [`NAMES`] that nobody is killed in.
+pub(crate) fn whole_in(federation: &Federation, settings: &[&str]) -> Vec<u8> {
+    run_whole(federation, &NAMES, settings)
+}
+
+fn run_whole(federation: &Federation, names: &[&str], settings: &[&str]) -> Vec<u8> {
     let (server, address) = federation.start_server(names.len() as u32, settings);
     let clients = names
         .iter()
@@ -43,7 +51,7 @@ fn whole_with(names: &[&str], settings: &[&str]) -> Vec<u8> {
         assert_success(&client.finish());
     }
     assert_success(&server.finish());
-    adapter_of(&federation, names.len())
+    adapter_of(federation, names.len())
 }
 
 /// Lets a process live for a while: longer and longer, so that the run comes to its end.

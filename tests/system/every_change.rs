@@ -5,7 +5,7 @@
 use tests::{Death, Federation, Finished, Program, assert_success};
 
 use crate::PROGRAMS;
-use crate::crash::{NAMES, SETTINGS, adapter, restarted, whole};
+use crate::crash::{NAMES, SETTINGS, adapter, restarted, whole, whole_in};
 
 /// Every how many changes there is a death; `FOEDUS_DEATHS=1` has one at each.
 fn stride(usual: usize) -> usize {
@@ -23,27 +23,35 @@ fn was_killed(finished: &Finished) -> bool {
 
 /// One run whose server dies and is started again. Gives its adapter, and whether the server lived to the point of its death.
 fn server_dies(death: &Death) -> (Vec<u8>, bool) {
-    let federation = Federation::create(PROGRAMS, &NAMES);
+    server_dies_in(&Federation::create(PROGRAMS, &NAMES), death)
+}
+
+/// The same with updates so large that each has a file of its own.
+fn server_of_large_updates_dies(death: &Death) -> (Vec<u8>, bool) {
+    server_dies_in(&Federation::create_wide(PROGRAMS, &NAMES), death)
+}
+
+fn server_dies_in(federation: &Federation, death: &Death) -> (Vec<u8>, bool) {
     let (first, address) = federation.start_dying_server(2, &SETTINGS, death);
     let Some(address) = address else {
         assert!(was_killed(&first.finish()));
         let (server, address) = federation.start_server(2, &SETTINGS);
-        return (finish(&federation, server, &address), true);
+        return (finish(federation, server, &address), true);
     };
     let clients = NAMES.map(|name| federation.start_client(name, &address));
     if !was_killed(&first.finish()) {
-        return (adapter(&federation), false);
+        return (adapter(federation), false);
     }
     let listen = format!("listen={address}");
     let settings = [&SETTINGS[..], &[listen.as_str()]].concat();
     // None if it died after its last word.
-    if let Some(server) = restarted(&federation, &settings) {
+    if let Some(server) = restarted(federation, &settings) {
         for client in clients {
             assert_success(&client.finish());
         }
         assert_success(&server.finish());
     }
-    (adapter(&federation), true)
+    (adapter(federation), true)
 }
 
 fn finish(federation: &Federation, server: Program, address: &str) -> Vec<u8> {
@@ -77,9 +85,9 @@ fn client_dies(death: &Death) -> (Vec<u8>, bool) {
 fn comes_to_the_same_adapter(
     below: &'static str,
     stride: usize,
+    expected: &[u8],
     run: impl Fn(&Death) -> (Vec<u8>, bool),
 ) {
-    let expected = whole();
     for at in (1..).step_by(stride) {
         println!("dies before change {at} below {below}");
         let (found, has_died) = run(&Death { at, below });
@@ -96,15 +104,33 @@ fn comes_to_the_same_adapter(
 
 #[test]
 fn a_server_killed_before_any_write_to_its_journal_comes_to_the_same_adapter() {
-    comes_to_the_same_adapter("/journal.redb", stride(8), server_dies);
+    comes_to_the_same_adapter("/journal.redb", stride(8), &whole(), server_dies);
 }
 
 #[test]
 fn a_server_killed_before_any_change_in_its_folder_comes_to_the_same_adapter() {
-    comes_to_the_same_adapter("/runs/", stride(24), server_dies);
+    comes_to_the_same_adapter("/runs/", stride(24), &whole(), server_dies);
+}
+
+/// Those of all participants that wait together are written to one file.
+#[test]
+fn a_server_killed_before_any_change_to_its_small_updates_comes_to_the_same_adapter() {
+    comes_to_the_same_adapter("/updates", stride(4), &whole(), server_dies);
+}
+
+#[test]
+fn a_server_killed_before_any_change_to_its_large_updates_comes_to_the_same_adapter() {
+    let federation = Federation::create_wide(PROGRAMS, &NAMES);
+    let expected = whole_in(&federation, &SETTINGS);
+    comes_to_the_same_adapter(
+        "/updates",
+        stride(24),
+        &expected,
+        server_of_large_updates_dies,
+    );
 }
 
 #[test]
 fn a_client_killed_before_any_change_in_its_folder_comes_to_the_same_adapter() {
-    comes_to_the_same_adapter("/bank-b-adapter", stride(8), client_dies);
+    comes_to_the_same_adapter("/bank-b-adapter", stride(8), &whole(), client_dies);
 }

@@ -28,7 +28,7 @@ pub struct RawLimits {
     /// Largest adapter that the server will hold.
     pub adapter_max: ByteSize,
     /// Updates received at a time, over all participants; the others wait. It bounds the server's memory: of updates smaller than
-    /// `upload_window` as many more are received as fit the same memory.
+    /// `upload_window` as many more are received as fit the same memory, in which those of up to a mebibyte wait to be judged too.
     pub uploads_at_once: u32,
     /// Bytes of each of them in flight: bandwidth times delay. With the number it bounds the server's memory.
     pub upload_window: ByteSize,

@@ -1,20 +1,21 @@
 //! Updates that arrived: checked, kept on disk and added to the sum, those that wait together at once.
 
+use std::collections::BTreeSet;
 use std::panic::resume_unwind;
-use std::sync::Arc;
 use std::thread;
 
 use aggregation::admission;
+use protocol::TransferId;
 use protocol::close::RefusalReason;
 use protocol::coordinator::Admission;
 
 use super::{Folded, Folder, Refused, Sum};
 use crate::error::ServerError;
-use crate::spool::{UpdateFile, Upload};
+use crate::spool::{Batch, Unsynced, UpdateBytes, Upload};
 use crate::total::Candidate;
 
-/// An update that arrived: what the coordinator said about it, its file by name, and open.
-type Arrived = (Admission, Upload, Arc<UpdateFile>);
+/// An update that arrived: what the coordinator said about it, where it is, and open.
+type Arrived = (Admission, Upload, UpdateBytes);
 
 impl Folder {
     /// Checks updates, keeps their bytes and adds them to the sum; an error is our own.
@@ -24,35 +25,56 @@ impl Folder {
         arrived: Vec<(Admission, Upload)>,
     ) -> Result<Vec<Folded>, ServerError> {
         let open = |(admission, upload): (Admission, Upload)| {
-            let file = upload.open()?;
-            Ok((admission, upload, Arc::new(file)))
+            let bytes = upload.open()?;
+            Ok((admission, upload, bytes))
         };
         let arrived: Vec<_> = arrived
             .into_iter()
             .map(open)
             .collect::<Result<_, ServerError>>()?;
         if self.is_masked {
-            return self.judge(sum, &arrived);
+            return self.judge(sum, &arrived, None);
         }
-        let sync = |(_, upload, file): &Arrived| upload.sync(file);
-        let (synced, folded) = thread::scope(|scope| {
+        let spool = &self.disk.spool;
+        let headers = arrived
+            .iter()
+            .map(|(one, upload, _)| (&one.transfer, upload));
+        let batch = spool.batch(headers)?;
+        let unsynced = arrived.iter();
+        let unsynced = unsynced.filter_map(|(_, upload, bytes)| upload.unsynced(bytes));
+        let unsynced: Vec<_> = unsynced.collect();
+        let (synced, judged) = thread::scope(|scope| {
             // The disk works while we look at what is in them.
-            let syncing = scope.spawn(|| arrived.iter().try_for_each(sync));
-            let folded = self.judge(sum, &arrived);
+            let syncing = scope.spawn(|| {
+                batch.write()?;
+                unsynced.iter().try_for_each(Unsynced::sync)
+            });
+            let folded = self.judge(sum, &arrived, Some(&batch));
+            let judged = folded.map(|folded| (counted(&arrived, &folded), folded));
+            // Those in memory make room for others while the disk works on.
+            drop(arrived);
             (
                 syncing.join().unwrap_or_else(|panic| resume_unwind(panic)),
-                folded,
+                judged,
             )
         });
         synced?;
+        let (counted, folded) = judged?;
+        spool.enter(&batch, &counted)?;
         // Once for all of them, and before anybody hears that they count.
-        self.disk.spool.sync()?;
-        folded
+        spool.sync()?;
+        Ok(folded)
     }
 
-    fn judge(&self, sum: &mut Sum, arrived: &[Arrived]) -> Result<Vec<Folded>, ServerError> {
+    /// Looks at one after the other; `batch` has those in memory unless none is kept.
+    fn judge(
+        &self,
+        sum: &mut Sum,
+        arrived: &[Arrived],
+        batch: Option<&Batch>,
+    ) -> Result<Vec<Folded>, ServerError> {
         let judge = |arrived: &Arrived| {
-            let verdict = self.admit(sum, arrived)?;
+            let verdict = self.admit(sum, arrived, batch)?;
             let Admission {
                 participant, round, ..
             } = &arrived.0;
@@ -65,21 +87,28 @@ impl Folder {
                 verdict,
             })
         };
-        arrived.iter().map(judge).collect()
+        let folded = arrived
+            .iter()
+            .map(judge)
+            .collect::<Result<_, ServerError>>()?;
+        sum.total.make_room()?;
+        Ok(folded)
     }
 
     fn admit(
         &self,
         sum: &mut Sum,
-        (admission, upload, file): &Arrived,
+        (admission, upload, bytes): &Arrived,
+        batch: Option<&Batch>,
     ) -> Result<Result<(), Refused>, ServerError> {
-        let keep = || match self.is_masked {
-            true => Ok(None),
-            false => self.disk.spool.keep(&admission.transfer, upload).map(Some),
+        let spool = &self.disk.spool;
+        let keep = || {
+            let kept = batch.map(|batch| spool.keep(&admission.transfer, upload, batch));
+            kept.transpose()
         };
         let candidate = Candidate {
             participant: &admission.participant,
-            file,
+            bytes,
             weight: admission.weight,
         };
         let added = self.summing.add(&mut sum.total, candidate, keep);
@@ -88,6 +117,13 @@ impl Folder {
         }
         added
     }
+}
+
+/// The updates that were not refused.
+fn counted(arrived: &[Arrived], folded: &[Folded]) -> BTreeSet<TransferId> {
+    let judged = arrived.iter().zip(folded);
+    let counted = judged.filter(|(_, folded)| folded.verdict.is_ok());
+    counted.map(|((one, ..), _)| one.transfer.id).collect()
 }
 
 /// The wire's reason for a refusal.

@@ -10,7 +10,8 @@ const HANDFUL_BYTES: u64 = 512 * 1024;
 
 /// The share of the room for updates on their way that one of which this much is to come takes up, if no window is wider than `most`.
 ///
-/// So of small updates more are received at a time, in the same memory.
+/// So of small updates more are received at a time, in the same memory. It is no less than the update has, up to `most`: one that is
+/// held in memory (`spool.rs`) keeps it until it is judged.
 ///
 /// # Units
 /// Bytes.

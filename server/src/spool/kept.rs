@@ -1,11 +1,14 @@
-//! An update in a file, read at any place by several threads.
+//! The bytes of an update, read at any place by several threads: in memory, in a file of its own, or in a stretch of a batch's.
 
 use std::fs::File;
-use std::io::{self, Read as _, Seek as _};
+use std::io::{self, Read, Seek as _, SeekFrom};
+use std::ops::Range;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use aggregation::encoded::ReadAt;
+use bytes::Bytes;
 use protocol::Digest;
 use protocol::message::Content;
 use ring::digest::{Context, SHA256};
@@ -15,12 +18,51 @@ use crate::error::ServerError;
 /// Bytes hashed at a time.
 const BLOCK_BYTES: usize = 1 << 18;
 
-/// The file of an update.
+/// The bytes of an update that is judged and folded.
+#[derive(Clone, Debug)]
+pub(crate) enum UpdateBytes {
+    /// On disk.
+    File(Arc<UpdateFile>),
+    /// Held in memory since they arrived.
+    Memory(Bytes),
+}
+
+impl UpdateBytes {
+    /// The error for bytes that the system does not give back.
+    pub(crate) fn unreadable(&self, source: io::Error) -> ServerError {
+        match self {
+            Self::File(file) => file.unreadable(source),
+            Self::Memory(_) => ServerError::Internal {
+                what: format!("an update in memory: {source}"),
+            },
+        }
+    }
+}
+
+impl ReadAt for UpdateBytes {
+    fn size(&self) -> io::Result<u64> {
+        match self {
+            Self::File(file) => file.size(),
+            Self::Memory(bytes) => bytes.as_ref().size(),
+        }
+    }
+
+    fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+        match self {
+            Self::File(file) => file.read_exact_at(buffer, offset),
+            Self::Memory(bytes) => bytes.as_ref().read_exact_at(buffer, offset),
+        }
+    }
+}
+
+/// The file of an update, open.
 #[derive(Debug)]
 pub(crate) struct UpdateFile {
     file: File,
     /// Under which name it was opened.
     path: PathBuf,
+    /// Where in the file it lies, if others lie there too.
+    stretch: Option<Range<u64>>,
 }
 
 impl UpdateFile {
@@ -28,6 +70,7 @@ impl UpdateFile {
         Ok(Self {
             file: File::open(path)?,
             path: path.to_owned(),
+            stretch: None,
         })
     }
 
@@ -37,7 +80,7 @@ impl UpdateFile {
     }
 
     /// The error for bytes that the system does not give back.
-    pub(crate) fn unreadable(&self, source: io::Error) -> ServerError {
+    fn unreadable(&self, source: io::Error) -> ServerError {
         ServerError::Read {
             path: self.path.clone(),
             source,
@@ -47,8 +90,9 @@ impl UpdateFile {
     /// Reads it through for its length and digest.
     pub(super) fn content(&self) -> io::Result<Content> {
         let mut hash = Context::new(&SHA256);
-        (&self.file).rewind()?;
-        let bytes = hash_from(&self.file, &mut hash)?;
+        let Range { start, end } = self.stretch.clone().unwrap_or(0..u64::MAX);
+        (&self.file).seek(SeekFrom::Start(start))?;
+        let bytes = hash_from((&self.file).take(end - start), &mut hash)?;
         Ok(Content {
             bytes,
             sha256: digest(hash),
@@ -58,44 +102,65 @@ impl UpdateFile {
 
 impl ReadAt for UpdateFile {
     fn size(&self) -> io::Result<u64> {
-        Ok(self.file.metadata()?.len())
+        match &self.stretch {
+            Some(stretch) => Ok(stretch.end - stretch.start),
+            None => Ok(self.file.metadata()?.len()),
+        }
     }
 
     fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
-        self.file.read_exact_at(buffer, offset)
+        let Some(stretch) = &self.stretch else {
+            return self.file.read_exact_at(buffer, offset);
+        };
+        let start = stretch.start.checked_add(offset);
+        let end = start.and_then(|start| start.checked_add(buffer.len() as u64));
+        match start.zip(end) {
+            // What lies behind it is another's.
+            Some((start, end)) if end <= stretch.end => self.file.read_exact_at(buffer, start),
+            _ => Err(io::ErrorKind::UnexpectedEof.into()),
+        }
     }
 }
 
-/// An update that was kept under its own name, opened anew for each stretch that is read.
+/// Where an update was kept; its file is opened anew for each stretch that is read.
 ///
 /// A round may have more updates than the process may have files open.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct KeptUpdate {
-    path: PathBuf,
+    pub(super) path: PathBuf,
+    /// Where in the file it lies, if others lie there too.
+    pub(super) stretch: Option<Range<u64>>,
 }
 
 impl KeptUpdate {
-    pub(super) fn at(path: PathBuf) -> Self {
-        Self { path }
+    pub(super) fn open(&self) -> io::Result<UpdateFile> {
+        Ok(UpdateFile {
+            file: File::open(&self.path)?,
+            path: self.path.clone(),
+            stretch: self.stretch.clone(),
+        })
     }
 }
 
 impl ReadAt for KeptUpdate {
     fn size(&self) -> io::Result<u64> {
-        Ok(std::fs::metadata(&self.path)?.len())
+        match &self.stretch {
+            Some(stretch) => Ok(stretch.end - stretch.start),
+            None => Ok(std::fs::metadata(&self.path)?.len()),
+        }
     }
 
     fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
-        UpdateFile::open(&self.path)?.read_exact_at(buffer, offset)
+        self.open()?.read_exact_at(buffer, offset)
     }
 }
 
-/// Hashes what is left of a file and gives its length.
-pub(super) fn hash_from(mut file: &File, hash: &mut Context) -> io::Result<u64> {
+/// Hashes all that can be read and gives its length.
+pub(super) fn hash_from(mut from: impl Read, hash: &mut Context) -> io::Result<u64> {
     let mut buffer = vec![0; BLOCK_BYTES];
     let mut bytes = 0;
     loop {
-        match file.read(&mut buffer)? {
+        match from.read(&mut buffer)? {
             0 => return Ok(bytes),
             count => {
                 hash.update(&buffer[..count]);

@@ -3,13 +3,11 @@
 //! They are added a few at a time, in one pass over the sum: what an update adds is little beside the sum itself, which is twice or four
 //! times its size. Those that wait lie where they were kept; the round's end adds the rest.
 
-use std::sync::Arc;
-
 use aggregation::admission::Admitted;
 use aggregation::strategy::fedavg::{AggregateError, FedAvg, FoldError, TOGETHER};
 
 use crate::error::ServerError;
-use crate::spool::UpdateFile;
+use crate::spool::UpdateBytes;
 
 /// A sum under way, and what is to be added to it.
 #[derive(Debug)]
@@ -17,7 +15,7 @@ pub(crate) struct Values {
     sum: FedAvg,
     /// The round's norm to which longer updates are shrunk as they are added, once there is one.
     clip_norm: f64,
-    waiting: Vec<Admitted<Arc<UpdateFile>>>,
+    waiting: Vec<Admitted<UpdateBytes>>,
 }
 
 impl Values {
@@ -31,7 +29,7 @@ impl Values {
     }
 
     /// Looks whether an update may be added.
-    pub(super) fn check(&self, admitted: &Admitted<Arc<UpdateFile>>) -> Result<(), AggregateError> {
+    pub(super) fn check(&self, admitted: &Admitted<UpdateBytes>) -> Result<(), AggregateError> {
         // At most TOGETHER.
         self.sum.check_admitted(admitted, self.waiting.len() as u32)
     }
@@ -42,7 +40,7 @@ impl Values {
     /// One of those that waited cannot be read; the sum must not be used any more.
     pub(super) fn add(
         &mut self,
-        admitted: Admitted<Arc<UpdateFile>>,
+        admitted: Admitted<UpdateBytes>,
         clip: Option<f64>,
     ) -> Result<(), ServerError> {
         self.clip_norm = clip.unwrap_or(f64::INFINITY);
@@ -51,6 +49,18 @@ impl Values {
             return Ok(());
         }
         self.add_waiting()
+    }
+
+    /// Adds those that wait if any is in memory: it takes up the room in which the next ones are to come.
+    ///
+    /// # Errors
+    /// As for [`Self::add`].
+    pub(super) fn make_room(&mut self) -> Result<(), ServerError> {
+        let mut waiting = self.waiting.iter();
+        if waiting.any(|admitted| matches!(admitted.bytes(), UpdateBytes::Memory(_))) {
+            self.add_waiting()?;
+        }
+        Ok(())
     }
 
     /// The sum of all.

@@ -1,0 +1,89 @@
+//! An update that arrived whole and that nobody has judged: in a file, or in memory if it is small.
+
+use std::fs;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tokio::sync::OwnedSemaphorePermit;
+
+use super::kept::{UpdateBytes, UpdateFile};
+use crate::error::ServerError;
+
+/// An update that arrived whole; what it takes up goes with it unless it is kept.
+#[derive(Debug)]
+pub(crate) enum Upload {
+    /// On disk.
+    File(WholeFile),
+    /// In memory.
+    Memory(Bytes),
+}
+
+/// An update in memory, with what it takes up of the room for updates on their way: both are given back with the last who has it.
+struct Held {
+    bytes: Vec<u8>,
+    _room: OwnedSemaphorePermit,
+}
+
+impl AsRef<[u8]> for Held {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+/// The file of an update that arrived whole; removed with this unless it has another name by then.
+#[derive(Debug)]
+pub(crate) struct WholeFile(pub(super) PathBuf);
+
+impl Upload {
+    /// An update in memory that takes up this room.
+    pub(super) fn held(bytes: Vec<u8>, room: OwnedSemaphorePermit) -> Self {
+        let held = Held { bytes, _room: room };
+        Self::Memory(Bytes::from_owner(held))
+    }
+
+    /// Opens its bytes.
+    pub(crate) fn open(&self) -> Result<UpdateBytes, ServerError> {
+        match self {
+            Self::File(WholeFile(path)) => UpdateFile::open(path)
+                .map(|file| UpdateBytes::File(Arc::new(file)))
+                .map_err(|source| ServerError::Read {
+                    path: path.clone(),
+                    source,
+                }),
+            Self::Memory(bytes) => Ok(UpdateBytes::Memory(bytes.clone())),
+        }
+    }
+
+    /// What is to be put on disk of it if it is in a file. Those in memory are written with their batch.
+    pub(crate) fn unsynced(&self, bytes: &UpdateBytes) -> Option<Unsynced> {
+        match (self, bytes) {
+            (Self::File(WholeFile(path)), UpdateBytes::File(file)) => Some(Unsynced {
+                path: path.clone(),
+                file: Arc::clone(file),
+            }),
+            _ => None,
+        }
+    }
+}
+
+/// A file whose bytes may not be on disk.
+#[derive(Debug)]
+pub(crate) struct Unsynced {
+    path: PathBuf,
+    file: Arc<UpdateFile>,
+}
+
+impl Unsynced {
+    /// Puts them there.
+    pub(crate) fn sync(&self) -> Result<(), ServerError> {
+        self.file.sync().map_err(ServerError::write(&self.path))
+    }
+}
+
+impl Drop for WholeFile {
+    fn drop(&mut self) {
+        // Kept under another name by now, or of no use; what stays after an error is removed with its round.
+        let _ = fs::remove_file(&self.0);
+    }
+}
