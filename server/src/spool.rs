@@ -13,6 +13,7 @@
 //! than `uploads_at_once` times `upload_window`.
 
 mod batch;
+mod flushing;
 mod head;
 mod incoming;
 mod kept;
@@ -57,6 +58,8 @@ pub(crate) struct Spool {
     batches: Mutex<Batches>,
     /// Updates up to this length are held in memory.
     held_bytes_max: u64,
+    /// Whether those that are judged are put on disk.
+    keeps: bool,
     /// Numbers what arrived whole, and batches.
     numbers: AtomicU64,
 }
@@ -71,6 +74,14 @@ struct Begun {
 }
 
 impl Spool {
+    /// The same for updates of which none is kept, as masked ones are not.
+    pub(crate) fn keeping_none(self) -> Self {
+        Self {
+            keeps: false,
+            ..self
+        }
+    }
+
     /// Keeps an update that was admitted, under its own name or in the batch: on disk once its bytes are and [`Self::sync`] was called.
     pub(crate) fn keep(
         &self,

@@ -11,6 +11,7 @@ use protocol::{ParticipantName, TransferId};
 use ring::digest::{Context, SHA256};
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
+use super::flushing::Flushing;
 use super::kept::{digest, hash_from};
 use super::upload::WholeFile;
 use super::{Spool, Upload, open_at, remove};
@@ -88,7 +89,8 @@ impl Spool {
         }
         let place = match is_held {
             true => Place::Memory(Vec::with_capacity(to_usize(header.bytes))),
-            false => match Place::file(self.part_path(name, header.id), header.offset)? {
+            false => match Place::file(self.part_path(name, header.id), header.offset, self.keeps)?
+            {
                 Some(place) => place,
                 None => return Ok(None),
             },
@@ -105,7 +107,8 @@ impl Spool {
     ) -> io::Result<Arrival> {
         let upload = match growing.place {
             Place::Memory(bytes) => Upload::held(bytes, room),
-            Place::File { path, .. } => {
+            Place::File { path, flushing, .. } => {
+                flushing.map_or(Ok(()), Flushing::finish)?;
                 let whole = self.whole_path(name);
                 fs::rename(path, &whole)?;
                 self.begun().parts.remove(name);
@@ -154,14 +157,24 @@ struct Growing {
 /// Where it grows.
 enum Place {
     Memory(Vec<u8>),
-    File { path: PathBuf, file: File },
+    File {
+        path: PathBuf,
+        file: File,
+        /// If it is to be on disk once it was judged.
+        flushing: Option<Flushing>,
+    },
 }
 
 impl Place {
     /// Opens a part behind its first `offset` bytes; nothing if they are not there.
-    fn file(path: PathBuf, offset: u64) -> io::Result<Option<Self>> {
+    fn file(path: PathBuf, offset: u64, keeps: bool) -> io::Result<Option<Self>> {
         let file = open_at(&path, offset)?;
-        Ok(file.map(|file| Self::File { path, file }))
+        let flushing = keeps.then(Flushing::default);
+        Ok(file.map(|file| Self::File {
+            path,
+            file,
+            flushing,
+        }))
     }
 }
 
@@ -190,9 +203,13 @@ impl Growing {
                     bytes.extend_from_slice(&piece[..left.min(piece.len())]);
                 }
             }
-            Place::File { file, .. } => {
+            Place::File { file, flushing, .. } => {
                 let mut slices: Vec<_> = pieces.iter().map(|piece| IoSlice::new(piece)).collect();
                 write_all(file, &mut slices)?;
+                let bytes: usize = pieces.iter().map(Bytes::len).sum();
+                if let Some(flushing) = flushing {
+                    flushing.follow(file, self.length + bytes as u64)?;
+                }
             }
         }
         for piece in pieces {

@@ -32,6 +32,7 @@ impl Spool {
             free: Condvar::new(),
             batches: Mutex::default(),
             held_bytes_max,
+            keeps: true,
             numbers: AtomicU64::new(0),
         };
         let parts = spool.tidy(counted).map_err(ServerError::write(folder))?;
