@@ -78,10 +78,8 @@ impl Recovered {
         // What is held in memory has its share of the room, and no share is larger than a window.
         let window = prepared.config.transport.stream_window_bytes;
         let held_bytes_max = HELD_BYTES_MAX.min(window.into());
-        let (mut spool, parts) = Spool::open(&files.updates(), &counted, held_bytes_max)?;
-        if prepared.plan.secure_aggregation.is_some() {
-            spool = spool.keeping_none();
-        }
+        let (spool, parts) = Spool::open(&files.updates(), &counted, held_bytes_max)?;
+        let spool = spool.keeping(prepared.plan.secure_aggregation.is_none());
         let disk = Disk {
             files: Arc::new(files),
             journal: Arc::new(journal),

@@ -74,12 +74,9 @@ struct Begun {
 }
 
 impl Spool {
-    /// The same for updates of which none is kept, as masked ones are not.
-    pub(crate) fn keeping_none(self) -> Self {
-        Self {
-            keeps: false,
-            ..self
-        }
+    /// The same for updates that are kept once they were judged, or not, as masked ones are not.
+    pub(crate) fn keeping(self, keeps: bool) -> Self {
+        Self { keeps, ..self }
     }
 
     /// Keeps an update that was admitted, under its own name or in the batch: on disk once its bytes are and [`Self::sync`] was called.

@@ -84,3 +84,62 @@ impl Values {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use aggregation::admission::{AdmissionRules, admit};
+    use aggregation::encoded::EncodedUpdate;
+    use aggregation::strategy::fixed_point::FixedPoint;
+    use aggregation::{AdapterLayout, Encoding, ModuleLayout};
+    use bytes::Bytes;
+
+    use super::*;
+
+    /// Room that somebody else waits for until the update in it is gone.
+    struct Held {
+        bytes: Vec<u8>,
+        _room: Arc<()>,
+    }
+
+    impl AsRef<[u8]> for Held {
+        fn as_ref(&self) -> &[u8] {
+            &self.bytes
+        }
+    }
+
+    #[test]
+    fn updates_in_memory_give_their_room_back_before_there_are_enough_for_a_pass() {
+        let module = ModuleLayout {
+            name: "model.layers.0.self_attn.q_proj".to_owned(),
+            in_features: 3,
+            out_features: 2,
+        };
+        let layout = Arc::new(AdapterLayout::new(1, 1.0, false, vec![module]).unwrap());
+        let rules = AdmissionRules {
+            norm_max: 10.0,
+            weight_max: 4,
+        };
+        let fixed = FixedPoint::for_bounds(4, rules.weight_max, rules.norm_max).unwrap();
+        let mut values = Values::new(FedAvg::new(Arc::clone(&layout), fixed));
+        let room = Arc::new(());
+        for value in [1.0, 2.0] {
+            let held = Held {
+                bytes: Encoding::F32.encode(&[value; 5]),
+                _room: Arc::clone(&room),
+            };
+            let bytes = UpdateBytes::Memory(Bytes::from_owner(held));
+            let admitted = admit(&layout, EncodedUpdate::new(bytes, Encoding::F32), 1, &rules);
+            let admitted = admitted.unwrap();
+            values.check(&admitted).unwrap();
+            values.add(admitted, None).unwrap();
+        }
+        assert_eq!(Arc::strong_count(&room), 3);
+        values.make_room().unwrap();
+        assert_eq!(Arc::strong_count(&room), 1);
+        let sum = values.finish().unwrap();
+        assert_eq!(sum.participants(), 2);
+        assert_eq!(sum.mean().unwrap().values(), [1.5; 5]);
+    }
+}
