@@ -224,7 +224,7 @@ impl Growing {
     }
 }
 
-/// A length that is at most [`HELD_BYTES_MAX`].
+/// A length that is at most `held_bytes_max`.
 fn to_usize(bytes: u64) -> usize {
     usize::try_from(bytes).unwrap_or(usize::MAX)
 }
