@@ -44,14 +44,12 @@ impl Flushing {
     /// # Errors
     /// What the system says, also of the flush before.
     pub(crate) fn follow(&mut self, file: &fs::File, written: u64) -> io::Result<()> {
-        let is_busy = self
-            .under_way
-            .as_ref()
-            .is_some_and(|thread| !thread.is_finished());
+        let under_way = self.under_way.as_ref();
+        let is_busy = under_way.is_some_and(|thread| !thread.is_finished());
         if is_busy || written < self.begun_at + STEP_BYTES {
             return Ok(());
         }
-        self.finish()?;
+        std::mem::take(self).finish()?;
         let file = file.try_clone()?;
         self.begun_at = written;
         self.under_way = Some(thread::spawn(move || file.sync_data()));
@@ -62,8 +60,8 @@ impl Flushing {
     ///
     /// # Errors
     /// What the system said: to nobody else, so it must be asked for before the file is relied on.
-    pub(crate) fn finish(&mut self) -> io::Result<()> {
-        match self.under_way.take() {
+    pub(crate) fn finish(self) -> io::Result<()> {
+        match self.under_way {
             Some(thread) => thread.join().unwrap_or_else(|panic| resume_unwind(panic)),
             None => Ok(()),
         }

@@ -36,8 +36,8 @@ use batch::Batches;
 pub(crate) use incoming::{Arrival, Piece};
 pub(crate) use kept::{KeptUpdate, UpdateBytes, UpdateFile};
 pub(crate) use left_over::Parts;
+pub(crate) use upload::Upload;
 use upload::WholeFile;
-pub(crate) use upload::{Unsynced, Upload};
 
 /// The longest update that is held in memory.
 ///
@@ -90,8 +90,7 @@ impl Spool {
             Upload::File(WholeFile(whole)) => {
                 let path = self.update_path(header.id);
                 fs::rename(whole, &path).map_err(ServerError::write(&path))?;
-                let stretch = None;
-                Ok(KeptUpdate { path, stretch })
+                Ok(KeptUpdate::alone(path))
             }
             Upload::Memory(_) => batch.kept(header.id).ok_or_else(|| ServerError::Internal {
                 what: format!("the update {} is not in the batch it came with", header.id),
@@ -111,10 +110,7 @@ impl Spool {
                 path: self.batch_path(batch),
                 stretch: Some(place),
             },
-            None => KeptUpdate {
-                path: self.update_path(header.id),
-                stretch: None,
-            },
+            None => KeptUpdate::alone(self.update_path(header.id)),
         }
     }
 

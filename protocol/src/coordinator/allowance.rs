@@ -205,7 +205,7 @@ impl Sent {
     /// late: from which byte that one begins is settled, and what the owner keeps is its affair by now.
     pub(super) fn keep(&mut self, connection: ConnectionId, transfer: TransferId, bytes: u64) {
         let Some(asked) = &mut self.asked else {
-            return self.find(transfer, bytes);
+            return self.hold(transfer, bytes);
         };
         let end = asked.offset.saturating_add(asked.remaining);
         let missing = end.saturating_sub(bytes);
@@ -214,14 +214,14 @@ impl Sent {
                 asked.is_over = true;
                 self.bytes = self.bytes.saturating_sub(missing.min(asked.remaining));
             }
-            self.find(transfer, bytes);
+            self.hold(transfer, bytes);
         } else if asked.transfer == transfer {
             self.bytes = self.bytes.saturating_sub(missing);
         }
     }
 
     /// The owner holds the beginning of a delivery.
-    pub(super) fn find(&mut self, transfer: TransferId, bytes: u64) {
+    pub(super) fn hold(&mut self, transfer: TransferId, bytes: u64) {
         self.kept = Some((transfer, bytes));
     }
 

@@ -107,7 +107,7 @@ impl Coordinator {
     /// An earlier process of the owner left so many bytes of a delivery: the next attempt starts after them.
     pub fn update_found(&mut self, name: &ParticipantName, transfer: TransferId, bytes: u64) {
         if let Some(taking) = self.taking_mut() {
-            taking.sent_by(name).find(transfer, bytes);
+            taking.sent_by(name).hold(transfer, bytes);
         }
     }
 

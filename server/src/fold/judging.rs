@@ -11,7 +11,7 @@ use protocol::coordinator::Admission;
 
 use super::{Folded, Folder, Refused, Sum};
 use crate::error::ServerError;
-use crate::spool::{Batch, Unsynced, UpdateBytes, Upload};
+use crate::spool::{Batch, UpdateBytes, Upload};
 use crate::total::Candidate;
 
 /// An update that arrived: what the coordinator said about it, where it is, and open.
@@ -40,14 +40,14 @@ impl Folder {
             .iter()
             .map(|(one, upload, _)| (&one.transfer, upload));
         let batch = spool.batch(headers)?;
-        let unsynced = arrived.iter();
-        let unsynced = unsynced.filter_map(|(_, upload, bytes)| upload.unsynced(bytes));
-        let unsynced: Vec<_> = unsynced.collect();
+        // Those in memory are written with their batch.
+        let files = arrived.iter().filter_map(|(.., bytes)| bytes.file());
+        let files: Vec<_> = files.cloned().collect();
         let (synced, judged) = thread::scope(|scope| {
             // The disk works while we look at what is in them.
             let syncing = scope.spawn(|| {
                 batch.write()?;
-                unsynced.iter().try_for_each(Unsynced::sync)
+                files.iter().try_for_each(|file| file.sync())
             });
             let folded = self.judge(sum, &arrived, Some(&batch));
             let judged = folded.map(|folded| (counted(&arrived, &folded), folded));

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{self, Read, Seek as _, SeekFrom};
 use std::ops::Range;
 use std::os::unix::fs::FileExt as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use aggregation::encoded::ReadAt;
@@ -28,6 +28,14 @@ pub(crate) enum UpdateBytes {
 }
 
 impl UpdateBytes {
+    /// Its file, if it is in one.
+    pub(crate) fn file(&self) -> Option<&Arc<UpdateFile>> {
+        match self {
+            Self::File(file) => Some(file),
+            Self::Memory(_) => None,
+        }
+    }
+
     /// The error for bytes that the system does not give back.
     pub(crate) fn unreadable(&self, source: io::Error) -> ServerError {
         match self {
@@ -59,30 +67,21 @@ impl ReadAt for UpdateBytes {
 #[derive(Debug)]
 pub(crate) struct UpdateFile {
     file: File,
-    /// Under which name it was opened.
-    path: PathBuf,
-    /// Where in the file it lies, if others lie there too.
-    stretch: Option<Range<u64>>,
+    /// Where it was when it was opened.
+    place: KeptUpdate,
 }
 
 impl UpdateFile {
-    pub(super) fn open(path: &Path) -> io::Result<Self> {
-        Ok(Self {
-            file: File::open(path)?,
-            path: path.to_owned(),
-            stretch: None,
-        })
-    }
-
     /// Puts its bytes on disk.
-    pub(super) fn sync(&self) -> io::Result<()> {
-        self.file.sync_data()
+    pub(crate) fn sync(&self) -> Result<(), ServerError> {
+        let synced = self.file.sync_data();
+        synced.map_err(ServerError::write(&self.place.path))
     }
 
     /// The error for bytes that the system does not give back.
     fn unreadable(&self, source: io::Error) -> ServerError {
         ServerError::Read {
-            path: self.path.clone(),
+            path: self.place.path.clone(),
             source,
         }
     }
@@ -90,7 +89,7 @@ impl UpdateFile {
     /// Reads it through for its length and digest.
     pub(super) fn content(&self) -> io::Result<Content> {
         let mut hash = Context::new(&SHA256);
-        let Range { start, end } = self.stretch.clone().unwrap_or(0..u64::MAX);
+        let Range { start, end } = self.place.stretch.clone().unwrap_or(0..u64::MAX);
         (&self.file).seek(SeekFrom::Start(start))?;
         let bytes = hash_from((&self.file).take(end - start), &mut hash)?;
         Ok(Content {
@@ -102,14 +101,14 @@ impl UpdateFile {
 
 impl ReadAt for UpdateFile {
     fn size(&self) -> io::Result<u64> {
-        match &self.stretch {
+        match &self.place.stretch {
             Some(stretch) => Ok(stretch.end - stretch.start),
             None => Ok(self.file.metadata()?.len()),
         }
     }
 
     fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
-        let Some(stretch) = &self.stretch else {
+        let Some(stretch) = &self.place.stretch else {
             return self.file.read_exact_at(buffer, offset);
         };
         let start = stretch.start.checked_add(offset);
@@ -133,11 +132,16 @@ pub(crate) struct KeptUpdate {
 }
 
 impl KeptUpdate {
+    /// In a file of its own.
+    pub(super) fn alone(path: PathBuf) -> Self {
+        let stretch = None;
+        Self { path, stretch }
+    }
+
     pub(super) fn open(&self) -> io::Result<UpdateFile> {
         Ok(UpdateFile {
             file: File::open(&self.path)?,
-            path: self.path.clone(),
-            stretch: self.stretch.clone(),
+            place: self.clone(),
         })
     }
 }

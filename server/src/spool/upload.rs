@@ -7,7 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::kept::{UpdateBytes, UpdateFile};
+use super::kept::{KeptUpdate, UpdateBytes};
 use crate::error::ServerError;
 
 /// An update that arrived whole; what it takes up goes with it unless it is kept.
@@ -45,7 +45,8 @@ impl Upload {
     /// Opens its bytes.
     pub(crate) fn open(&self) -> Result<UpdateBytes, ServerError> {
         match self {
-            Self::File(WholeFile(path)) => UpdateFile::open(path)
+            Self::File(WholeFile(path)) => KeptUpdate::alone(path.clone())
+                .open()
                 .map(|file| UpdateBytes::File(Arc::new(file)))
                 .map_err(|source| ServerError::Read {
                     path: path.clone(),
@@ -53,31 +54,6 @@ impl Upload {
                 }),
             Self::Memory(bytes) => Ok(UpdateBytes::Memory(bytes.clone())),
         }
-    }
-
-    /// What is to be put on disk of it if it is in a file. Those in memory are written with their batch.
-    pub(crate) fn unsynced(&self, bytes: &UpdateBytes) -> Option<Unsynced> {
-        match (self, bytes) {
-            (Self::File(WholeFile(path)), UpdateBytes::File(file)) => Some(Unsynced {
-                path: path.clone(),
-                file: Arc::clone(file),
-            }),
-            _ => None,
-        }
-    }
-}
-
-/// A file whose bytes may not be on disk.
-#[derive(Debug)]
-pub(crate) struct Unsynced {
-    path: PathBuf,
-    file: Arc<UpdateFile>,
-}
-
-impl Unsynced {
-    /// Puts them there.
-    pub(crate) fn sync(&self) -> Result<(), ServerError> {
-        self.file.sync().map_err(ServerError::write(&self.path))
     }
 }
 

@@ -1,7 +1,7 @@
 //! Updates on their way into a sum: those that are there together in one pass over it.
 //!
 //! A sum has eight bytes for each value of an update, which has four or two. With a pass over the sum for each update, memory would
-//! carry that back and forth and little else; so a stretch of the sum stays in the processor's cache until all have been added to it.
+//! carry that back and forth and little else; so a module's sum stays in the processor's cache until all have been added to it.
 
 use std::convert::Infallible;
 use std::ops::Range;
@@ -16,10 +16,7 @@ use crate::encoded::ReadAt;
 use crate::layout::AdapterLayout;
 use crate::strategy::fixed_point::add_weighted;
 
-/// Values of a stretch: its sums and the values of one update are in a core's second cache.
-const STRETCH: usize = 1 << 14;
-
-/// Updates that are worth a pass over the sum: more would save little of what is left, and take memory for a module of each on every core.
+/// Updates that are worth a pass over the sum: more would save little of what is left.
 pub const TOGETHER: usize = 8;
 
 /// By what the values of an update are multiplied.
@@ -62,8 +59,6 @@ impl FedAvg {
     }
 
     /// Adds updates as [`Self::fold_admitted`] does, in one pass over the sum; those longer than `clip_norm` are shrunk to it.
-    ///
-    /// Takes memory for the values of one module of all of them on each core.
     ///
     /// # Errors
     /// As [`Self::fold_admitted`]; of those that are refused, the first.
@@ -129,23 +124,14 @@ impl FedAvg {
             .enumerate();
         modules.try_for_each_init(Vec::new, |values, (module, (sums, mut sketch))| {
             let range = layout.module_range(module);
-            let (length, split) = (range.len(), layout.a_range(module).len());
-            // What is in it from another module is overwritten.
-            values.resize(factors.len() * length, 0.0);
-            for (update, values) in values.chunks_exact_mut(length).enumerate() {
+            sums.resize(range.len(), 0);
+            // What is in it from another module or update is overwritten.
+            values.resize(range.len(), 0.0);
+            for (update, Factors { weight, share }) in factors.iter().enumerate() {
                 read(update, range.clone(), values)?;
-                let (a, b) = values.split_at(split);
-                sketch.add(a, b, factors[update].weight);
-            }
-            sums.reserve_exact(length - sums.len());
-            for start in (0..length).step_by(STRETCH) {
-                let stretch = start..length.min(start + STRETCH);
-                sums.resize(sums.len().max(stretch.end), 0);
-                let sums = &mut sums[stretch.clone()];
-                for (values, factors) in values.chunks_exact(length).zip(factors) {
-                    let scale = scale * factors.share;
-                    add_weighted(sums, &values[stretch.clone()], scale, factors.weight as i64);
-                }
+                add_weighted(sums, values, scale * share, *weight as i64);
+                let (a, b) = values.split_at(layout.a_range(module).len());
+                sketch.add(a, b, *weight);
             }
             Ok(())
         })?;
