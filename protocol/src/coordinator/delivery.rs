@@ -245,6 +245,7 @@ impl Coordinator {
             None => Err(RefusalReason::NotInRound),
             // Of an attempt that has ended meanwhile.
             Some(Work::Trained(_) | Work::Summed(_)) => Ok(None),
+            Some(Work::Delivering(_)) if taking.cut_short.contains(&header.id) => Ok(None),
             Some(Work::Training { .. } | Work::Delivering(_)) => Err(RefusalReason::WrongTransfer),
             // Not "duplicate": whether the one with the owner counts is not known yet, and its answer will follow.
             Some(Work::Folding(_)) => Ok(None),

@@ -35,6 +35,8 @@ pub(super) struct OpenRound {
     pub(super) attempts: u32,
     /// Attempts that came to nothing; those that our restart ended are not among them.
     pub(super) failures: u32,
+    /// Masked updates that were on their way when their attempt ended: what still comes of them is nobody's fault.
+    pub(super) cut_short: BTreeSet<TransferId>,
     /// Over whom they came to nothing.
     pub(super) suspicions: Suspicions,
     /// Who is not in the last attempt for that reason.
@@ -105,6 +107,7 @@ impl OpenRound {
             lateness: Lateness::InTime,
             attempts: 0,
             failures: 0,
+            cut_short: BTreeSet::new(),
             suspicions: Suspicions::default(),
             left_out: BTreeSet::new(),
             gathering: None,

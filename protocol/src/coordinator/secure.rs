@@ -247,6 +247,9 @@ impl Coordinator {
             members.extend(all.map(|member| member.name.clone()));
         }
         for work in open.works.values_mut() {
+            if let Work::Delivering(offered) = work {
+                open.cut_short.insert(offered.transfer.id);
+            }
             if let Work::Summed(offered) | Work::Delivering(offered) = work {
                 *work = Work::Trained(offered.metrics);
             }

@@ -19,6 +19,7 @@ use protocol::{ConnectionId, Digest, ParticipantName, Round, Text};
 use crate::pair::{an_instant, content, coordinator, masked, name, plan, setup};
 
 mod killed;
+mod slow;
 
 const NAMES: [&str; 5] = ["a", "b", "c", "d", "e"];
 const ROUND: Round = Round::FIRST;
@@ -71,6 +72,9 @@ struct Stage {
     killed_before: Option<u64>,
     /// The action that was not performed for that.
     undone: Option<Action>,
+    /// Whose masked update takes its time, and what is on its way of it.
+    slow: Option<usize>,
+    on_its_way: Vec<TransferHeader>,
 }
 
 impl Stage {
@@ -110,6 +114,8 @@ impl Stage {
             actions: 0,
             killed_before: None,
             undone: None,
+            slow: None,
+            on_its_way: Vec::new(),
         }
     }
 
@@ -232,23 +238,34 @@ impl Stage {
             ToClient::Secure { attempt, message } => self.hears_in(index, attempt, message),
             ToClient::Deliver { .. } => {
                 let header = self.vector(index);
-                let name = self.sites[index].name.clone();
-                let taken = self
-                    .server
-                    .handle_update_received(connection, &header, self.now);
-                if taken.is_some() {
-                    self.server.handle_update_accepted(&name, self.now).unwrap();
+                if self.slow == Some(index) {
+                    self.on_its_way.push(header);
+                } else {
+                    self.arrives(connection, &header);
                 }
             }
             _ => {}
         }
     }
 
+    /// A masked update is there as a whole.
+    fn arrives(&mut self, connection: ConnectionId, header: &TransferHeader) {
+        let taken = self
+            .server
+            .handle_update_received(connection, header, self.now);
+        if let Some(admission) = taken {
+            let name = admission.participant;
+            self.server.handle_update_accepted(&name, self.now).unwrap();
+        }
+    }
+
+    /// Another one in each attempt, as its masks are.
     fn vector(&self, index: usize) -> TransferHeader {
-        let name = &self.sites[index].name;
+        let Site { name, member, .. } = &self.sites[index];
+        let attempt = member.as_ref().map(|member| member.attempt().number);
         let content = Content {
             bytes: self.plan.update_bytes(),
-            sha256: Digest::of(name.as_str().as_bytes()),
+            sha256: Digest::of(format!("{name} {attempt:?}").as_bytes()),
         };
         TransferHeader::update(name, ROUND, self.plan.digest(), content)
     }
