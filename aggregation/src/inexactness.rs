@@ -102,9 +102,12 @@ pub(crate) struct ProductSketch {
     layout: Arc<AdapterLayout>,
     probes: Arc<Probes>,
     /// One matrix a module, in units of `1 / scale`.
-    sums: Vec<[[i128; PROBES]; PROBES]>,
+    sums: Vec<Sums>,
     scale: f64,
 }
+
+/// A sketch as it is summed.
+type Sums = [[i128; PROBES]; PROBES];
 
 impl ProductSketch {
     pub(crate) fn new(layout: Arc<AdapterLayout>, norm_max: f64) -> Self {
@@ -128,11 +131,12 @@ impl ProductSketch {
 
     /// The sketch of each module in order, to be added to by different threads.
     pub(crate) fn modules(&mut self) -> impl IndexedParallelIterator<Item = ModuleSketch<'_>> {
-        let (probes, scale) = (&self.probes, self.scale);
+        let (layout, probes, scale) = (&self.layout, &self.probes, self.scale);
         let sums = self.sums.par_iter_mut().enumerate();
         sums.map(move |(module, sums)| ModuleSketch {
             probes,
             module,
+            split: layout.a_range(module).len(),
             sums,
             scale,
         })
@@ -158,7 +162,8 @@ impl ProductSketch {
             global.layout(),
             "the global adapter has another layout"
         );
-        let modules = (0..self.sums.len()).into_par_iter().map(|module| {
+        let mut sketch = self.clone();
+        let modules = sketch.modules().enumerate().map(|(module, sketch)| {
             let range = self.layout.module_range(module);
             let mean = &mean.values()[range.clone()];
             let before = global.values()[range].iter();
@@ -166,36 +171,11 @@ impl ProductSketch {
                 .zip(mean)
                 .map(|(before, mean)| before + mean)
                 .collect();
-            self.parts(module, mean, &next, total)
+            sketch.parts(mean, &next, total)
         });
         // Summed in order: the estimate does not depend on the number of cores.
         let modules: Vec<(f64, f64)> = modules.collect();
         relative(modules)
-    }
-
-    /// The squared error and ideal of one module, given its mean update and the adapter after the round.
-    pub(crate) fn parts(
-        &self,
-        module: usize,
-        mean: &[f32],
-        next: &[f32],
-        total: u64,
-    ) -> (f64, f64) {
-        let split = self.layout.a_range(module).len();
-        let sketch = |values: &[f32]| {
-            let (a, b) = values.split_at(split);
-            self.probes.sketch(module, a, b)
-        };
-        let (separate, full) = (sketch(mean), sketch(next));
-        let (mut error, mut ideal) = (0.0, 0.0);
-        let products = separate.as_flattened().iter().zip(full.as_flattened());
-        let sums = self.sums[module].as_flattened();
-        for (&sum, (separate, full)) in sums.iter().zip(products) {
-            let residual = sum as f64 / self.scale / total as f64 - separate;
-            error += residual * residual;
-            ideal += (full + residual).powi(2);
-        }
-        (error, ideal)
     }
 }
 
@@ -222,18 +202,39 @@ struct Probes {
 pub(crate) struct ModuleSketch<'a> {
     probes: &'a Probes,
     module: usize,
-    sums: &'a mut [[i128; PROBES]; PROBES],
+    /// Where the module's `B` begins, behind its `A`.
+    split: usize,
+    sums: &'a mut Sums,
     scale: f64,
 }
 
 impl ModuleSketch<'_> {
     /// Adds `weight` times the product of one update's factors.
-    pub(crate) fn add(&mut self, a: &[f32], b: &[f32], weight: u64) {
-        let sketch = self.probes.sketch(self.module, a, b);
+    pub(crate) fn add(&mut self, values: &[f32], weight: u64) {
+        let sketch = self.of(values);
         let sums = self.sums.as_flattened_mut().iter_mut();
         for (sum, value) in sums.zip(sketch.as_flattened()) {
             *sum += i128::from((value * self.scale) as i64) * i128::from(weight);
         }
+    }
+
+    /// The module's squared error and ideal, given its mean update and the adapter after the round.
+    pub(crate) fn parts(&self, mean: &[f32], next: &[f32], total: u64) -> (f64, f64) {
+        let (separate, full) = (self.of(mean), self.of(next));
+        let (mut error, mut ideal) = (0.0, 0.0);
+        let products = separate.as_flattened().iter().zip(full.as_flattened());
+        for (&sum, (separate, full)) in self.sums.as_flattened().iter().zip(products) {
+            let residual = sum as f64 / self.scale / total as f64 - separate;
+            error += residual * residual;
+            ideal += (full + residual).powi(2);
+        }
+        (error, ideal)
+    }
+
+    /// `Y B A X` of values of this module.
+    fn of(&self, values: &[f32]) -> [[f64; PROBES]; PROBES] {
+        let (a, b) = values.split_at(self.split);
+        self.probes.sketch(self.module, a, b)
     }
 }
 

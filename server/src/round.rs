@@ -104,8 +104,7 @@ impl Merger {
                 (next, None, None, None)
             }
             (Total::Values(values), None) => {
-                let next = values.finish()?.into_next(global);
-                let next = next.map_err(|error| impossible(error.to_string()))?;
+                let next = values.into_next(global, impossible)?;
                 let inexactness = next.inexactness;
                 (next, Some(inexactness), None, None)
             }

@@ -23,3 +23,7 @@ pub use link::{CongestionControl, Hardship, LinkFigures, run_link};
 pub use parties::{serve, take_part};
 pub use relay::{Relay, Traffic, Weather};
 pub use scenario::Scenario;
+
+/// A server's process gives memory back after a second, as foedus-server does; this program's allocator keeps it for training steps.
+/// Less a millisecond: a second to the millisecond is mimalloc's own number, which counts as not asked for.
+const SERVER_MEMORY: (&str, &str) = ("MIMALLOC_PURGE_DELAY", "999");

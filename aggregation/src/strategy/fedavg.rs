@@ -7,6 +7,7 @@
 //! [merged](FedAvg::merge) afterwards, gives the same bytes.
 
 mod folding;
+mod next;
 
 use std::io;
 use std::sync::Arc;
@@ -14,12 +15,13 @@ use std::sync::Arc;
 use rayon::prelude::*;
 
 use super::fixed_point::{FixedPoint, decode_means};
-use crate::adapter::{Adapter, all_finite, squared_norm};
+use crate::adapter::Adapter;
 use crate::error::AdapterError;
-use crate::inexactness::{self, ProductSketch};
+use crate::inexactness::ProductSketch;
 use crate::layout::{AdapterLayout, Factor};
 
 pub use folding::TOGETHER;
+pub use next::Next;
 
 /// Why an update was not folded in, or no mean exists.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
@@ -115,17 +117,6 @@ pub struct FedAvg {
     within_clip: u32,
 }
 
-/// The adapter that follows a round, and how far it is from the one before.
-#[derive(Debug, Clone)]
-pub struct Next {
-    /// The global adapter plus the mean update.
-    pub adapter: Adapter,
-    /// The Euclidean norm of the mean update.
-    pub update_norm: f64,
-    /// As [`FedAvg::inexactness`] gives it.
-    pub inexactness: f64,
-}
-
 impl FedAvg {
     /// An empty sum.
     pub fn new(layout: Arc<AdapterLayout>, fixed: FixedPoint) -> Self {
@@ -205,50 +196,6 @@ impl FedAvg {
         modules.for_each(|(values, sums)| decode_means(values, sums, total, scale));
         Ok(Adapter::from_values(Arc::clone(&self.layout), values)
             .expect("a mean of bounded values is bounded"))
-    }
-
-    /// The adapter that follows `global`: in one pass, module by module, each module's sum being dropped when it has served.
-    ///
-    /// So the next adapter takes no memory beyond what the sum had, and the mean is never there as a whole.
-    ///
-    /// # Errors
-    /// [`AggregateError::Empty`] if nothing was folded in, [`AggregateError::LayoutMismatch`] if `global` has another
-    /// layout, [`AggregateError::Next`] if a value leaves the range of f32.
-    pub fn into_next(self, global: &Adapter) -> Result<Next, AggregateError> {
-        if self.participants == 0 {
-            return Err(AggregateError::Empty);
-        }
-        let layout = &self.layout;
-        if !Arc::ptr_eq(layout, global.layout()) && layout != global.layout() {
-            return Err(AggregateError::LayoutMismatch);
-        }
-        let (scale, weight) = (self.fixed.scale(), self.total_weight);
-        let mut values = vec![0.0; layout.parameters()];
-        let products = &self.products;
-        let modules = layout.split(&mut values).into_par_iter();
-        let modules = modules.zip(self.sums.into_par_iter()).enumerate();
-        let measured = modules.map_init(Vec::new, |mean, (module, (next, sums))| {
-            mean.resize(sums.len(), 0.0);
-            decode_means(mean, &sums, weight as i64, scale);
-            drop(sums);
-            let before = &global.values()[layout.module_range(module)];
-            for ((next, before), mean) in next.iter_mut().zip(before).zip(mean.iter()) {
-                *next = before + mean;
-            }
-            let parts = products.parts(module, mean, next, weight);
-            (squared_norm(mean), all_finite(next), parts)
-        });
-        // In order: the figures do not depend on the number of cores.
-        let measured: Vec<_> = measured.collect();
-        let update_norm = measured.iter().map(|one| one.0).sum::<f64>().sqrt();
-        let is_finite = measured.iter().all(|one| one.1);
-        let inexactness = inexactness::relative(measured.into_iter().map(|one| one.2));
-        let adapter = Adapter::from_examined(Arc::clone(layout), values, is_finite)?;
-        Ok(Next {
-            adapter,
-            update_norm,
-            inexactness,
-        })
     }
 
     /// How far the product of the mean factors is from the mean product, relative to the latter.

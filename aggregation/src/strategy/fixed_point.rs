@@ -110,28 +110,66 @@ fn encode(value: f32, scale: f64) -> i64 {
     (shifted.to_bits() as i64).wrapping_sub(ROUNDER.to_bits() as i64)
 }
 
-/// `sum / total` in units of `1 / scale`, rounded once to f64 and once to f32.
-///
-/// Quotient and remainder apart: the result depends on the ratio only, so that multiplying all
-/// weights by one number changes no bit.
-#[inline(always)]
-fn decode_mean(sum: i64, total: i64, scale: f64) -> f32 {
-    // The quotient through f64, which is many times faster than integer division: it is below 2^51,
-    // so it is off by one at most, and the remainder tells. Wrapping, as a product that is off by
-    // one may leave i64 where the sum does not; the remainder is exact all the same.
-    let guess = (sum as f64 / total as f64).floor();
-    let mut whole = guess as i64;
-    let mut rest = sum.wrapping_sub(whole.wrapping_mul(total));
-    if rest < 0 {
-        (whole, rest) = (whole - 1, rest + total);
-    } else if rest >= total {
-        (whole, rest) = (whole + 1, rest - total);
+/// What turns sums into means.
+#[derive(Clone, Copy)]
+struct Divisor {
+    total: i64,
+    /// `total`, which is exact, and what is closest to `1 / total`.
+    as_f64: f64,
+    inverse: f64,
+    /// Exact, as `scale` is a power of two.
+    step: f64,
+}
+
+impl Divisor {
+    fn new(total: i64, scale: f64) -> Self {
+        let as_f64 = total as f64;
+        Self {
+            total,
+            as_f64,
+            inverse: 1.0 / as_f64,
+            step: 1.0 / scale,
+        }
     }
-    debug_assert!(
-        (0..total).contains(&rest),
-        "the quotient was off by more than one"
-    );
-    ((whole as f64 + rest as f64 / total as f64) / scale) as f32
+
+    /// `sum / total` in units of `1 / scale`, rounded once to f64 and once to f32.
+    ///
+    /// Quotient and remainder apart: the result depends on the ratio only, so that multiplying all
+    /// weights by one number changes no bit. Without branches and conversions that do not vectorise.
+    #[inline(always)]
+    fn mean(self, sum: i64) -> f32 {
+        // The quotient through f64, which is many times faster than integer division: it is below 2^51,
+        // so it is off by one at most, and the remainder tells. Wrapping, as a product that is off by
+        // one may leave i64 where the sum does not; the remainder is exact all the same.
+        let guess = (to_f64(sum) * self.inverse).floor();
+        let guess = ((guess + ROUNDER).to_bits() as i64).wrapping_sub(ROUNDER.to_bits() as i64);
+        let rest = sum.wrapping_sub(guess.wrapping_mul(self.total));
+        // All ones where the quotient is one too large, or one too small.
+        let over = rest >> 63;
+        let under = self.total.wrapping_sub(1).wrapping_sub(rest) >> 63;
+        let whole = guess.wrapping_add(over).wrapping_sub(under);
+        let rest = rest
+            .wrapping_add(self.total & over)
+            .wrapping_sub(self.total & under);
+        debug_assert!(
+            (0..self.total).contains(&rest),
+            "the quotient was off by more than one"
+        );
+        let whole = f64::from_bits(whole.wrapping_add(ROUNDER.to_bits() as i64) as u64) - ROUNDER;
+        ((whole + to_f64(rest) / self.as_f64) * self.step) as f32
+    }
+}
+
+/// An integer as the closest f64: its halves, which are exact, and their sum, which is rounded.
+#[inline(always)]
+fn to_f64(integer: i64) -> f64 {
+    /// `2^52`, whose lowest mantissa bit is at one.
+    const LOW: u64 = 0x4330_0000_0000_0000;
+    /// `2^84 + 2^63`: the lowest bit is at 2^32, and the sign's place is filled.
+    const HIGH: u64 = 0x4530_0000_8000_0000;
+    let low = f64::from_bits((integer as u64 & 0xffff_ffff) | LOW);
+    let high = f64::from_bits((integer as u64 >> 32) ^ HIGH);
+    (high - (f64::from_bits(HIGH) + f64::from_bits(LOW))) + low
 }
 
 /// Adds `factor` times the encoded values to the sums.
@@ -153,21 +191,21 @@ pub(crate) fn add_weighted(sums: &mut [i64], values: &[f32], scale: f64, factor:
     Arch::new().dispatch(Add(sums, values, scale, factor));
 }
 
-/// Fills in [`decode_mean`] of each sum.
+/// Fills in `sum / total` of each sum, in units of `1 / scale`.
 pub(crate) fn decode_means(values: &mut [f32], sums: &[i64], total: i64, scale: f64) {
-    struct Decode<'a>(&'a mut [f32], &'a [i64], i64, f64);
+    struct Decode<'a>(&'a mut [f32], &'a [i64], Divisor);
     impl WithSimd for Decode<'_> {
         type Output = ();
 
         #[inline(always)]
         fn with_simd<S: Simd>(self, _: S) {
-            let Self(values, sums, total, scale) = self;
+            let Self(values, sums, divisor) = self;
             for (value, &sum) in values.iter_mut().zip(sums) {
-                *value = decode_mean(sum, total, scale);
+                *value = divisor.mean(sum);
             }
         }
     }
-    Arch::new().dispatch(Decode(values, sums, total, scale));
+    Arch::new().dispatch(Decode(values, sums, Divisor::new(total, scale)));
 }
 
 fn power_of_two(exponent: u32) -> f64 {
@@ -176,7 +214,50 @@ fn power_of_two(exponent: u32) -> f64 {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::properties::fixed_seed;
+
+    fn decode_mean(sum: i64, total: i64, scale: f64) -> f32 {
+        let mut mean = [0.0];
+        decode_means(&mut mean, &[sum], total, scale);
+        mean[0]
+    }
+
+    /// With integer division.
+    fn slowly(sum: i64, total: i64) -> f32 {
+        let (whole, rest) = (sum.div_euclid(total), sum.rem_euclid(total));
+        (whole as f64 + rest as f64 / total as f64) as f32
+    }
+
+    proptest! {
+        #![proptest_config(fixed_seed())]
+
+        #[test]
+        fn means_are_exact_division(
+            (total, quotients) in (0..=53_u32)
+                .prop_flat_map(|bits| 1..=1_i64 << bits)
+                .prop_flat_map(|total| {
+                    let limit = (i64::MAX / total).min(1 << 51) - 1;
+                    (Just(total), prop::collection::vec((-limit..=limit, 0..total), 1..40))
+                }),
+        ) {
+            let sums: Vec<_> = quotients.iter().map(|(whole, rest)| whole * total + rest).collect();
+            let mut means = vec![0.0; sums.len()];
+            decode_means(&mut means, &sums, total, 1.0);
+            for (mean, sum) in means.iter().zip(sums) {
+                prop_assert_eq!(mean.to_bits(), slowly(sum, total).to_bits(), "{} / {}", sum, total);
+            }
+        }
+
+        #[test]
+        fn integers_become_the_closest_f64(integer in any::<i64>(), shift in 0..64_u32) {
+            for integer in [integer, integer >> shift] {
+                prop_assert_eq!(to_f64(integer), integer as f64);
+            }
+        }
+    }
 
     #[test]
     fn values_round_to_the_nearest_step_and_ties_to_even() {
@@ -218,9 +299,11 @@ mod tests {
                 let Some(sum) = (sum / total).abs().lt(&(1 << 51)).then_some(sum) else {
                     continue;
                 };
-                let (whole, rest) = (sum.div_euclid(total), sum.rem_euclid(total));
-                let expected = (whole as f64 + rest as f64 / total as f64) as f32;
-                assert_eq!(decode_mean(sum, total, 1.0), expected, "{sum} / {total}");
+                assert_eq!(
+                    decode_mean(sum, total, 1.0),
+                    slowly(sum, total),
+                    "{sum} / {total}"
+                );
             }
         }
     }

@@ -1,10 +1,12 @@
 //! A sum of updates that were looked into, and those that are about to be added to it.
 //!
 //! They are added a few at a time, in one pass over the sum: what an update adds is little beside the sum itself, which is twice or four
-//! times its size. Those that wait lie where they were kept; the round's end adds the rest.
+//! times its size. Those that wait lie where they were kept; the last ones are added as the next adapter is formed, so that a round of
+//! a few participants never has its sum in memory.
 
+use aggregation::Adapter;
 use aggregation::admission::Admitted;
-use aggregation::strategy::fedavg::{AggregateError, FedAvg, FoldError, TOGETHER};
+use aggregation::strategy::fedavg::{AggregateError, FedAvg, FoldError, Next, TOGETHER};
 
 use crate::error::ServerError;
 use crate::spool::UpdateBytes;
@@ -34,7 +36,7 @@ impl Values {
         self.sum.check_admitted(admitted, self.waiting.len() as u32)
     }
 
-    /// Adds an update that was checked and kept, now or with the next ones; the norm is the same for all of a round.
+    /// Takes an update that was checked and kept, and adds those that wait if there are enough; the norm is the same for all of a round.
     ///
     /// # Errors
     /// One of those that waited cannot be read; the sum must not be used any more.
@@ -44,11 +46,11 @@ impl Values {
         clip: Option<f64>,
     ) -> Result<(), ServerError> {
         self.clip_norm = clip.unwrap_or(f64::INFINITY);
-        self.waiting.push(admitted);
-        if self.waiting.len() < TOGETHER {
-            return Ok(());
+        if self.waiting.len() == TOGETHER {
+            self.add_waiting()?;
         }
-        self.add_waiting()
+        self.waiting.push(admitted);
+        Ok(())
     }
 
     /// Adds those that wait if any is in memory: it takes up the room in which the next ones are to come.
@@ -70,6 +72,23 @@ impl Values {
     pub(crate) fn finish(mut self) -> Result<FedAvg, ServerError> {
         self.add_waiting()?;
         Ok(self.sum)
+    }
+
+    /// The adapter that follows `global` by the mean of all; those that wait are added on the way.
+    ///
+    /// # Errors
+    /// One of those that waited cannot be read, or there is no such adapter, which `impossible` puts in a sentence.
+    pub(crate) fn into_next(
+        self,
+        global: &Adapter,
+        impossible: impl FnOnce(String) -> ServerError,
+    ) -> Result<Next, ServerError> {
+        let together: Vec<_> = self.waiting.iter().collect();
+        let next = self.sum.into_next(&together, self.clip_norm, global);
+        next.map_err(|error| match error {
+            FoldError::Read { update, source } => self.waiting[update].bytes().unreadable(source),
+            FoldError::Refused(error) => impossible(error.to_string()),
+        })
     }
 
     fn add_waiting(&mut self) -> Result<(), ServerError> {

@@ -196,8 +196,7 @@ impl Party {
             command.args([option, &value]);
         }
         if arguments == ["server"] {
-            // As in foedus-server, which gives memory back; this program's allocator keeps it for training steps.
-            command.env("MIMALLOC_PURGE_DELAY", "0");
+            command.envs([super::SERVER_MEMORY]);
         }
         let mut process = command
             .stdout(Stdio::piped())

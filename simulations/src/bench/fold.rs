@@ -157,8 +157,7 @@ fn apart(scenario: FoldScenario, strategy: Strategy, folder: &Path) -> anyhow::R
     ] {
         command.args([option, &value]);
     }
-    // As in foedus-server, which gives memory back; this program's allocator keeps it for training steps.
-    command.env("MIMALLOC_PURGE_DELAY", "0");
+    command.envs([super::SERVER_MEMORY]);
     command.stderr(std::process::Stdio::inherit());
     let done = command.output().context("this program cannot be started")?;
     ensure!(done.status.success(), "{name} ended with {}", done.status);
@@ -239,21 +238,23 @@ fn summed(scenario: &FoldScenario, global: &Adapter, folder: &Path) -> anyhow::R
     )?;
     let (mut admitting, mut folding) = (0.0, 0.0);
     let mut sum = FedAvg::new(Arc::clone(global.layout()), fixed);
-    for paths in scenario.paths(folder).chunks(TOGETHER) {
-        let begun = Instant::now();
-        let mut admitted = Vec::new();
-        for path in paths {
-            let update = EncodedUpdate::new(Spooled(path.clone()), scenario.encoding());
-            admitted.push(admit(global.layout(), update, 10, &RULES)?);
+    let mut waiting = Vec::new();
+    for path in scenario.paths(folder) {
+        if waiting.len() == TOGETHER {
+            let begun = Instant::now();
+            let together: Vec<_> = waiting.iter().collect();
+            sum.fold_together(&together, f64::INFINITY)?;
+            folding += begun.elapsed().as_secs_f64();
+            waiting.clear();
         }
-        admitting += begun.elapsed().as_secs_f64();
         let begun = Instant::now();
-        let together: Vec<_> = admitted.iter().collect();
-        sum.fold_together(&together, f64::INFINITY)?;
-        folding += begun.elapsed().as_secs_f64();
+        let update = EncodedUpdate::new(Spooled(path), scenario.encoding());
+        waiting.push(admit(global.layout(), update, 10, &RULES)?);
+        admitting += begun.elapsed().as_secs_f64();
     }
     let begun = Instant::now();
-    let next = sum.into_next(global)?;
+    let last: Vec<_> = waiting.iter().collect();
+    let next = sum.into_next(&last, f64::INFINITY, global)?;
     let closing = begun.elapsed().as_secs_f64();
     ensure!(next.update_norm > 0.0, "the mean of the updates is nothing");
     Ok([admitting, folding, closing])

@@ -13,6 +13,7 @@ use super::{AggregateError, FedAvg, FoldError};
 use crate::adapter::Adapter;
 use crate::admission::Admitted;
 use crate::encoded::ReadAt;
+use crate::inexactness::ModuleSketch;
 use crate::layout::AdapterLayout;
 use crate::strategy::fixed_point::add_weighted;
 
@@ -21,10 +22,41 @@ pub const TOGETHER: usize = 8;
 
 /// By what the values of an update are multiplied.
 #[derive(Clone, Copy, Debug)]
-struct Factors {
+pub(super) struct Factors {
     weight: u64,
     /// Of its length that is left of it.
     share: f64,
+}
+
+/// Updates that are to be added: the factors of each, and what puts a range of its values where it is told.
+pub(super) struct Addends<F> {
+    factors: Vec<Factors>,
+    read: F,
+}
+
+/// What one module's values are added to.
+pub(super) struct ModuleSum<'a> {
+    /// Where the module is in an update.
+    pub(super) range: Range<usize>,
+    pub(super) sums: &'a mut [i64],
+    pub(super) sketch: ModuleSketch<'a>,
+}
+
+impl<E, F: Fn(usize, Range<usize>, &mut [f32]) -> Result<(), E>> Addends<F> {
+    /// Adds the module of each update; `values` is room for one, whatever is in it.
+    pub(super) fn add_to(
+        &self,
+        module: &mut ModuleSum<'_>,
+        values: &mut [f32],
+        scale: f64,
+    ) -> Result<(), E> {
+        for (update, Factors { weight, share }) in self.factors.iter().enumerate() {
+            (self.read)(update, module.range.clone(), values)?;
+            add_weighted(module.sums, values, scale * share, *weight as i64);
+            module.sketch.add(values, *weight);
+        }
+        Ok(())
+    }
 }
 
 impl FedAvg {
@@ -43,7 +75,11 @@ impl FedAvg {
             values.copy_from_slice(&update.values()[range]);
             Ok::<(), Infallible>(())
         };
-        match self.add(&[Factors { weight, share: 1.0 }], copy) {
+        let factors = vec![Factors { weight, share: 1.0 }];
+        match self.add(&Addends {
+            factors,
+            read: copy,
+        }) {
             Ok(()) => Ok(()),
             Err(never) => match never {},
         }
@@ -67,30 +103,8 @@ impl FedAvg {
         admitted: &[&Admitted<R>],
         clip_norm: f64,
     ) -> Result<(), FoldError> {
-        for (before, admitted) in (0..).zip(admitted) {
-            self.check_admitted(admitted, before)?;
-        }
-        let share = |norm: f64| {
-            if norm <= clip_norm {
-                1.0
-            } else {
-                clip_norm / norm
-            }
-        };
-        let factors = admitted.iter().map(|admitted| Factors {
-            weight: admitted.weight,
-            share: share(admitted.norm()),
-        });
-        let factors: Vec<_> = factors.collect();
-        self.add(&factors, |update, range, values| {
-            let read = admitted[update].update.read(range.start, values);
-            read.map_err(|source| FoldError::Read { update, source })
-        })?;
-        let within = admitted
-            .iter()
-            .filter(|admitted| admitted.norm() <= clip_norm);
-        self.within_clip += within.count() as u32;
-        Ok(())
+        self.check_together(admitted)?;
+        self.add(&addends(admitted, clip_norm))
     }
 
     /// Looks whether an update may be folded in behind so many others that are not folded in yet.
@@ -110,11 +124,18 @@ impl FedAvg {
         Ok(())
     }
 
-    /// Adds updates, each times its factors; `read` puts a range of an update's values where it is told.
+    /// Looks whether these may be folded in together.
+    pub(super) fn check_together<R: ReadAt>(
+        &self,
+        admitted: &[&Admitted<R>],
+    ) -> Result<(), AggregateError> {
+        let mut numbered = (0..).zip(admitted);
+        numbered.try_for_each(|(before, admitted)| self.check_admitted(admitted, before))
+    }
+
     fn add<E: Send>(
         &mut self,
-        factors: &[Factors],
-        read: impl Fn(usize, Range<usize>, &mut [f32]) -> Result<(), E> + Sync,
+        addends: &Addends<impl Fn(usize, Range<usize>, &mut [f32]) -> Result<(), E> + Sync>,
     ) -> Result<(), E> {
         let (scale, layout) = (self.fixed.scale(), &self.layout);
         let modules = self
@@ -122,22 +143,28 @@ impl FedAvg {
             .par_iter_mut()
             .zip(self.products.modules())
             .enumerate();
-        modules.try_for_each_init(Vec::new, |values, (module, (sums, mut sketch))| {
+        modules.try_for_each_init(Vec::new, |values, (module, (sums, sketch))| {
             let range = layout.module_range(module);
             sums.resize(range.len(), 0);
-            // What is in it from another module or update is overwritten.
             values.resize(range.len(), 0.0);
-            for (update, Factors { weight, share }) in factors.iter().enumerate() {
-                read(update, range.clone(), values)?;
-                add_weighted(sums, values, scale * share, *weight as i64);
-                let (a, b) = values.split_at(layout.a_range(module).len());
-                sketch.add(a, b, *weight);
-            }
-            Ok(())
+            let mut module = ModuleSum {
+                range,
+                sums,
+                sketch,
+            };
+            addends.add_to(&mut module, values, scale)
         })?;
+        self.count(addends);
+        Ok(())
+    }
+
+    /// Takes note of what was added.
+    pub(super) fn count<F>(&mut self, addends: &Addends<F>) {
+        let factors = &addends.factors;
         self.participants += factors.len() as u32;
         self.total_weight += factors.iter().map(|factors| factors.weight).sum::<u64>();
-        Ok(())
+        let within = factors.iter().filter(|factors| factors.share >= 1.0);
+        self.within_clip += within.count() as u32;
     }
 
     /// Looks whether an update of this layout and weight may be the last of so many more.
@@ -182,5 +209,30 @@ impl FedAvg {
             index,
             limit,
         })
+    }
+}
+
+/// Gives updates that lie in bytes for adding; those longer than `clip_norm` are shrunk to it.
+pub(super) fn addends<R: ReadAt>(
+    admitted: &[&Admitted<R>],
+    clip_norm: f64,
+) -> Addends<impl Fn(usize, Range<usize>, &mut [f32]) -> Result<(), FoldError>> {
+    let share = |norm: f64| {
+        if norm <= clip_norm {
+            1.0
+        } else {
+            clip_norm / norm
+        }
+    };
+    let factors = admitted.iter().map(|admitted| Factors {
+        weight: admitted.weight,
+        share: share(admitted.norm()),
+    });
+    Addends {
+        factors: factors.collect(),
+        read: |update: usize, range: Range<usize>, values: &mut [f32]| {
+            let read = admitted[update].update.read(range.start, values);
+            read.map_err(|source| FoldError::Read { update, source })
+        },
     }
 }

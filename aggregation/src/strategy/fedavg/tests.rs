@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::Encoding;
-use crate::admission::{AdmissionError, AdmissionRules, admit};
+use crate::admission::{AdmissionError, AdmissionRules, Admitted, admit};
 use crate::encoded::{EncodedUpdate, ReadAt};
 use crate::inexactness;
 use crate::layout::ModuleLayout;
@@ -56,6 +56,24 @@ fn without_an_update_there_is_no_mean() {
     assert_eq!(sum.mean(), Err(AggregateError::Empty));
     let zero = Adapter::zeros(layout());
     assert_eq!(sum.inexactness(&zero, &zero), 0.0);
+}
+
+#[test]
+fn without_an_update_or_after_an_adapter_of_another_layout_there_is_no_next_one() {
+    let (global, none) = (Adapter::zeros(layout()), &[] as &[&Admitted<&[u8]>]);
+    let refusal = |sum: FedAvg, global: &Adapter| match sum.into_next(none, 1.0, global) {
+        Err(FoldError::Refused(error)) => error,
+        other => panic!("{other:?}"),
+    };
+    let empty = FedAvg::new(layout(), fixed());
+    assert_eq!(refusal(empty, &global), AggregateError::Empty);
+    let sum = folded(&[(update(vec![1.0; VALUES]), 3)]);
+    let other = AdapterLayout::new(1, 1.0, false, layout().modules().to_vec()).unwrap();
+    let other = Adapter::zeros(Arc::new(other));
+    assert_eq!(refusal(sum, &other), AggregateError::LayoutMismatch);
+    let sum = folded(&[(update(vec![1.0; VALUES]), 3)]);
+    let largest = update(vec![f32::MAX; VALUES]);
+    assert_eq!(sum.into_next(none, 1.0, &largest).unwrap().adapter, largest);
 }
 
 #[test]
@@ -208,17 +226,35 @@ fn fingerprint(sum: &FedAvg) -> ([u8; 32], u64) {
     )
 }
 
-/// A sum of what the updates' bytes say.
-fn folded_from_bytes(updates: &[(Adapter, u64)], encoding: Encoding) -> FedAvg {
-    let rules = AdmissionRules {
+fn rules() -> AdmissionRules {
+    AdmissionRules {
         norm_max: fixed().norm_max(),
         weight_max: fixed().weight_max(),
-    };
+    }
+}
+
+/// The updates' bytes in f32.
+fn encoded(updates: &[(Adapter, u64)]) -> Vec<Vec<u8>> {
+    let updates = updates.iter();
+    let bytes = updates.map(|(update, _)| Encoding::F32.encode(update.values()));
+    bytes.collect()
+}
+
+fn admitted<'a>(bytes: &'a [Vec<u8>], updates: &[(Adapter, u64)]) -> Vec<Admitted<&'a [u8]>> {
+    let admitted = bytes.iter().zip(updates).map(|(bytes, (_, weight))| {
+        let update = EncodedUpdate::new(bytes.as_slice(), Encoding::F32);
+        admit(&layout(), update, *weight, &rules()).unwrap()
+    });
+    admitted.collect()
+}
+
+/// A sum of what the updates' bytes say.
+fn folded_from_bytes(updates: &[(Adapter, u64)], encoding: Encoding) -> FedAvg {
     let mut sum = FedAvg::new(layout(), fixed());
     for (update, weight) in updates {
         let bytes = encoding.encode(update.values());
         let update = EncodedUpdate::new(bytes.as_slice(), encoding);
-        let admitted = admit(&layout(), update, *weight, &rules).unwrap();
+        let admitted = admit(&layout(), update, *weight, &rules()).unwrap();
         sum.fold_admitted(&admitted).unwrap();
     }
     sum
@@ -346,15 +382,8 @@ proptest! {
         group in 1..10_usize,
         clip_norm in 0.5..8.0_f64,
     ) {
-        let rules = AdmissionRules { norm_max: fixed().norm_max(), weight_max: fixed().weight_max() };
-        let bytes: Vec<_> = updates.iter().map(|(update, _)| Encoding::F32.encode(update.values())).collect();
-        let admitted: Vec<_> = bytes
-            .iter()
-            .zip(&updates)
-            .map(|(bytes, (_, weight))| {
-                admit(&layout(), EncodedUpdate::new(bytes.as_slice(), Encoding::F32), *weight, &rules).unwrap()
-            })
-            .collect();
+        let bytes = encoded(&updates);
+        let admitted = admitted(&bytes, &updates);
         let (mut together, mut single) = (FedAvg::new(layout(), fixed()), FedAvg::new(layout(), fixed()));
         let all: Vec<_> = admitted.iter().collect();
         all.chunks(group).for_each(|group| together.fold_together(group, clip_norm).unwrap());
@@ -362,6 +391,29 @@ proptest! {
         prop_assert_eq!(fingerprint(&together), fingerprint(&single));
         let counts = |sum: &FedAvg| (sum.participants(), sum.total_weight(), sum.within_clip());
         prop_assert_eq!(counts(&together), counts(&single));
+    }
+
+    #[test]
+    fn the_next_adapter_is_the_global_one_and_the_mean_of_all_whichever_were_added_before(
+        updates in any_updates(9),
+        before in 0..10_usize,
+        clip_norm in 0.5..8.0_f64,
+    ) {
+        let bytes = encoded(&updates);
+        let admitted = admitted(&bytes, &updates);
+        let all: Vec<_> = admitted.iter().collect();
+        let mut sum = FedAvg::new(layout(), fixed());
+        sum.fold_together(&all, clip_norm).unwrap();
+        let (mean, global) = (sum.mean().unwrap(), Adapter::initial(layout(), 1));
+        let mut expected = mean.clone();
+        expected.add(&global).unwrap();
+        let (first, last) = all.split_at(before.min(all.len()));
+        let mut part = FedAvg::new(layout(), fixed());
+        part.fold_together(first, clip_norm).unwrap();
+        let next = part.into_next(last, clip_norm, &global).unwrap();
+        prop_assert_eq!(next.adapter.sha256(), expected.sha256());
+        prop_assert_eq!(next.inexactness.to_bits(), sum.inexactness(&global, &mean).to_bits());
+        prop_assert!((next.update_norm - mean.norm()).abs() <= 1e-12 * mean.norm());
     }
 
     #[test]
