@@ -92,7 +92,27 @@ impl<R: ReadAt> EncodedUpdate<R> {
     }
 
     /// Reads the values from position `first` on.
-    pub(crate) fn read(&self, first: usize, mut values: &mut [f32]) -> io::Result<()> {
+    pub(crate) fn read(&self, first: usize, values: &mut [f32]) -> io::Result<()> {
+        match self.encoding {
+            Encoding::F32 => self.read_in_place(first, values),
+            Encoding::Bf16 | Encoding::Int8 => self.decode(first, values),
+        }
+    }
+
+    /// Reads values that lie there as they are here.
+    fn read_in_place(&self, first: usize, values: &mut [f32]) -> io::Result<()> {
+        let (place, _) = self.place(first);
+        self.bytes
+            .read_exact_at(bytemuck::cast_slice_mut(values), place)?;
+        if cfg!(target_endian = "big") {
+            for value in values {
+                *value = f32::from_bits(value.to_bits().swap_bytes());
+            }
+        }
+        Ok(())
+    }
+
+    fn decode(&self, first: usize, mut values: &mut [f32]) -> io::Result<()> {
         let mut buffer = [0; BLOCK_BYTES];
         let (mut place, mut skip) = self.place(first);
         let values_at_once = self.values_at_once();

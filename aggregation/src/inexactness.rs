@@ -4,29 +4,22 @@
 //! is a covariance (algorithms.md 1.2), which depends on the updates only:
 //! `sum_i w_i B_i A_i - B A = sum_i w_i dB_i dA_i - dB dA`, with `B_i = B_global + dB_i`, bars left
 //! out. So the one thing to keep while updates stream past is `sum_i w_i dB_i dA_i`, and that only as
-//! a sketch: `Y M X` with 16 random sign vectors on either side of each module's matrix `M`, so 256
-//! numbers a module. For random signs `E |Y M X|^2 = 256 |M|_F^2` (Hutchinson 1989; signs have less
-//! variance than Gaussian probes and cost no logarithm). The result is an estimate: over the tens of
+//! a sketch: `Y M X` with 16 random buckets on either side of each module's matrix `M`, so 256
+//! numbers a module, whose squares add up to `|M|_F^2` in expectation. The result is an estimate: over the tens of
 //! modules of a real model it is within a few percent; with one module of rank one allow for a half.
 //!
 //! Sketches are summed as integers too, so the estimate does not depend on order either.
 
+mod buckets;
+
 use std::sync::Arc;
 
-use pulp::{Arch, Simd, WithSimd};
-use rand_chacha::ChaCha8Rng;
-use rand_chacha::rand_core::{Rng, SeedableRng};
 use rayon::prelude::*;
 
+use self::buckets::{BUCKETS, Buckets};
 use crate::adapter::Adapter;
 use crate::gram::{Term, product_norm_squared};
 use crate::layout::AdapterLayout;
-
-/// Lines of a factor that are summed at a time.
-const ROWS: usize = 4;
-
-/// Probes on either side of a module's matrix.
-pub const PROBES: usize = 16;
 
 /// The measured error computed from all factors at once, for tests and small runs.
 ///
@@ -96,23 +89,23 @@ pub fn exact(global: &Adapter, updates: &[(&Adapter, u64)]) -> f64 {
     ratio(error, ideal)
 }
 
-/// `Y (sum_i w_i dB_i dA_i) X` for the random signs `X`, `Y` of every module.
+/// `Y (sum_i w_i dB_i dA_i) X` for the random buckets `X`, `Y` of every module.
 #[derive(Debug, Clone)]
 pub(crate) struct ProductSketch {
     layout: Arc<AdapterLayout>,
-    probes: Arc<Probes>,
+    buckets: Arc<Buckets>,
     /// One matrix a module, in units of `1 / scale`.
     sums: Vec<Sums>,
     scale: f64,
 }
 
 /// A sketch as it is summed.
-type Sums = [[i128; PROBES]; PROBES];
+type Sums = [[i128; BUCKETS]; BUCKETS];
 
 impl ProductSketch {
     pub(crate) fn new(layout: Arc<AdapterLayout>, norm_max: f64) -> Self {
-        let probes = Arc::new(Probes::new(&layout));
-        let sums = vec![[[0; PROBES]; PROBES]; layout.modules().len()];
+        let buckets = Arc::new(Buckets::new(&layout));
+        let sums = vec![[[0; BUCKETS]; BUCKETS]; layout.modules().len()];
         let widths = layout
             .modules()
             .iter()
@@ -123,7 +116,7 @@ impl ProductSketch {
         let scale = (62.0 - bound.log2().ceil()).exp2();
         Self {
             layout,
-            probes,
+            buckets,
             sums,
             scale,
         }
@@ -131,10 +124,10 @@ impl ProductSketch {
 
     /// The sketch of each module in order, to be added to by different threads.
     pub(crate) fn modules(&mut self) -> impl IndexedParallelIterator<Item = ModuleSketch<'_>> {
-        let (layout, probes, scale) = (&self.layout, &self.probes, self.scale);
+        let (layout, buckets, scale) = (&self.layout, &self.buckets, self.scale);
         let sums = self.sums.par_iter_mut().enumerate();
         sums.map(move |(module, sums)| ModuleSketch {
-            probes,
+            buckets,
             module,
             split: layout.a_range(module).len(),
             sums,
@@ -186,21 +179,9 @@ pub(crate) fn relative(modules: impl IntoIterator<Item = (f64, f64)>) -> f64 {
     ratio(error, ideal)
 }
 
-/// Random signs for the inputs and outputs of every module.
-///
-/// One table for all modules, of which each takes another window: as good as a table for each,
-/// as two modules never see the same sign at the same place, and a few hundred times smaller.
-#[derive(Debug)]
-struct Probes {
-    inputs: Vec<[f32; PROBES]>,
-    outputs: Vec<[f32; PROBES]>,
-    /// Input width of each module.
-    widths: Vec<usize>,
-}
-
 /// The sketch of one module's sum.
 pub(crate) struct ModuleSketch<'a> {
-    probes: &'a Probes,
+    buckets: &'a Buckets,
     module: usize,
     /// Where the module's `B` begins, behind its `A`.
     split: usize,
@@ -232,132 +213,10 @@ impl ModuleSketch<'_> {
     }
 
     /// `Y B A X` of values of this module.
-    fn of(&self, values: &[f32]) -> [[f64; PROBES]; PROBES] {
+    fn of(&self, values: &[f32]) -> [[f64; BUCKETS]; BUCKETS] {
         let (a, b) = values.split_at(self.split);
-        self.probes.sketch(self.module, a, b)
+        self.buckets.sketch(self.module, a, b)
     }
-}
-
-impl Probes {
-    fn new(layout: &AdapterLayout) -> Self {
-        let modules = layout.modules();
-        let table = |stream, widest: usize| {
-            let mut rng = ChaCha8Rng::from_seed(layout.digest());
-            rng.set_stream(stream);
-            (0..widest + modules.len())
-                .map(|_| signs(rng.next_u32()))
-                .collect()
-        };
-        Self {
-            inputs: table(0, modules.iter().map(|m| m.in_features).max().unwrap_or(0)),
-            outputs: table(1, modules.iter().map(|m| m.out_features).max().unwrap_or(0)),
-            widths: modules.iter().map(|m| m.in_features).collect(),
-        }
-    }
-
-    /// `Y B A X` of one module.
-    ///
-    /// Always the same operations in the same order, so that equal factors give equal sketches.
-    fn sketch(&self, module: usize, a: &[f32], b: &[f32]) -> [[f64; PROBES]; PROBES] {
-        let (width, outputs) = (self.widths[module], &self.outputs[module..]);
-        Arch::new().dispatch(Sketch {
-            inputs: &self.inputs[module..],
-            outputs,
-            width,
-            a,
-            b,
-        })
-    }
-}
-
-/// `Y B A X` of one module, to be compiled for the widest vectors of the machine. Each lane is computed apart, nothing is
-/// fused, so the result is the same on every machine.
-struct Sketch<'a> {
-    inputs: &'a [[f32; PROBES]],
-    outputs: &'a [[f32; PROBES]],
-    width: usize,
-    a: &'a [f32],
-    b: &'a [f32],
-}
-
-impl WithSimd for Sketch<'_> {
-    type Output = [[f64; PROBES]; PROBES];
-
-    #[inline(always)]
-    fn with_simd<S: Simd>(self, _: S) -> Self::Output {
-        let Self {
-            inputs,
-            outputs,
-            width,
-            a,
-            b,
-        } = self;
-        let rank = a.len() / width;
-        let mut sketch = [[0.0; PROBES]; PROBES];
-        let mut row = 0;
-        while row < rank {
-            // As many sums as fit into registers.
-            if row + ROWS <= rank {
-                let left = signed_sums::<ROWS>(b, (row, 1, rank), outputs);
-                let right = signed_sums::<ROWS>(a, (row * width, width, 1), inputs);
-                add_products(&mut sketch, &left, &right);
-                row += ROWS;
-            } else {
-                let left = signed_sums::<1>(b, (row, 1, rank), outputs);
-                let right = signed_sums::<1>(a, (row * width, width, 1), inputs);
-                add_products(&mut sketch, &left, &right);
-                row += 1;
-            }
-        }
-        sketch
-    }
-}
-
-/// The sums of `R` lines of a matrix, each value times the signs of its place. A line begins `line` after the one before,
-/// its values are `place` apart.
-#[inline(always)]
-fn signed_sums<const R: usize>(
-    values: &[f32],
-    (start, line, place): (usize, usize, usize),
-    signs: &[[f32; PROBES]],
-) -> [[f32; PROBES]; R] {
-    let mut sums = [[0.0; PROBES]; R];
-    let lines: [&[f32]; R] = std::array::from_fn(|index| &values[start + index * line..]);
-    let length = if place == 1 {
-        line
-    } else {
-        values.len() / place
-    };
-    for (index, signs) in (0..length).zip(signs) {
-        for (sums, line) in sums.iter_mut().zip(lines) {
-            let value = line[index * place];
-            for (sum, sign) in sums.iter_mut().zip(signs) {
-                *sum += value * sign;
-            }
-        }
-    }
-    sums
-}
-
-/// Adds the outer products of the lines of two matrices.
-#[inline(always)]
-fn add_products<const R: usize>(
-    sketch: &mut [[f64; PROBES]; PROBES],
-    left: &[[f32; PROBES]; R],
-    right: &[[f32; PROBES]; R],
-) {
-    for (left, right) in left.iter().zip(right) {
-        for (line, &left) in sketch.iter_mut().zip(left) {
-            for (entry, &right) in line.iter_mut().zip(right) {
-                *entry += f64::from(left) * f64::from(right);
-            }
-        }
-    }
-}
-
-/// Sixteen signs from sixteen bits.
-fn signs(bits: u32) -> [f32; PROBES] {
-    std::array::from_fn(|probe| if (bits >> probe) & 1 == 0 { 1.0 } else { -1.0 })
 }
 
 fn add(x: &[f64], y: &[f64]) -> Vec<f64> {

@@ -201,7 +201,7 @@ impl FedAvg {
     /// How far the product of the mean factors is from the mean product, relative to the latter.
     ///
     /// `|sum_i w_i B_i A_i - B A| / |sum_i w_i B_i A_i|` with `B`, `A` the mean factors and
-    /// `sum_i w_i = 1`. An estimate from random probes, made while streaming; see
+    /// `sum_i w_i = 1`. An estimate from random buckets, made while streaming; see
     /// [`crate::inexactness`]. Zero if nothing was folded in.
     ///
     /// # Panics

@@ -167,11 +167,11 @@ fn measured_inexactness_of_one_participant_is_nothing() {
 
 #[test]
 fn measured_inexactness_estimates_the_exact_one() {
-    // Many modules, as in a real model, make the estimate of 16 probes a module sharp.
+    // Many modules, as in a real model, make the estimate of 16 buckets a side sharp; their sides are no multiples of that.
     let modules = (0..64).map(|index| ModuleLayout {
         name: format!("m{index}"),
-        in_features: 24,
-        out_features: 16,
+        in_features: 203,
+        out_features: 121,
     });
     let layout = Arc::new(AdapterLayout::new(4, 8.0, false, modules.collect()).unwrap());
     let noise = |seed: u64, scale: f32| {
