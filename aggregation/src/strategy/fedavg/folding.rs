@@ -28,7 +28,15 @@ pub(super) struct Factors {
     share: f64,
 }
 
-/// Updates that are to be added: the factors of each, and what puts a range of its values where it is told.
+/// Puts a range of the values of an update, by its number from 0, where it is told.
+pub(super) trait ReadValues<E>:
+    Fn(usize, Range<usize>, &mut [f32]) -> Result<(), E>
+{
+}
+
+impl<E, F: Fn(usize, Range<usize>, &mut [f32]) -> Result<(), E>> ReadValues<E> for F {}
+
+/// Updates that are to be added: the factors of each, and what reads its values.
 pub(super) struct Addends<F> {
     factors: Vec<Factors>,
     read: F,
@@ -42,14 +50,17 @@ pub(super) struct ModuleSum<'a> {
     pub(super) sketch: ModuleSketch<'a>,
 }
 
-impl<E, F: Fn(usize, Range<usize>, &mut [f32]) -> Result<(), E>> Addends<F> {
+impl<F> Addends<F> {
     /// Adds the module of each update; `values` is room for one, whatever is in it.
-    pub(super) fn add_to(
+    pub(super) fn add_to<E>(
         &self,
         module: &mut ModuleSum<'_>,
         values: &mut [f32],
         scale: f64,
-    ) -> Result<(), E> {
+    ) -> Result<(), E>
+    where
+        F: ReadValues<E>,
+    {
         for (update, Factors { weight, share }) in self.factors.iter().enumerate() {
             (self.read)(update, module.range.clone(), values)?;
             add_weighted(module.sums, values, scale * share, *weight as i64);
@@ -133,10 +144,7 @@ impl FedAvg {
         numbered.try_for_each(|(before, admitted)| self.check_admitted(admitted, before))
     }
 
-    fn add<E: Send>(
-        &mut self,
-        addends: &Addends<impl Fn(usize, Range<usize>, &mut [f32]) -> Result<(), E> + Sync>,
-    ) -> Result<(), E> {
+    fn add<E: Send>(&mut self, addends: &Addends<impl ReadValues<E> + Sync>) -> Result<(), E> {
         let (scale, layout) = (self.fixed.scale(), &self.layout);
         let modules = self
             .sums
@@ -216,7 +224,7 @@ impl FedAvg {
 pub(super) fn addends<R: ReadAt>(
     admitted: &[&Admitted<R>],
     clip_norm: f64,
-) -> Addends<impl Fn(usize, Range<usize>, &mut [f32]) -> Result<(), FoldError>> {
+) -> Addends<impl ReadValues<FoldError>> {
     let share = |norm: f64| {
         if norm <= clip_norm {
             1.0
