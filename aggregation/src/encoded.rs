@@ -99,7 +99,7 @@ impl<R: ReadAt> EncodedUpdate<R> {
         }
     }
 
-    /// Reads values that lie there as they are here.
+    /// Reads f32, which lie there as they are here, without a buffer between.
     fn read_in_place(&self, first: usize, values: &mut [f32]) -> io::Result<()> {
         let (place, _) = self.place(first);
         self.bytes
@@ -112,6 +112,7 @@ impl<R: ReadAt> EncodedUpdate<R> {
         Ok(())
     }
 
+    /// Reads values that are encoded, block by block.
     fn decode(&self, first: usize, mut values: &mut [f32]) -> io::Result<()> {
         let mut buffer = [0; BLOCK_BYTES];
         let (mut place, mut skip) = self.place(first);

@@ -76,13 +76,9 @@ impl Group {
             way: (bits >> BUCKETS) as usize % WAYS,
         }
     }
-
-    /// The bucket of one of the sixteen.
-    fn bucket(&self, place: usize) -> usize {
-        bucket(self.way, place)
-    }
 }
 
+/// The bucket of one of sixteen neighbours.
 fn bucket(way: usize, place: usize) -> usize {
     (place + TURN * way) % BUCKETS
 }
@@ -156,7 +152,7 @@ fn bucketed_rows(values: &[f32], rank: usize, groups: &[Group]) -> Vec<f32> {
     let mut buckets = vec![0.0; BUCKETS * rank];
     for (rows, group) in values.chunks(BUCKETS * rank).zip(groups) {
         for (place, (row, sign)) in rows.chunks_exact(rank).zip(group.signs).enumerate() {
-            let bucket = &mut buckets[group.bucket(place) * rank..][..rank];
+            let bucket = &mut buckets[bucket(group.way, place) * rank..][..rank];
             for (sum, value) in bucket.iter_mut().zip(row) {
                 *sum += value * sign;
             }

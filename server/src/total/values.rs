@@ -1,8 +1,8 @@
 //! A sum of updates that were looked into, and those that are about to be added to it.
 //!
-//! They are added a few at a time, in one pass over the sum: what an update adds is little beside the sum itself, which is twice or four
+//! They are added many at a time, in one pass over the sum: what an update adds is little beside the sum itself, which is twice or four
 //! times its size. Those that wait lie where they were kept; the last ones are added as the next adapter is formed, so that a round of
-//! a few participants never has its sum in memory.
+//! no more than wait at a time never has its sum in memory.
 
 use aggregation::Adapter;
 use aggregation::admission::Admitted;
@@ -85,22 +85,30 @@ impl Values {
     ) -> Result<Next, ServerError> {
         let together: Vec<_> = self.waiting.iter().collect();
         let next = self.sum.into_next(&together, self.clip_norm, global);
-        next.map_err(|error| match error {
-            FoldError::Read { update, source } => self.waiting[update].bytes().unreadable(source),
-            FoldError::Refused(error) => impossible(error.to_string()),
-        })
+        next.map_err(|error| explain(error, &self.waiting, impossible))
     }
 
     fn add_waiting(&mut self) -> Result<(), ServerError> {
         let waiting = std::mem::take(&mut self.waiting);
         let together: Vec<_> = waiting.iter().collect();
         let folded = self.sum.fold_together(&together, self.clip_norm);
-        folded.map_err(|error| match error {
-            FoldError::Read { update, source } => waiting[update].bytes().unreadable(source),
-            FoldError::Refused(error) => ServerError::Internal {
-                what: format!("an update that was admitted cannot be added: {error}"),
-            },
+        folded.map_err(|error| {
+            explain(error, &waiting, |found| ServerError::Internal {
+                what: format!("an update that was admitted cannot be added: {found}"),
+            })
         })
+    }
+}
+
+/// Names the file that cannot be read, or has `refused` put in a sentence what was found.
+fn explain(
+    error: FoldError,
+    waiting: &[Admitted<UpdateBytes>],
+    refused: impl FnOnce(String) -> ServerError,
+) -> ServerError {
+    match error {
+        FoldError::Read { update, source } => waiting[update].bytes().unreadable(source),
+        FoldError::Refused(error) => refused(error.to_string()),
     }
 }
 

@@ -17,8 +17,8 @@ use crate::inexactness::ModuleSketch;
 use crate::layout::AdapterLayout;
 use crate::strategy::fixed_point::add_weighted;
 
-/// Updates that are worth a pass over the sum: more would save little of what is left.
-pub const TOGETHER: usize = 8;
+/// Updates that may wait for one pass: one that waits costs an open file, and is added at the round's end if no other pass comes before.
+pub const TOGETHER: usize = 64;
 
 /// By what the values of an update are multiplied.
 #[derive(Clone, Copy, Debug)]

@@ -1,7 +1,7 @@
 //! From a round's sum to the adapter that follows, in one pass: the round's last updates are added on the way.
 //!
 //! Each module's sum is turned into its mean while it is in the processor's cache, and dropped. So a round whose updates all wait for
-//! its end never has its sum in memory, nor the mean; and one that has a sum needs no more memory for the next adapter.
+//! its end never has its sum in memory, nor the mean.
 
 use std::sync::Arc;
 
