@@ -1,8 +1,8 @@
 //! What a site keeps over the death of its process: the last finished update, the optimizer behind it and what rounding cut off of
 //! updates, in one file.
 //!
-//! It is written before the update is offered and replaced by the next round's. So a client that was killed delivers an update
-//! that it had finished without training again, and trains the rounds after it as if nothing had happened. A round that was
+//! It is on disk before the last bytes of the update leave, and replaced by the next round's. So a client that was killed delivers an
+//! update that it had finished without training again, and trains the rounds after it as if nothing had happened. A round that was
 //! not finished is trained again from its beginning, to the same bytes. It holds no text; nothing in it leaves the site but
 //! the update, by the protocol.
 

@@ -46,8 +46,10 @@ use crate::{
 mod actions;
 mod happenings;
 mod identity;
+mod keeping;
 mod secure;
 
+use keeping::Keeping;
 pub(super) use secure::Masked;
 use secure::Secure;
 
@@ -90,6 +92,8 @@ pub(super) struct Driver {
     /// What is kept of the run's transcript, once the plan was agreed to.
     evidence: Option<EvidenceFile>,
     training: Option<Training>,
+    /// The finished update on its way to the disk.
+    keeping: Option<Keeping>,
     /// A round that came while the last one's training was still stopping.
     next: Option<Task>,
     rounds: Vec<RoundDone>,
@@ -166,6 +170,7 @@ impl Driver {
             identity: None,
             evidence: None,
             training: None,
+            keeping: None,
             next: None,
             rounds: Vec::new(),
             bytes_up: 0,
@@ -232,10 +237,13 @@ impl Driver {
         }
     }
 
-    /// Waits until the device is free and the last words are out and counted.
+    /// Waits until the device is free, the files are at rest, and the last words are out and counted.
     pub(super) async fn rest(&mut self, code: CloseCode) {
         if let Some(training) = self.training.take() {
             training.ended().await;
+        }
+        if let Some(keeping) = self.keeping.take() {
+            keeping.ended().await;
         }
         if let Some(session) = self.session.take() {
             session.close(code);

@@ -4,7 +4,7 @@
 //! leaves over takes its predecessor's place only once the update counts, by the server's acknowledgement or by its signed record.
 //! If it does not count, the next update goes on from what there was before it: then nothing is sent twice, and what was learned
 //! in that round is lost, as that of a refused update is in any encoding. Both are on disk beside the update, in one file, before
-//! it is offered, so that any process after this one comes to the same.
+//! the last of it leaves, so that any process after this one comes to the same.
 
 use std::sync::Arc;
 

@@ -51,6 +51,8 @@ pub(super) enum Happening {
     Stepped(Round, u32),
     /// A training has ended.
     Trained(Box<TrainingEnd>),
+    /// The finished update is on disk, or cannot be put there.
+    Kept(Result<(), StateError>),
     /// The update is masked for an attempt, or the shares of a member cannot be used.
     Masked(AttemptId, Box<Result<Masked, MemberId>>),
     /// A thread of ours ended without a result.

@@ -80,11 +80,11 @@ impl Session {
         let _ = self.outgoing.send(message);
     }
 
-    /// Sends the update's bytes.
+    /// Sends the update's bytes, the last ones once it is `kept`.
     pub(super) fn deliver(
         &mut self,
         header: TransferHeader,
-        payload: Bytes,
+        (payload, kept): (Bytes, impl Future<Output = ()> + Send + 'static),
         observe: impl Fn(&Event) + Send + Sync + 'static,
         happenings: UnboundedSender<Happening>,
     ) {
@@ -92,7 +92,8 @@ impl Session {
         self.tasks.spawn(async move {
             let (round, bytes) = (header.round, header.bytes);
             let progress = |sent| observe(&Event::Uploading { round, sent, bytes });
-            match connection.send_transfer(&header, payload, progress).await {
+            let sending = connection.send_transfer_held(&header, payload, kept, progress);
+            match sending.await {
                 Ok(()) => drop(happenings.send(Happening::Delivered(missing))),
                 // The server says on the control stream why it stopped reading, and a lost connection is reported by
                 // its reader; either way the update is offered again if it is still wanted.

@@ -66,7 +66,7 @@ impl Draft {
         } = self;
         let finish = || -> io::Result<()> {
             writing?.finish(state)?;
-            // Before the update is offered: an older state in its place would be offered again.
+            // Before the server has all of the update: an older state in its place would be offered again.
             durable::rename(&part.0, &path)
         };
         finish().map_err(StateError::io("write", &path))

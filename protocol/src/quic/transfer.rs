@@ -47,6 +47,23 @@ impl Connection {
         &self,
         header: &TransferHeader,
         payload: Bytes,
+        progress: impl FnMut(u64) + Send,
+    ) -> Result<(), TransferError> {
+        let at_once = std::future::ready(());
+        self.send_transfer_held(header, payload, at_once, progress)
+            .await
+    }
+
+    /// Sends as [`Connection::send_transfer`] does, but the last bytes, at most 256 KiB, only after `release`: until then the peer cannot have
+    /// all of it.
+    ///
+    /// # Errors
+    /// As [`Connection::send_transfer`].
+    pub async fn send_transfer_held(
+        &self,
+        header: &TransferHeader,
+        payload: Bytes,
+        release: impl Future<Output = ()> + Send,
         mut progress: impl FnMut(u64) + Send,
     ) -> Result<(), TransferError> {
         if usize::try_from(header.bytes) != Ok(payload.len()) || header.bytes < header.offset {
@@ -55,6 +72,25 @@ impl Connection {
                 given: payload.len(),
             }));
         }
+        let mut stream = self.open_transfer(header).await?;
+        // Not beyond the payload's length, which is a usize.
+        let mut sent = header.offset as usize;
+        while sent + CHUNK_BYTES < payload.len() {
+            let chunk = payload.slice(sent..sent + CHUNK_BYTES);
+            self.written(stream.stream.write_chunk(chunk).await)?;
+            sent += CHUNK_BYTES;
+            progress(sent as u64);
+        }
+        release.await;
+        if sent < payload.len() {
+            self.written(stream.stream.write_chunk(payload.slice(sent..)).await)?;
+            progress(header.bytes);
+        }
+        self.finished(stream).await
+    }
+
+    /// Opens a stream and says what is to come.
+    async fn open_transfer(&self, header: &TransferHeader) -> Result<Outgoing, TransferError> {
         let frame = header_frame(header).map_err(|fault| self.fault(fault))?;
         let opened = self.quic().open_uni().await;
         let stream = opened.map_err(|error| self.fault(TransferFault::from(&error)))?;
@@ -65,15 +101,12 @@ impl Connection {
         // An error here means a closed stream, which the first write will report.
         let _ = stream.stream.set_priority(BULK_PRIORITY);
         self.written(stream.stream.write_all(&frame).await)?;
-        // Not beyond the payload's length, which is a usize.
-        let mut sent = header.offset as usize;
-        while sent < payload.len() {
-            let end = payload.len().min(sent + CHUNK_BYTES);
-            self.written(stream.stream.write_chunk(payload.slice(sent..end)).await)?;
-            sent = end;
-            progress(sent as u64);
-        }
-        // Likewise: a stream closed by the peer is reported by `stopped`.
+        Ok(stream)
+    }
+
+    /// Waits until the peer has all of a stream.
+    async fn finished(&self, mut stream: Outgoing) -> Result<(), TransferError> {
+        // A stream closed by the peer is reported by `stopped`.
         let _ = stream.stream.finish();
         let stopped = stream.stream.stopped().await;
         stream.is_over = true;

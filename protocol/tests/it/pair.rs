@@ -83,6 +83,8 @@ pub(crate) struct Site {
     pub(crate) connection: Option<ConnectionId>,
     pub(crate) kept: BTreeSet<TransferId>,
     pub(crate) spool: Option<Spooled>,
+    /// What takes its place, and when.
+    pub(crate) writing: Option<(Instant, Spooled)>,
     /// What is here of transfers from the server, by content.
     pub(crate) begun: BTreeMap<Digest, Begun>,
     /// What of it the present connection was told.
@@ -202,6 +204,7 @@ impl Pair {
             connection: None,
             kept: BTreeSet::new(),
             spool: None,
+            writing: None,
             begun: BTreeMap::new(),
             listed: BTreeMap::new(),
             evidence: Vec::new(),

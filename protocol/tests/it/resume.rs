@@ -440,6 +440,31 @@ fn a_spooled_update_is_delivered_after_a_restart_without_training() {
     assert_eq!(delivered[0].id, delivered[1].id);
 }
 
+/// C2: an update that was offered and did not come to the disk is trained anew, and what comes of it takes its place.
+#[test]
+fn an_update_that_was_offered_and_lost_with_its_process_is_trained_again_and_counts_once() {
+    let mut pair = Pair::new(plan(&["a", "b"], 2, 2), Weather::fair(), 1);
+    pair.weather.spool = true;
+    pair.weather.disk_ms = (800, 800);
+    pair.drive_until("training", training);
+    pair.drive_until("delivering", |pair| !pair.sites[0].delivered.is_empty());
+    pair.wait(Duration::from_millis(400));
+    assert!(
+        pair.counted(1).is_empty(),
+        "the server has all of an update that is not on disk"
+    );
+    pair.kill(0);
+    pair.restart(0);
+    pair.drive();
+    assert_eq!(
+        (pair.counted(1), pair.counted(2)),
+        (vec!["a", "b"], vec!["a", "b"])
+    );
+    assert_eq!(pair.sites[0].trainings, [Round(1), Round(1), Round(2)]);
+    let delivered = &pair.sites[0].delivered;
+    assert_ne!(delivered[0].sha256, delivered[1].sha256);
+}
+
 /// C5: a spooled update of an earlier round is forgotten.
 #[test]
 fn a_spooled_update_of_an_earlier_round_is_forgotten() {

@@ -96,6 +96,7 @@ fn play(rules: Rules, ops: &[Op]) {
     }
     let weather = Weather {
         spool: true,
+        disk_ms: (0, 1500),
         train_ms: (500, 8000),
         bulk_ms: (10, 2000),
         fold_ms: (1, 800),

@@ -1,6 +1,7 @@
 //! Bulk transfers: whole ones both ways, and every way to be wrong.
 
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use protocol::close::CloseCode;
 use protocol::message::TransferHeader;
@@ -62,6 +63,43 @@ async fn control_messages_overtake_bulk_bytes() {
     assert_eq!(message, Some(ToClient::Accepted { round }));
     transfer.receive(LIMIT, |_| ()).await.unwrap();
     send.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn last_bytes_of_a_held_transfer_wait_for_their_release() {
+    let (_listener, client, server) = linked(&federation()).await;
+    for (length, before_release) in [
+        (0, 0),
+        (77, 0),
+        (256 << 10, 0),
+        ((256 << 10) + 1, 256 << 10),
+    ] {
+        let payload = bytes(length);
+        let header = header(&payload);
+        let (release, released) = tokio::sync::oneshot::channel::<()>();
+        let released = async move { released.await.unwrap() };
+        let (sending, held) = (client.connection.clone(), payload.clone().into());
+        let send = tokio::spawn(async move {
+            sending
+                .send_transfer_held(&header, held, released, |_| ())
+                .await
+        });
+        let mut transfer = server.connection.accept_transfer().await.unwrap();
+        let mut arrived = Vec::new();
+        while arrived.len() < before_release {
+            arrived.extend(transfer.next().await.unwrap().unwrap().concat());
+        }
+        assert_eq!(arrived.len(), before_release, "of {length}");
+        // Nothing more comes in a time in which all of it has come otherwise; taking it in may be given up at any point.
+        let more = tokio::time::timeout(Duration::from_millis(50), transfer.next()).await;
+        assert!(more.is_err(), "of {length}: {more:?}");
+        release.send(()).unwrap();
+        while let Some(pieces) = transfer.next().await.unwrap() {
+            arrived.extend(pieces.concat());
+        }
+        assert!(arrived == payload, "of {length}");
+        send.await.unwrap().unwrap();
+    }
 }
 
 #[tokio::test]

@@ -13,7 +13,7 @@ use protocol::{
     transcript::Evidence,
 };
 
-use super::Driver;
+use super::{Driver, keeping};
 use crate::{
     error::ClientError,
     federate::{
@@ -153,9 +153,9 @@ impl Driver {
         self.begin_next()
     }
 
-    /// Begins the waiting round, once the learner is back from the last one.
+    /// Begins the waiting round, once the learner is back from the last one and that one's update is on disk.
     pub(super) fn begin_next(&mut self) -> Result<(), ClientError> {
-        if self.training.is_some() {
+        if self.training.is_some() || self.keeping.is_some() {
             return Ok(());
         }
         let Some(task) = self.next.take() else {
@@ -206,7 +206,9 @@ impl Driver {
         self.egress.transfer(&header)?;
         let observer = Arc::clone(&self.observer);
         let observe = move |event: &Event| observer.observe(event);
-        session.deliver(header, payload.clone(), observe, self.happenings.clone());
+        let kept = keeping::done(self.keeping.as_ref());
+        let payload = (payload.clone(), kept);
+        session.deliver(header, payload, observe, self.happenings.clone());
         Ok(())
     }
 

@@ -16,7 +16,7 @@ use protocol::{
     transcript::Witness,
 };
 
-use super::Driver;
+use super::{Driver, Keeping};
 use crate::{
     error::ClientError,
     evidence::EvidenceFile,
@@ -82,6 +82,11 @@ impl Driver {
             Happening::PlanChecked(agreed) => self.plan_checked(*agreed, now)?,
             Happening::Stepped(round, step) => self.machine.progress(round, step),
             Happening::Trained(end) => self.trained(*end)?,
+            Happening::Kept(kept) => {
+                kept?;
+                self.keeping = None;
+                self.begin_next()?;
+            }
             Happening::Masked(attempt, masked) => self.masked(attempt, *masked),
             Happening::Lost(what) => {
                 self.training = None;
@@ -253,16 +258,16 @@ impl Driver {
         Ok(witness)
     }
 
-    /// Writes down a finished update, before anybody hears of it.
+    /// Begins to write down a finished update: the server does not have all of it before that is done.
     fn keep(
-        &self,
+        &mut self,
         spooled: Spooled,
         (update, draft): (&Bytes, Option<Draft>),
         left_over: Option<LeftOver>,
         learner: &dyn Learner,
-    ) -> Result<(), ClientError> {
+    ) {
         let Some(draft) = draft else {
-            return Ok(());
+            return;
         };
         let state = RoundState {
             spooled,
@@ -270,7 +275,8 @@ impl Driver {
             trainer: Bytes::from(learner.checkpoint()),
             left_over,
         };
-        Ok(draft.finish(&state)?)
+        let happenings = self.happenings.clone();
+        self.keeping = Some(Keeping::begin(move || draft.finish(&state), happenings));
     }
 
     fn trained(&mut self, end: TrainingEnd) -> Result<(), ClientError> {
@@ -301,7 +307,7 @@ impl Driver {
                     .left_over
                     .map(|rest| self.feedback.follow(round, sha256, rest));
                 let draft = update.draft.take();
-                self.keep(spooled, (&update.bytes, draft), left_over, learner.as_ref())?;
+                self.keep(spooled, (&update.bytes, draft), left_over, learner.as_ref());
                 if let Some(header) =
                     self.machine
                         .trained(round, update.content, weight, metrics)?

@@ -19,6 +19,7 @@ impl Pair {
     pub(crate) fn kill(&mut self, site: usize) {
         self.cut(site);
         let site = &mut self.sites[site];
+        site.stop_writing(self.now);
         site.generation += 1;
         site.connection = None;
         site.outcome = Some(participant::Outcome::ServerAway);
@@ -32,6 +33,7 @@ impl Pair {
     /// Starts a killed site's process again.
     pub(crate) fn restart(&mut self, site: usize) {
         let name = self.sites[site].name.clone();
+        self.sites[site].stop_writing(self.now);
         let spooled = self.sites[site]
             .spool
             .clone()

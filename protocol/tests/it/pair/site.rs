@@ -3,6 +3,19 @@
 use super::*;
 
 impl Site {
+    /// The process dies, or writes something else: what is on disk by now stays.
+    pub(super) fn stop_writing(&mut self, now: Instant) {
+        if let Some((_, spooled)) = self.writing.take_if(|(when, _)| *when <= now) {
+            self.spool = Some(spooled);
+        }
+        self.writing = None;
+    }
+
+    /// From when on the server may have all of what is sent.
+    fn written(&self) -> Option<Instant> {
+        self.writing.as_ref().map(|(when, _)| *when)
+    }
+
     /// Rebuilds an adapter from its delta, if its base is here, as a client does.
     pub(super) fn rebuild(&mut self, delta: &TransferHeader, now: Instant) -> Option<Content> {
         let is_final = delta.kind == TransferKind::FinalDelta;
@@ -171,6 +184,8 @@ impl Pair {
 
     pub(super) fn trained(&mut self, index: usize, generation: u64, round: Round) {
         let digest = self.plan.digest();
+        let disk_ms = self.weather.disk_ms;
+        let lag = (0 < disk_ms.1).then(|| self.rng.between(disk_ms));
         let site = &mut self.sites[index];
         if site.generation != generation {
             return;
@@ -182,14 +197,18 @@ impl Pair {
         let header = site.machine.trained(round, update, 10, metrics).unwrap();
         if let (Some(header), Some(global)) = (header, site.global) {
             site.kept.insert(header.id);
-            site.spool = Some(Spooled {
+            let spooled = Spooled {
                 plan: digest,
                 round,
                 global,
                 update,
                 weight: 10,
                 metrics,
-            });
+            };
+            site.writing = Some((self.now + lag.unwrap_or_default(), spooled));
+            if lag.is_none() {
+                site.stop_writing(self.now);
+            }
         }
     }
 
@@ -216,7 +235,11 @@ impl Pair {
         let Some(connection) = self.sites[index].connection else {
             return;
         };
-        let when = self.now + self.bulk_time();
+        let arrived = self.now + self.bulk_time();
+        // The last byte waits for the disk.
+        let when = self.sites[index]
+            .written()
+            .map_or(arrived, |written| arrived.max(written));
         if self.rng.chance(self.weather.cut_bulk) {
             let kept = header.offset + header.remaining() / 2;
             self.at(when, Event::BulkCut(connection, Some((header, kept))));

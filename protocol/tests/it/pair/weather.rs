@@ -54,6 +54,8 @@ pub(crate) struct Weather {
     pub(crate) crash: u64,
     /// Killed processes find their update on disk, and what they had of the server's transfers.
     pub(crate) spool: bool,
+    /// From the end of a training until its update is on disk.
+    pub(crate) disk_ms: (u64, u64),
     /// Per beginning of a transfer that a site keeps: its disk damages it.
     pub(crate) damage: u64,
     /// Per bulk transfer to the server: other bytes arrive than announced.
@@ -82,6 +84,7 @@ impl Weather {
             dial_fails: 0,
             crash: 0,
             spool: false,
+            disk_ms: (0, 0),
             damage: 0,
             corrupt: 0,
             disk_full: 0,
