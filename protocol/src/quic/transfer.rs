@@ -4,28 +4,23 @@
 //! takes a transfer into memory gets bytes only if their number and their SHA-256 are those of the header;
 //! one that takes it piece by piece, to continue an interrupted transfer, checks the whole itself.
 
-use bytes::Bytes;
-use quinn::{ConnectionError, ReadError, RecvStream, SendStream, StoppedError, VarInt, WriteError};
-use ring::digest::{Context, SHA256};
-use thiserror::Error;
+mod fault;
+mod outgoing;
 
+use bytes::Bytes;
+use quinn::{RecvStream, VarInt};
+use ring::digest::{Context, SHA256};
+
+pub use self::fault::{TransferError, TransferFault};
 use super::connection::Connection;
-use super::error::Closed;
-use super::frames::{FrameReadError, FrameReader};
+use super::frames::FrameReader;
 use crate::close::CloseCode;
 use crate::codec;
-use crate::frame;
 use crate::identity::Identity;
 use crate::message::TransferHeader;
 
-/// Bytes handed over at a time, and so the grain of progress.
-const CHUNK_BYTES: usize = 256 * 1024;
-
 /// Pieces taken out of quinn at a time, each from one packet: a lock and a wake-up for all of them.
 const PIECES_MAX: usize = 64;
-
-/// Control messages go before bulk bytes.
-const BULK_PRIORITY: i32 = -1;
 
 /// A transfer stream whose header is not whole yet; kept by the connection between calls.
 #[derive(Debug)]
@@ -35,91 +30,6 @@ pub(super) struct HalfOpen {
 }
 
 impl Connection {
-    /// Sends `payload`, the whole content, from the header's offset on; returns once the peer's machine has acknowledged all of it.
-    ///
-    /// `progress` is told the bytes handed to the transport so far, which runs ahead of the peer
-    /// by at most the stream window. Acknowledged is not accepted: that the peer says on the
-    /// control stream. Dropping the future takes back what has not arrived, and the peer sees that it was abandoned.
-    ///
-    /// # Errors
-    /// [`TransferError`] names the peer and says whose fault it is.
-    pub async fn send_transfer(
-        &self,
-        header: &TransferHeader,
-        payload: Bytes,
-        progress: impl FnMut(u64) + Send,
-    ) -> Result<(), TransferError> {
-        let at_once = std::future::ready(());
-        self.send_transfer_held(header, payload, at_once, progress)
-            .await
-    }
-
-    /// Sends as [`Connection::send_transfer`] does, but the last bytes, at most 256 KiB, only after `release`: until then the peer cannot have
-    /// all of it.
-    ///
-    /// # Errors
-    /// As [`Connection::send_transfer`].
-    pub async fn send_transfer_held(
-        &self,
-        header: &TransferHeader,
-        payload: Bytes,
-        release: impl Future<Output = ()> + Send,
-        mut progress: impl FnMut(u64) + Send,
-    ) -> Result<(), TransferError> {
-        if usize::try_from(header.bytes) != Ok(payload.len()) || header.bytes < header.offset {
-            return Err(self.fault(TransferFault::Announcement {
-                announced: header.bytes,
-                given: payload.len(),
-            }));
-        }
-        let mut stream = self.open_transfer(header).await?;
-        // Not beyond the payload's length, which is a usize.
-        let mut sent = header.offset as usize;
-        while sent + CHUNK_BYTES < payload.len() {
-            let chunk = payload.slice(sent..sent + CHUNK_BYTES);
-            self.written(stream.stream.write_chunk(chunk).await)?;
-            sent += CHUNK_BYTES;
-            progress(sent as u64);
-        }
-        release.await;
-        if sent < payload.len() {
-            self.written(stream.stream.write_chunk(payload.slice(sent..)).await)?;
-            progress(header.bytes);
-        }
-        self.finished(stream).await
-    }
-
-    /// Opens a stream and says what is to come.
-    async fn open_transfer(&self, header: &TransferHeader) -> Result<Outgoing, TransferError> {
-        let frame = header_frame(header).map_err(|fault| self.fault(fault))?;
-        let opened = self.quic().open_uni().await;
-        let stream = opened.map_err(|error| self.fault(TransferFault::from(&error)))?;
-        let mut stream = Outgoing {
-            stream,
-            is_over: false,
-        };
-        // An error here means a closed stream, which the first write will report.
-        let _ = stream.stream.set_priority(BULK_PRIORITY);
-        self.written(stream.stream.write_all(&frame).await)?;
-        Ok(stream)
-    }
-
-    /// Waits until the peer has all of a stream.
-    async fn finished(&self, mut stream: Outgoing) -> Result<(), TransferError> {
-        // A stream closed by the peer is reported by `stopped`.
-        let _ = stream.stream.finish();
-        let stopped = stream.stream.stopped().await;
-        stream.is_over = true;
-        match stopped {
-            Ok(None) => Ok(()),
-            Ok(Some(code)) => Err(self.fault(TransferFault::stopped(code))),
-            Err(StoppedError::ConnectionLost(error)) => {
-                Err(self.fault(TransferFault::from(&error)))
-            }
-            Err(StoppedError::ZeroRttRejected) => Err(self.fault(TransferFault::Abandoned)),
-        }
-    }
-
     /// Waits for the peer's next transfer and reads its header. Cancel-safe.
     ///
     /// Several transfers may be received at a time; calls at a time take turns.
@@ -162,49 +72,12 @@ impl Connection {
         })
     }
 
-    fn written(&self, result: Result<(), WriteError>) -> Result<(), TransferError> {
-        result.map_err(|error| {
-            self.fault(match error {
-                WriteError::Stopped(code) => TransferFault::stopped(code),
-                WriteError::ConnectionLost(error) => TransferFault::from(&error),
-                WriteError::ClosedStream | WriteError::ZeroRttRejected => TransferFault::Abandoned,
-            })
-        })
-    }
-
     fn fault(&self, fault: TransferFault) -> TransferError {
         TransferError {
             peer: Box::new(self.peer().clone()),
             fault,
         }
     }
-}
-
-/// A stream that is reset if it is dropped before the peer has all of it: quinn would end it as if it were whole, and go on
-/// holding what waits to be sent.
-struct Outgoing {
-    stream: SendStream,
-    is_over: bool,
-}
-
-impl Drop for Outgoing {
-    fn drop(&mut self) {
-        if !self.is_over {
-            // The only error is that the stream is closed already, which is what is wanted.
-            let _ = self
-                .stream
-                .reset(VarInt::from_u32(CloseCode::Withdrawn.wire()));
-        }
-    }
-}
-
-fn header_frame(header: &TransferHeader) -> Result<Vec<u8>, TransferFault> {
-    let payload = codec::encode(header).map_err(|error| TransferFault::Header {
-        what: error.to_string(),
-    })?;
-    frame::encode_frame(&payload).map_err(|error| TransferFault::Header {
-        what: error.to_string(),
-    })
 }
 
 /// A transfer whose header has arrived and whose bytes have not been asked for.
@@ -343,115 +216,5 @@ impl IncomingTransfer {
     fn stop(&mut self, code: CloseCode) {
         // The only error is that the stream has ended already.
         let _ = self.stream.stop(VarInt::from_u32(code.wire()));
-    }
-}
-
-/// A transfer that failed, and with whom.
-#[derive(Debug, Error)]
-#[error("transfer with {peer}: {fault}")]
-pub struct TransferError {
-    /// The other side.
-    pub peer: Box<Identity>,
-    /// What happened.
-    pub fault: TransferFault,
-}
-
-/// What happened to a transfer.
-#[derive(Clone, Debug, Eq, Error, PartialEq)]
-pub enum TransferFault {
-    /// The header does not describe the payload given. Our fault.
-    #[error("the header announces {announced} bytes and {given} were given to send")]
-    Announcement {
-        /// Bytes in the header.
-        announced: u64,
-        /// Bytes given.
-        given: usize,
-    },
-    /// The header cannot be read or written.
-    #[error("its header is of no use: {what}")]
-    Header {
-        /// What is wrong.
-        what: String,
-    },
-    /// An offset that was not asked for.
-    #[error("it starts at byte {found}, where it was not asked to")]
-    Offset {
-        /// The offset found.
-        found: u64,
-    },
-    /// More bytes announced than the receiver allows. The sender's fault.
-    #[error("it announces {announced} bytes, more than the limit of {limit}")]
-    TooLarge {
-        /// Bytes in the header.
-        announced: u64,
-        /// Bytes allowed.
-        limit: u64,
-    },
-    /// More bytes than announced. The sender's fault.
-    #[error("it has more than the {announced} bytes announced")]
-    TooLong {
-        /// Bytes in the header.
-        announced: u64,
-    },
-    /// Fewer bytes than announced. The sender's fault, or it broke off.
-    #[error("it ended after {found} of {announced} bytes")]
-    TooShort {
-        /// Bytes in the header.
-        announced: u64,
-        /// Bytes received.
-        found: u64,
-    },
-    /// Other bytes than announced. The sender's fault.
-    #[error("its bytes do not have the SHA-256 announced")]
-    WrongDigest,
-    /// The receiver turned it away.
-    #[error("refused by the receiver: {0}")]
-    Refused(CloseCode),
-    /// The other side closed the stream without a reason we know.
-    #[error("the other side abandoned it")]
-    Abandoned,
-    /// The connection ended.
-    #[error("{0}")]
-    Closed(Closed),
-}
-
-impl TransferFault {
-    fn stopped(code: VarInt) -> Self {
-        let known = u32::try_from(code.into_inner()).ok();
-        known
-            .and_then(CloseCode::from_wire)
-            .map_or(Self::Abandoned, Self::Refused)
-    }
-}
-
-impl From<&ConnectionError> for TransferFault {
-    fn from(error: &ConnectionError) -> Self {
-        Self::Closed(Closed::from(error))
-    }
-}
-
-impl From<ReadError> for TransferFault {
-    fn from(error: ReadError) -> Self {
-        match error {
-            ReadError::ConnectionLost(error) => Self::from(&error),
-            ReadError::Reset(_)
-            | ReadError::ClosedStream
-            | ReadError::IllegalOrderedRead
-            | ReadError::ZeroRttRejected => Self::Abandoned,
-        }
-    }
-}
-
-impl From<FrameReadError> for TransferFault {
-    fn from(error: FrameReadError) -> Self {
-        match error {
-            FrameReadError::Read(error) => Self::from(error),
-            FrameReadError::Frame(error) => Self::Header {
-                what: error.to_string(),
-            },
-            FrameReadError::Cut => Self::Header {
-                what: "it is cut off".to_owned(),
-            },
-        }
     }
 }
