@@ -4,6 +4,7 @@ use std::{path::Path, sync::Arc};
 
 use bytes::Bytes;
 use protocol::{
+    TransferId,
     close::CloseCode,
     message::{ToClient, ToServer, TransferHeader},
     quic::{
@@ -13,7 +14,7 @@ use protocol::{
 };
 use tokio::{
     sync::mpsc::{UnboundedReceiver, UnboundedSender, channel, unbounded_channel},
-    task::{JoinSet, spawn_blocking},
+    task::{AbortHandle, JoinSet, spawn_blocking},
 };
 
 use super::{
@@ -31,6 +32,8 @@ pub(super) struct Session {
     pub(super) attempt: Attempt,
     pub(super) connection: Connection,
     outgoing: UnboundedSender<ToServer>,
+    /// The last update that was to be sent.
+    upload: Option<(TransferId, AbortHandle)>,
     tasks: JoinSet<()>,
 }
 
@@ -70,6 +73,7 @@ impl Session {
             attempt,
             connection,
             outgoing,
+            upload: None,
             tasks,
         }
     }
@@ -89,7 +93,7 @@ impl Session {
         happenings: UnboundedSender<Happening>,
     ) {
         let (connection, missing) = (self.connection.clone(), header.remaining());
-        self.tasks.spawn(async move {
+        let upload = self.tasks.spawn(async move {
             let (round, bytes) = (header.round, header.bytes);
             let progress = |sent| observe(&Event::Uploading { round, sent, bytes });
             let sending = connection.send_transfer_held(&header, payload, kept, progress);
@@ -100,6 +104,14 @@ impl Session {
                 Err(error) => tracing::debug!(%round, %error, "the update was not delivered"),
             }
         });
+        self.upload = Some((header.id, upload));
+    }
+
+    /// Sends no more of this update: what has not left does not leave, and the server hears that it was withdrawn.
+    pub(super) fn withdraw(&mut self, transfer: TransferId) {
+        if let Some((_, upload)) = self.upload.take_if(|(id, _)| *id == transfer) {
+            upload.abort();
+        }
     }
 
     /// Ends the connection with a code for the server.

@@ -37,6 +37,7 @@ mod garbage;
 mod private;
 mod protected;
 mod untrained;
+mod withdrawn;
 
 use super::*;
 use crate::{Event, Unobserved, adapter_folder, privacy::PrivacySettings, recipe_of};

@@ -58,6 +58,11 @@ pub enum Action {
         /// The transfer.
         transfer: TransferId,
     },
+    /// Stop sending this transfer if it is on its way, and forget its bytes: nobody waits for it any more.
+    Withdraw {
+        /// The transfer.
+        transfer: TransferId,
+    },
     /// Close the connection. The machine has already forgotten it: no `handle_disconnected` is needed.
     Close(CloseCode),
     /// Write this down so that it outlives this process, before any action that follows is performed.

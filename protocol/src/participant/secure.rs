@@ -113,13 +113,13 @@ impl Participant {
         Ok(self.member.is_some())
     }
 
-    /// Forgets the attempt, and the masked update with it.
+    /// Forgets the attempt, and the masked update with it, which is of no use in another.
     fn end_attempt(&mut self) {
         self.member = None;
         if let Work::Summing { offer, .. } = &mut self.work
             && let Some(offer) = offer.take()
         {
-            self.actions.push_back(Action::Forget {
+            self.actions.push_back(Action::Withdraw {
                 transfer: offer.transfer.id,
             });
         }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use aggregation::Encoding;
 use bytes::Bytes;
 use protocol::{
-    Digest, Round,
+    Digest, Round, TransferId,
     close::CloseCode,
     message::TransferHeader,
     participant::{self, Action, Report},
@@ -54,6 +54,7 @@ impl Driver {
                 Action::SendTransfer { header } => self.deliver(header)?,
                 Action::Keep { adapter } => self.keep_final(&adapter)?,
                 Action::Forget { transfer } => drop(self.kept.remove(&transfer)),
+                Action::Withdraw { transfer } => self.withdraw(transfer),
                 Action::Close(code) => self.close(code),
                 Action::Remember(evidence) => self.keep_evidence(&evidence)?,
                 Action::Report(report) => self.report(report),
@@ -210,6 +211,13 @@ impl Driver {
         let payload = (payload.clone(), kept);
         session.deliver(header, payload, observe, self.happenings.clone());
         Ok(())
+    }
+
+    fn withdraw(&mut self, transfer: TransferId) {
+        self.kept.remove(&transfer);
+        if let Some(session) = &mut self.session {
+            session.withdraw(transfer);
+        }
     }
 
     /// Asks the institution's policy whether this much of an update may leave in this round, before it is computed and again

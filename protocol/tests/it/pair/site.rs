@@ -89,7 +89,8 @@ impl Pair {
                 assert!(self.sites[index].kept.contains(&adapter.id));
                 self.sites[index].durable = Some(adapter.id);
             }
-            participant::Action::Forget { transfer } => {
+            participant::Action::Forget { transfer }
+            | participant::Action::Withdraw { transfer } => {
                 self.sites[index].kept.remove(&transfer);
             }
             participant::Action::Close(_) => {
