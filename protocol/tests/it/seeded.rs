@@ -45,7 +45,6 @@ fn more_weather(seed: u64, weather: &mut Weather, plan: &mut RunPlan) {
     weather.corrupt = bad(&mut rng, 100);
     weather.disk_full = bad(&mut rng, 60);
     weather.clock_jump = bad(&mut rng, 10);
-    weather.disk_ms = (0, if rng.chance(500) { rng.below(3000) } else { 0 });
     let (quorum, count) = (plan.cohort.quorum, NAMES.len() as u64);
     let some = |rng: &mut Rng| (quorum + rng.below(count) as u32).min(plan.limits.participants_max);
     let cohort = &mut plan.cohort;
@@ -59,6 +58,9 @@ fn more_weather(seed: u64, weather: &mut Weather, plan: &mut RunPlan) {
     }
     if rng.chance(500) {
         plan.download = Download::Delta;
+    }
+    if rng.chance(500) {
+        weather.disk_ms = (0, rng.below(3000));
     }
 }
 

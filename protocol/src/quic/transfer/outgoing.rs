@@ -10,7 +10,7 @@ use crate::frame;
 use crate::message::TransferHeader;
 use crate::quic::connection::Connection;
 
-/// Bytes handed over at a time, and so the grain of progress.
+/// Bytes handed over at a time, and so the grain of progress, and the most that is held back.
 const CHUNK_BYTES: usize = 256 * 1024;
 
 /// Control messages go before bulk bytes.

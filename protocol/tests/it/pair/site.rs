@@ -206,6 +206,7 @@ impl Pair {
                 weight: 10,
                 metrics,
             };
+            site.stop_writing(self.now);
             site.writing = Some((self.now + lag.unwrap_or_default(), spooled));
             if lag.is_none() {
                 site.stop_writing(self.now);
