@@ -342,6 +342,7 @@ fn of_round(entry: &Entry) -> Option<Round> {
         | Entry::Postponed { .. }
         | Entry::LateSettled { .. } => None,
         Entry::Accepted(admission) => Some(admission.round),
+        Entry::AttemptFailed { attempt, .. } => Some(attempt.round),
         Entry::Opened { round }
         | Entry::Asked { round, .. }
         | Entry::Refused { round, .. }

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use super::action::Action;
 use super::roster::Credentials;
 use super::round::{OpenRound, Work};
+use super::suspicion::Suspicions;
 use super::{Coordinator, Entry, Phase, Report};
 use crate::close::CloseCode;
 use crate::ids::ParticipantName;
@@ -58,7 +59,8 @@ impl Coordinator {
         }
         let present: Vec<_> = self.trained(open).map(|(name, _)| name).collect();
         let least = self.plan.cohort.quorum as usize;
-        let left_out = open.suspicions.left_out(&present, least);
+        let suspicions = Suspicions::over(open.failures.values());
+        let left_out = suspicions.left_out(&present, least);
         let stays = |name: &&ParticipantName| !left_out.contains_key(*name);
         let most = self.plan.limits.participants_max as usize;
         let members = present.into_iter().filter(stays).take(most).cloned();

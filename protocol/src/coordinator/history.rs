@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::Admission;
 use crate::close::RefusalReason;
 use crate::ids::{Digest, ParticipantName, Round};
+use crate::secagg::{AttemptId, Failure};
 
 /// One thing that must not be forgotten.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
@@ -86,6 +87,13 @@ pub enum Entry {
         /// Which.
         round: Round,
     },
+    /// An attempt at secure aggregation came to nothing, and not because the server ended.
+    AttemptFailed {
+        /// Which.
+        attempt: AttemptId,
+        /// Over whom.
+        failure: Failure,
+    },
 }
 
 /// An update that was not there when its round closed.
@@ -123,6 +131,8 @@ pub struct OpenHistory {
     pub is_closed: bool,
     /// The last attempt at secure aggregation that began; 0 if none did.
     pub attempts: u32,
+    /// The attempts that came to nothing, by number, but for those that the server's end cut short.
+    pub failures: BTreeMap<u32, Failure>,
     /// Whose updates are in the sum that members were asked to open; nobody's if they were not.
     pub summed: BTreeSet<ParticipantName>,
     /// How often that sum turned out to be none.
@@ -174,6 +184,11 @@ impl History {
             Entry::Attempted { round, number } => {
                 if let Some(open) = self.present(round) {
                     open.attempts = open.attempts.max(number);
+                }
+            }
+            Entry::AttemptFailed { attempt, failure } => {
+                if let Some(open) = self.present(attempt.round) {
+                    open.failures.insert(attempt.number, failure);
                 }
             }
             Entry::SumFixed { round, members } => {

@@ -142,6 +142,7 @@ impl Coordinator {
     ) {
         let mut open = OpenRound::new(round, now);
         open.attempts = history.attempts;
+        open.failures = history.failures;
         open.unopened = history.unopened;
         if !history.summed.is_empty() {
             open.fixed = Some(FixedSum::new(history.summed, now));
@@ -179,6 +180,7 @@ impl Coordinator {
         } else {
             self.phase = Phase::Open(open);
             self.give_up_unopened();
+            self.give_up_attempts();
         }
     }
 }

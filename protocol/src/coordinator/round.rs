@@ -8,12 +8,11 @@ use super::allowance::Sent;
 use super::fixed_sum::FixedSum;
 use super::history::Late;
 use super::roster::Roster;
-use super::suspicion::Suspicions;
 use crate::close::RefusalReason;
 use crate::ids::{ParticipantName, Round, TransferId};
 use crate::message::{Metrics, TransferHeader};
 use crate::plan::CohortPlan;
-use crate::secagg::Gathering;
+use crate::secagg::{Failure, Gathering};
 
 /// The state of a round between its opening and its closing.
 #[derive(Debug)]
@@ -33,13 +32,11 @@ pub(super) struct OpenRound {
     pub(super) lateness: Lateness,
     /// The number of the last attempt at secure aggregation.
     pub(super) attempts: u32,
-    /// Attempts that came to nothing; those that our restart ended are not among them.
-    pub(super) failures: u32,
+    /// The attempts that came to nothing, by number; those that our restart ended are not among them.
+    pub(super) failures: BTreeMap<u32, Failure>,
     /// Masked updates that were on their way when their attempt ended: what still comes of them is nobody's fault.
     pub(super) cut_short: BTreeSet<TransferId>,
-    /// Over whom they came to nothing.
-    pub(super) suspicions: Suspicions,
-    /// Who is not in the last attempt for that reason.
+    /// Who is not in the last attempt, over those that came to nothing.
     pub(super) left_out: BTreeSet<ParticipantName>,
     /// The attempt that is under way.
     pub(super) gathering: Option<Gathering>,
@@ -106,9 +103,8 @@ impl OpenRound {
             sent: BTreeMap::new(),
             lateness: Lateness::InTime,
             attempts: 0,
-            failures: 0,
+            failures: BTreeMap::new(),
             cut_short: BTreeSet::new(),
-            suspicions: Suspicions::default(),
             left_out: BTreeSet::new(),
             gathering: None,
             fixed: None,

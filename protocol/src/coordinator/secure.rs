@@ -12,7 +12,7 @@ use std::time::Instant;
 use super::action::Action;
 use super::roster::Credentials;
 use super::round::{Lateness, Offered, OpenRound, Work};
-use super::{Coordinator, Phase, Report};
+use super::{Coordinator, Entry, Phase, Report};
 use crate::close::{RefusalReason, RunFailure};
 use crate::ids::{ConnectionId, ParticipantName, Round};
 use crate::message::{Metrics, ToClient};
@@ -21,7 +21,7 @@ use crate::text::Text;
 use crate::violation::Breach;
 
 /// Attempts of one round that may come to nothing, after which the run fails instead of trying on.
-const ATTEMPTS_MAX: u32 = 8;
+const ATTEMPTS_MAX: usize = 8;
 
 impl Coordinator {
     /// How signatures are checked; without this no attempt at secure aggregation succeeds.
@@ -199,7 +199,7 @@ impl Coordinator {
                     return true;
                 }
                 Some(Output::Failed(failure)) => {
-                    self.abandon(attempt, &failure, now);
+                    self.abandon(attempt, failure, now);
                     return true;
                 }
             }
@@ -219,10 +219,10 @@ impl Coordinator {
             return false;
         };
         if let Some(fixed) = &open.fixed {
-            return open.failures < ATTEMPTS_MAX && self.missing_of(open, fixed).is_empty();
+            return open.failures.len() < ATTEMPTS_MAX && self.missing_of(open, fixed).is_empty();
         }
         let ready = self.trained(open).count();
-        if ready < self.plan.cohort.quorum as usize || ATTEMPTS_MAX <= open.failures {
+        if ready < self.plan.cohort.quorum as usize || ATTEMPTS_MAX <= open.failures.len() {
             return false;
         }
         let owes = |name: &ParticipantName| open.owes(name);
@@ -235,7 +235,7 @@ impl Coordinator {
     }
 
     /// The attempt came to nothing: everybody waits for the next.
-    fn abandon(&mut self, attempt: AttemptId, failure: &Failure, now: Instant) {
+    fn abandon(&mut self, attempt: AttemptId, failure: Failure, now: Instant) {
         let reason = Text::new(&failure.to_string());
         let Phase::Open(open) = &mut self.phase else {
             return;
@@ -254,24 +254,32 @@ impl Coordinator {
                 *work = Work::Trained(offered.metrics);
             }
         }
-        open.failures += 1;
-        open.suspicions.note(failure);
+        open.failures.insert(attempt.number, failure.clone());
         if let Some(fixed) = &mut open.fixed {
             fixed.since = now;
         }
-        let (is_last, round) = (ATTEMPTS_MAX <= open.failures, open.round);
+        // Before anybody hears of it: the next process counts it, too, and remembers over whom it was.
+        self.record(Entry::AttemptFailed { attempt, failure });
         for name in &members {
             let reason = reason.clone();
             let message = ForMember::Abandoned { reason };
             self.tell(name, ToClient::Secure { attempt, message });
         }
-        self.report(Report::AttemptFailed {
-            attempt,
-            reason: reason.clone(),
-        });
-        if is_last {
+        self.report(Report::AttemptFailed { attempt, reason });
+        self.give_up_attempts();
+    }
+
+    /// Ends the run if as many attempts came to nothing as may.
+    pub(super) fn give_up_attempts(&mut self) {
+        let Phase::Open(open) = &self.phase else {
+            return;
+        };
+        if let Some((_, last)) = open.failures.last_key_value()
+            && ATTEMPTS_MAX <= open.failures.len()
+        {
+            let round = open.round;
             let detail =
-                format!("round {round} had {ATTEMPTS_MAX} attempts; in the last one {reason}");
+                format!("round {round} had {ATTEMPTS_MAX} attempts; in the last one {last}");
             self.fail(RunFailure::SumNotOpened, Text::new(&detail));
         }
     }

@@ -4,7 +4,7 @@
 //! in an objection cannot be told from one, as only the two know what was sealed; so it counts against both. A hostile member is in every
 //! failure that it causes, and each honest one in few of them: from the second on, those in most failures are left out, as many as
 //! the plan's quorum can do without. Nobody is judged for good: with every failure the choice is made anew, and each round begins
-//! without suspicions.
+//! without suspicions. A restart forgets none: they follow from the round's failures, which are written down.
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -29,8 +29,17 @@ struct Suspicion {
 }
 
 impl Suspicions {
+    /// What these attempts that came to nothing say.
+    pub(super) fn over<'a>(failures: impl IntoIterator<Item = &'a Failure>) -> Self {
+        let mut suspicions = Self::default();
+        for failure in failures {
+            suspicions.note(failure);
+        }
+        suspicions
+    }
+
     /// Notes over whom an attempt came to nothing.
-    pub(super) fn note(&mut self, failure: &Failure) {
+    fn note(&mut self, failure: &Failure) {
         match failure {
             Failure::Objection { by, against } => {
                 self.of(against).accused += 1;
@@ -76,17 +85,19 @@ impl Suspicions {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::text::Text;
 
     fn name(text: &str) -> ParticipantName {
         text.parse().unwrap()
     }
 
     fn after(failures: &[(&str, &str)], present: usize, least: usize) -> Vec<String> {
-        let mut suspicions = Suspicions::default();
-        for (by, against) in failures {
-            let (by, against) = (name(by), name(against));
-            suspicions.note(&Failure::Objection { by, against });
-        }
+        let objection = |(by, against): &(&str, &str)| Failure::Objection {
+            by: name(by),
+            against: name(against),
+        };
+        let failures: Vec<_> = failures.iter().map(objection).collect();
+        let suspicions = Suspicions::over(&failures);
         let names: Vec<_> = ["a", "b", "c", "d", "e"].map(name).into();
         let names: Vec<_> = names.iter().take(present).collect();
         let found = suspicions.left_out(&names, least);
@@ -110,19 +121,17 @@ mod tests {
 
     #[test]
     fn who_falls_silent_again_and_again_is_left_out_by_itself() {
-        let mut suspicions = Suspicions::default();
         let names = ["a", "b", "c", "d"].map(name);
-        for silent in [vec![name("d")], vec![name("c"), name("d")]] {
-            suspicions.note(&Failure::TooFew {
-                what: "keys",
+        let failures =
+            [vec![name("d")], vec![name("c"), name("d")]].map(|silent| Failure::TooFew {
+                what: Text::new("keys"),
                 found: 2,
                 members: 4,
                 least: 3,
                 silent,
             });
-        }
         let names: Vec<_> = names.iter().collect();
-        let found = suspicions.left_out(&names, 3);
+        let found = Suspicions::over(&failures).left_out(&names, 3);
         assert_eq!(found, BTreeMap::from([(name("d"), 2)]));
     }
 }

@@ -23,6 +23,7 @@ use super::roster::{MemberId, Roster, RosterEntry, VerifiedMember};
 use super::statement::Verify;
 use crate::ids::{Digest, ParticipantName};
 use crate::plan::CheckedPlan;
+use crate::text::Text;
 
 /// An attempt, from the server's side.
 #[derive(Debug)]
@@ -325,7 +326,7 @@ impl Gathering {
         let silent = self.roster.ids().filter(|member| self.owes(member));
         let silent = silent.map(|member| self.roster.name(member)).collect();
         self.fail(Failure::TooFew {
-            what: self.step.label(),
+            what: Text::new(self.step.label()),
             found,
             members: self.roster.len() as usize,
             least,

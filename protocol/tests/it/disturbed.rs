@@ -3,14 +3,14 @@
 use std::time::{Duration, Instant};
 
 use protocol::close::{CloseCode, RunFailure};
-use protocol::coordinator::{Action, Coordinator, Outcome, Report};
+use protocol::coordinator::{Action, Coordinator, History, Outcome, Report};
 use protocol::message::{Metrics, ToServer};
 use protocol::plan::CheckedPlan;
 use protocol::secagg::{AttemptId, ForServer, MemberId};
 use protocol::text::Text;
 use protocol::{ConnectionId, ParticipantName, Round};
 
-use crate::pair::{an_instant, coordinator, masked, name, plan};
+use crate::pair::{an_instant, content, coordinator, masked, name, plan, setup};
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
@@ -21,6 +21,8 @@ struct Stage {
     names: Vec<ParticipantName>,
     now: Instant,
     actions: Vec<Action>,
+    /// What the server had written down.
+    history: History,
 }
 
 impl Stage {
@@ -33,6 +35,7 @@ impl Stage {
             names: names.iter().map(|one| name(one)).collect(),
             now,
             actions: Vec::new(),
+            history: History::default(),
         };
         for (index, &certificate) in certificates.iter().enumerate() {
             stage.joins(index, index as u64 + 1, certificate);
@@ -96,8 +99,26 @@ impl Stage {
     }
 
     fn collect(&mut self) {
-        self.actions
-            .extend(std::iter::from_fn(|| self.server.poll_action()));
+        while let Some(action) = self.server.poll_action() {
+            if let Action::Record(entry) = &action {
+                self.history.note(entry.clone());
+            }
+            self.actions.push(action);
+        }
+    }
+
+    /// The server's process is killed; all come back to the next one, with their updates, and over the same connections to keep
+    /// their numbers.
+    fn restarts(&mut self) {
+        let setup = setup(&self.plan, content("start"), None);
+        self.server = Coordinator::resume(setup, self.history.clone(), self.now).unwrap();
+        self.collect();
+        for index in 0..self.names.len() {
+            self.joins(index, index as u64 + 1, DAY);
+        }
+        for index in 0..self.names.len() {
+            self.has_trained(index as u64 + 1);
+        }
     }
 
     fn reports(&self) -> impl DoubleEndedIterator<Item = &Report> {
@@ -202,6 +223,46 @@ fn a_run_that_needs_everybody_fails_after_eight_attempts_and_says_over_whom() {
         _ => None,
     });
     assert_eq!(said.unwrap(), "c cannot use what a sent");
+}
+
+/// S10: over whom attempts failed is known to the next process, and with it who is left out.
+#[test]
+fn a_server_that_is_started_again_remembers_over_whom_attempts_failed() {
+    let mut stage = Stage::new(&["a", "b", "c", "d", "e"], 3);
+    stage.objects(0, "e");
+    stage.restarts();
+    // The attempt that the restart ended is nobody's fault.
+    stage.goes_on_in(3, &["a", "b", "c", "d", "e"]);
+    assert_eq!(stage.left_out(), []);
+    stage.objects(1, "e");
+    stage.goes_on_in(4, &["a", "b", "c", "d"]);
+    stage.restarts();
+    stage.goes_on_in(5, &["a", "b", "c", "d"]);
+    assert_eq!(stage.left_out(), [(4, "e"), (5, "e")]);
+}
+
+/// S10: starting the server again gives a round no more than its eight attempts, and one that had them none.
+#[test]
+fn eight_attempts_are_counted_over_all_processes_of_the_server() {
+    let mut stage = Stage::new(&["a", "b", "c"], 3);
+    for _ in 0..7 {
+        stage.objects(2, "a");
+        stage.restarts();
+    }
+    assert_eq!(stage.failure(), None);
+    stage.objects(2, "a");
+    assert_eq!(stage.failure(), Some(RunFailure::SumNotOpened));
+    let (attempt, _) = stage.attempt();
+    stage.actions.clear();
+    stage.restarts();
+    let end = stage.actions.iter().find_map(|action| match action {
+        Action::End(Outcome::Failed { detail, .. }) => Some(detail.to_string()),
+        _ => None,
+    });
+    let expected = "round 1 had 8 attempts; in the last one c cannot use what a sent";
+    assert_eq!(end.unwrap(), expected);
+    let began = |report: &Report| matches!(report, Report::AttemptBegan { .. });
+    assert!(!stage.reports().any(began), "after attempt {attempt}");
 }
 
 /// S10: keys that are not signed are a breach; the member is gone, and the others go on in the same attempt.

@@ -2,6 +2,8 @@ use protocol::ParticipantName;
 use protocol::close::RefusalReason;
 use protocol::coordinator::Late;
 use protocol::message::{Content, Metrics, TransferHeader};
+use protocol::secagg::{AttemptId, Failure};
+use protocol::text::Text;
 
 use super::*;
 use crate::record::tests::sealed;
@@ -141,6 +143,36 @@ fn how_often_a_rounds_only_sum_was_none_is_known_to_the_next_process_until_the_r
     }
     let (journal, found) = Journal::open(&path, &identity()).unwrap();
     assert_eq!(found.history.open.unwrap().unopened, 2);
+    journal.round_done(&record(1), &sealed(1)).unwrap();
+    journal.settled(1).unwrap();
+    assert_eq!(count(&journal), 0);
+}
+
+#[test]
+fn over_whom_an_attempt_failed_is_known_to_the_next_process_until_the_round_is_done() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("journal.redb");
+    let round = Round(1);
+    let failed = |number: u32| Entry::AttemptFailed {
+        attempt: AttemptId { round, number },
+        failure: Failure::TooFew {
+            what: Text::new("keys"),
+            found: 2,
+            members: 3,
+            least: 3,
+            silent: vec!["north".parse().unwrap()],
+        },
+    };
+    let (journal, _) = Journal::open(&path, &identity()).unwrap();
+    let opened = Entry::Opened { round };
+    journal.record(&[opened, failed(1), failed(3)]).unwrap();
+    drop(journal);
+    let (journal, found) = Journal::open(&path, &identity()).unwrap();
+    let failures = found.history.open.unwrap().failures;
+    let numbers: Vec<_> = failures.keys().copied().collect();
+    assert_eq!(numbers, [1, 3]);
+    let said = "2 of 3 members were left when keys were due, 3 are needed";
+    assert_eq!(failures[&3].to_string(), said);
     journal.round_done(&record(1), &sealed(1)).unwrap();
     journal.settled(1).unwrap();
     assert_eq!(count(&journal), 0);

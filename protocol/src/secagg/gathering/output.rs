@@ -2,9 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use serde::{Deserialize, Serialize};
+
 use crate::ids::{Digest, ParticipantName};
 use crate::secagg::message::{AttemptId, ForMember, Keys, Share};
 use crate::secagg::roster::MemberId;
+use crate::text::Text;
 
 /// How far an attempt has come.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
@@ -101,13 +104,13 @@ pub enum Secret {
 }
 
 /// Why an attempt came to nothing.
-#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize, thiserror::Error)]
 pub enum Failure {
     /// Too many dropped out.
     #[error("{found} of {members} members were left when {what} were due, {least} are needed")]
     TooFew {
         /// What was coming in.
-        what: &'static str,
+        what: Text,
         /// How many were left.
         found: usize,
         /// Members at the beginning.
