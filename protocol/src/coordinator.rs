@@ -393,7 +393,7 @@ impl Coordinator {
             }
             ToServer::Secure { attempt, message } => {
                 self.expect_ready(connection, message.name())?;
-                self.take_secure(connection, name, (attempt, message), now)
+                self.take_secure(name, (attempt, message))
             }
             ToServer::Resend { transfer, reason } => {
                 self.expect_ready(connection, "Resend")?;

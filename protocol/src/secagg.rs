@@ -73,6 +73,12 @@ pub enum Deceit {
         /// How many there must be.
         least: usize,
     },
+    /// A participant that the plan does not name.
+    #[error("{name} is in the roster, and the plan does not name it")]
+    Stranger {
+        /// Who.
+        name: ParticipantName,
+    },
     /// A certificate that the federation's authority does not stand behind.
     #[error("the certificate of {name} cannot be relied on: {what}")]
     Certificate {

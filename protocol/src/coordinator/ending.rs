@@ -95,8 +95,10 @@ impl Coordinator {
         transfer: TransferId,
         now: Instant,
     ) {
-        self.handle_transfer_progress(connection, now);
-        self.note_base(connection, transfer);
+        // Any other says nothing that was not known: whoever repeats it does not move on.
+        if self.note_base(connection, transfer) {
+            self.handle_transfer_progress(connection, now);
+        }
         match self.phase {
             Phase::Finishing { adapter, .. } if adapter.id == transfer => {
                 if let Some(name) = self.roster.name(connection).cloned() {
@@ -104,7 +106,7 @@ impl Coordinator {
                 }
                 self.close(connection, CloseCode::Finished, None);
             }
-            // The anchor or a round's adapter: it shows progress, nothing else depends on it.
+            // The anchor or a round's adapter: nothing else depends on it.
             _ => {}
         }
     }

@@ -14,6 +14,7 @@ use super::allowance::Sent;
 use super::fixed_sum::FixedSum;
 use super::history::{History, Late, OpenHistory};
 use super::round::{Offered, OpenRound, Work};
+use super::suspicion::Suspicions;
 use super::{Action, Coordinator, Phase, Setup, SetupError};
 use crate::ids::{ParticipantName, Round};
 
@@ -142,11 +143,12 @@ impl Coordinator {
     ) {
         let mut open = OpenRound::new(round, now);
         open.attempts = history.attempts;
-        open.failures = history.failures;
         open.unopened = history.unopened;
         if !history.summed.is_empty() {
+            open.left_out = left_out(&history);
             open.fixed = Some(FixedSum::new(history.summed, now));
         }
+        open.failures = history.failures;
         let asked = match self.plan.cohort.select {
             Some(_) => history.asked,
             None => self.joined.clone(),
@@ -183,4 +185,11 @@ impl Coordinator {
             self.give_up_attempts();
         }
     }
+}
+
+/// Whom a sum that is fixed does without over earlier attempts.
+fn left_out(history: &OpenHistory) -> BTreeSet<ParticipantName> {
+    let suspicions = Suspicions::over(history.failures.values());
+    let is_out = |name: &&ParticipantName| !history.summed.contains(*name);
+    suspicions.suspects().filter(is_out).cloned().collect()
 }

@@ -7,6 +7,7 @@
 //! ones do without, as far as the quorum allows ([`super::suspicion`]). Once members were asked to open a sum, the round has no other
 //! ([`super::fixed_sum`]).
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
 use super::action::Action;
@@ -14,9 +15,12 @@ use super::roster::Credentials;
 use super::round::{Lateness, Offered, OpenRound, Work};
 use super::{Coordinator, Entry, Phase, Report};
 use crate::close::{RefusalReason, RunFailure};
-use crate::ids::{ConnectionId, ParticipantName, Round};
+use crate::ids::{ConnectionId, ParticipantName, Round, TransferId};
 use crate::message::{Metrics, ToClient};
-use crate::secagg::{AttemptId, Failure, ForMember, ForServer, Opening, Output, Verify};
+use crate::secagg::{
+    AttemptId, CERTIFICATE_BYTES_MAX, Failure, ForMember, ForServer, Gathering, Opening, Output,
+    Verify,
+};
 use crate::text::Text;
 use crate::violation::Breach;
 
@@ -39,6 +43,11 @@ impl Coordinator {
         (certificates, public_key): (Vec<Vec<u8>>, [u8; 32]),
         expires_at: Instant,
     ) {
+        let bytes: usize = certificates.iter().map(Vec::len).sum();
+        if self.plan.secure_aggregation.is_some() && CERTIFICATE_BYTES_MAX < bytes {
+            let what = "its certificate chain is longer than is relayed to others";
+            return self.punish(connection, Breach::BadMember { what });
+        }
         if let Some(link) = self.roster.link_mut(connection) {
             link.credentials = Some(Credentials {
                 certificates,
@@ -65,10 +74,13 @@ impl Coordinator {
         let Phase::Open(open) = &mut self.phase else {
             return Ok(());
         };
-        let mut has_lost_its_keys = false;
+        let (mut moves_on, mut has_lost_its_keys) = (false, false);
         if round == open.round {
             match open.works.get_mut(name) {
-                Some(work @ Work::Training { .. }) => *work = Work::Trained(metrics),
+                Some(work @ Work::Training { .. }) => {
+                    *work = Work::Trained(metrics);
+                    moves_on = true;
+                }
                 // One that still has its masked update offers it first.
                 Some(Work::Trained(_)) => has_lost_its_keys = true,
                 _ => {}
@@ -77,16 +89,17 @@ impl Coordinator {
         if has_lost_its_keys && self.awaits_vector(name) {
             self.leave_attempt(name);
         }
-        self.handle_transfer_progress(connection, now);
+        if moves_on {
+            self.handle_transfer_progress(connection, now);
+        }
         Ok(())
     }
 
+    /// Says nothing of the time that its sender has for its masked update, which is all that it can owe beyond a step's time.
     pub(super) fn take_secure(
         &mut self,
-        connection: ConnectionId,
         name: &ParticipantName,
         (attempt, message): (AttemptId, ForServer),
-        now: Instant,
     ) -> Result<(), Breach> {
         let Phase::Open(open) = &mut self.phase else {
             return Ok(());
@@ -98,7 +111,6 @@ impl Coordinator {
             let taken = gathering.handle_message(name, message);
             taken.map_err(|what| Breach::BadMember { what })?;
         }
-        self.handle_transfer_progress(connection, now);
         Ok(())
     }
 
@@ -164,6 +176,9 @@ impl Coordinator {
                 }
                 return self.settle_waiting(soft_passed);
             };
+            if gathering.is_closing(now) {
+                leave_behind(&mut open.works, gathering, &mut open.cut_short);
+            }
             gathering.settle(self.plan.cohort.stall_limit, now);
             if !self.pass_on(now) {
                 return;
@@ -364,6 +379,23 @@ impl Coordinator {
                 accepted: trained,
                 quorum,
             });
+        }
+    }
+}
+
+/// Whoever is still sending its masked update has taken too long for it, and is not in the sum.
+fn leave_behind(
+    works: &mut BTreeMap<ParticipantName, Work>,
+    gathering: &mut Gathering,
+    cut_short: &mut BTreeSet<TransferId>,
+) {
+    for (name, work) in works {
+        if gathering.awaits_vector(name) {
+            gathering.handle_lost(name, false);
+            if let Work::Delivering(offered) = work {
+                cut_short.insert(offered.transfer.id);
+                *work = Work::Trained(offered.metrics);
+            }
         }
     }
 }

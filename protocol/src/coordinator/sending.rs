@@ -110,13 +110,17 @@ impl Coordinator {
         Ok(())
     }
 
-    /// The adapter that was sent last is whole at the participant: the next one may be a delta against it.
-    pub(super) fn note_base(&mut self, connection: ConnectionId, transfer: TransferId) {
-        if let Some(link) = self.roster.link_mut(connection)
-            && let Some(sent) = link.sent.take_if(|sent| sent.id == transfer)
-        {
+    /// The adapter that was sent last is whole at the participant: the next one may be a delta against it. Whether it is news.
+    pub(super) fn note_base(&mut self, connection: ConnectionId, transfer: TransferId) -> bool {
+        let Some(link) = self.roster.link_mut(connection) else {
+            return false;
+        };
+        let sent = link.sent.take_if(|sent| sent.id == transfer);
+        let is_news = sent.is_some();
+        if let Some(sent) = sent {
             link.bases = vec![sent.sha256];
         }
+        is_news
     }
 
     /// What participants may need now.

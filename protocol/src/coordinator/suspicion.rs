@@ -48,7 +48,7 @@ impl Suspicions {
                     self.of(by).failures += 1;
                 }
             }
-            Failure::TooFew { silent, .. } => {
+            Failure::TooFew { silent, .. } | Failure::Scattered { silent, .. } => {
                 for name in silent {
                     self.of(name).accused += 1;
                     self.of(name).failures += 1;
@@ -75,6 +75,13 @@ impl Suspicions {
         named
             .map(|(suspicion, name)| (name, suspicion.failures))
             .collect()
+    }
+
+    /// Those that attempts may do without.
+    pub(super) fn suspects(&self) -> impl Iterator<Item = &ParticipantName> {
+        let counts =
+            |(_, suspicion): &(&ParticipantName, &Suspicion)| FAILURES_MIN <= suspicion.failures;
+        self.0.iter().filter(counts).map(|(name, _)| name)
     }
 
     fn of(&mut self, name: &ParticipantName) -> &mut Suspicion {

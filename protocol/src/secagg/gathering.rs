@@ -37,6 +37,8 @@ pub struct Gathering {
     verify: Verify,
     step: Step,
     entered_at: Instant,
+    /// How long masked vectors may be on their way, however steadily: as long as a round.
+    longest: Duration,
     /// When a member was last lost, while it may still come back with its vector.
     lost_at: Option<Instant>,
     /// Somebody was lost since the last look at the clock.
@@ -91,6 +93,7 @@ impl Gathering {
             verify,
             step: Step::Keys,
             entered_at: now,
+            longest: plan.cohort.hard_deadline,
             lost_at: None,
             is_newly_lost: false,
             present: roster.ids().collect(),
@@ -150,6 +153,11 @@ impl Gathering {
         self.delivered.iter().map(|&id| self.roster.name(id))
     }
 
+    /// Whether the time for masked vectors is over also for those that are still sending theirs.
+    pub fn is_closing(&self, now: Instant) -> bool {
+        self.step == Step::Vectors && self.entered_at + self.longest <= now
+    }
+
     /// The next thing that comes of it.
     pub fn poll_output(&mut self) -> Option<Output> {
         self.outputs.pop_front()
@@ -159,8 +167,14 @@ impl Gathering {
     pub fn deadline(&self, limit: Duration) -> Option<Instant> {
         match self.step {
             Step::Over => None,
-            // Those who are there are held to moving bytes by their connections' limit.
-            Step::Vectors => self.lost_at.map(|lost_at| lost_at + limit),
+            // Those who are there are held to moving bytes by their connections' limit, too.
+            Step::Vectors => {
+                let until = self.entered_at + self.longest;
+                Some(
+                    self.lost_at
+                        .map_or(until, |lost_at| until.min(lost_at + limit)),
+                )
+            }
             _ => Some(self.entered_at + limit),
         }
     }
@@ -311,6 +325,28 @@ impl Gathering {
         among.iter().copied().filter(is_near).collect()
     }
 
+    /// Whether one of these has fewer neighbours among them than open its secrets; then the attempt has come to nothing. Members find
+    /// the same, and would hold it against the server.
+    fn is_scattered(&mut self, list: &[MemberId]) -> bool {
+        // Where everybody shares with everybody, their number says it.
+        if self.arrangement.is_complete() {
+            return false;
+        }
+        let fewest = list.iter().map(|&one| self.near(one, list).len()).min();
+        let (found, least) = (fewest.unwrap_or(0), self.arrangement.threshold() as usize);
+        let is_scattered = found < least;
+        if is_scattered {
+            let (what, silent) = (Text::new(self.step.label()), self.silent());
+            self.fail(Failure::Scattered {
+                what,
+                found,
+                least,
+                silent,
+            });
+        }
+        is_scattered
+    }
+
     fn is_too_few(&mut self, found: usize) -> bool {
         self.fails_below(found, self.least)
     }
@@ -323,8 +359,7 @@ impl Gathering {
         if least <= found {
             return false;
         }
-        let silent = self.roster.ids().filter(|member| self.owes(member));
-        let silent = silent.map(|member| self.roster.name(member)).collect();
+        let silent = self.silent();
         self.fail(Failure::TooFew {
             what: Text::new(self.step.label()),
             found,
@@ -333,6 +368,12 @@ impl Gathering {
             silent,
         });
         true
+    }
+
+    /// Those that owe an answer in this step.
+    fn silent(&self) -> Vec<ParticipantName> {
+        let silent = self.roster.ids().filter(|member| self.owes(member));
+        silent.map(|member| self.roster.name(member)).collect()
     }
 
     fn fail(&mut self, failure: Failure) {

@@ -8,7 +8,7 @@ use crate::codec;
 /// What a part may hold, in bytes: a frame less room for what is around it.
 const PART_BYTES: usize = 60_000;
 
-/// Cuts a list into parts that fit a frame each; an empty list is one empty part.
+/// Cuts a list into parts that fit a frame each; an empty list is one empty part, and no other part is empty.
 pub fn split<T: Clone + Serialize>(items: &[T]) -> Vec<Piece<T>> {
     let total = u32::try_from(items.len()).unwrap_or(u32::MAX);
     let mut parts = vec![Piece {
@@ -20,7 +20,8 @@ pub fn split<T: Clone + Serialize>(items: &[T]) -> Vec<Piece<T>> {
     for (index, item) in (0_u32..).zip(items) {
         // What is too long for any part is refused when the frame is made.
         let length = codec::encode(item).map_or(PART_BYTES, |bytes| bytes.len());
-        if room < length {
+        let is_begun = parts.last().is_some_and(|part| !part.items.is_empty());
+        if is_begun && room < length {
             parts.push(Piece {
                 first: index,
                 total,
@@ -92,6 +93,16 @@ mod tests {
             Assembly::<u8>::default().add(split(&[]).remove(0), 9),
             Ok(Some(vec![]))
         );
+    }
+
+    #[test]
+    fn an_item_longer_than_a_part_leaves_no_part_empty() {
+        let list = vec![vec![7_u8; 62_000], vec![7], vec![7; 62_000]];
+        let mut assembly = Assembly::default();
+        let whole = split(&list)
+            .into_iter()
+            .find_map(|part| assembly.add(part, 3).unwrap());
+        assert_eq!(whole, Some(list));
     }
 
     #[test]

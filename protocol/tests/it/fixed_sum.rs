@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
-use protocol::close::RunFailure;
+use protocol::close::{RefusalReason, RunFailure};
 use protocol::coordinator::{Action, Coordinator, History, Outcome, Report};
 use protocol::message::{Capabilities, Content, Metrics, ToClient, ToServer, TransferHeader};
 use protocol::plan::CheckedPlan;
@@ -14,7 +14,7 @@ use protocol::secagg::{
     self, AttemptId, Deceit, Earlier, ForMember, ForServer, Keys, Member, MemberId, MemberSetup,
     Sealed, Share, VerifiedMember,
 };
-use protocol::{ConnectionId, Digest, ParticipantName, Round, Text};
+use protocol::{ConnectionId, Digest, ParticipantName, Round, Text, TransferId};
 
 use crate::pair::{an_instant, content, coordinator, masked, name, plan, setup};
 

@@ -221,3 +221,16 @@ fn too_long_a_list_ends_the_connection() {
         assert_eq!(pair.codes("a"), [CloseCode::Unexpected]);
     }
 }
+
+/// R7, F2: an acknowledgement of what was not sent is no progress, neither in a round nor after the last one.
+#[test]
+fn acknowledging_what_was_not_sent_keeps_nobody_waiting() {
+    let mut pair = in_round_one();
+    for id in 1..=3 {
+        pair.wait(Duration::from_secs(6));
+        let transfer = TransferId([id; 16]);
+        pair.say(0, ToServer::Received { transfer });
+    }
+    pair.wait(Duration::from_secs(3));
+    assert!(pair.codes("a").contains(&CloseCode::Stalled));
+}

@@ -3,13 +3,14 @@
 use std::collections::BTreeSet;
 
 const DOCUMENT: &str = include_str!("../../../docs/protocol.md");
-const TESTS: [&str; 15] = [
+const TESTS: [&str; 16] = [
     include_str!("allowance.rs"),
     include_str!("bytes.rs"),
     include_str!("crash.rs"),
     include_str!("disturbed.rs"),
     include_str!("fixed_sum.rs"),
     include_str!("fixed_sum/killed.rs"),
+    include_str!("fixed_sum/slow.rs"),
     include_str!("hostile.rs"),
     include_str!("join.rs"),
     include_str!("lateness.rs"),

@@ -78,6 +78,8 @@ struct Site {
     revealed: usize,
     /// Whose certificate is over by this site's clock.
     finds_over: Option<MemberId>,
+    /// It gives one key for two.
+    repeats_its_key: bool,
 }
 
 type Tamper<'a> = Box<dyn FnMut(usize, &mut ForMember) + 'a>;
@@ -179,6 +181,7 @@ impl<'a> World<'a> {
                 deceit: None,
                 revealed: 0,
                 finds_over: None,
+                repeats_its_key: false,
             }
         };
         let sites = names.iter().enumerate().map(site).collect();

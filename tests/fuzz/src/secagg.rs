@@ -172,7 +172,7 @@ impl Membership {
 
     fn check(&mut self, entries: &[RosterEntry], b: u8) {
         let found = match (b, entries.first()) {
-            (251, Some(_)) => Err(Unfit::OutOfTime {
+            (251, Some(_)) => Err(Unfit::Disputed {
                 member: MemberId(1),
             }),
             _ => Ok(entries.iter().map(verified).collect()),

@@ -183,12 +183,16 @@ impl Driver {
                 let what = format!("it is that of {}", certificate.identity);
                 Err(Unfit::Deceit(Deceit::Certificate { name, what }))
             }
-            Err(rejection @ (Rejection::Expired { .. } | Rejection::NotYetValid { .. })) => {
+            Err(
+                rejection @ (Rejection::Expired { .. }
+                | Rejection::NotYetValid { .. }
+                | Rejection::Revoked),
+            ) => {
                 tracing::warn!(
                     participant = %name, %rejection,
                     "we take no part in this attempt at secure aggregation with it"
                 );
-                Err(Unfit::OutOfTime { member })
+                Err(Unfit::Disputed { member })
             }
             Err(rejection) => {
                 let what = rejection.to_string();

@@ -18,15 +18,27 @@ impl Gathering {
         if !self.is_signed(member, &said, &signature) {
             return Err("its keys are not under its signature in this attempt");
         }
+        if self.keys.contains_key(&member) {
+            return Err("it sent its keys twice");
+        }
+        if !self.is_fresh(&keys) {
+            return Err("a key of it is there already");
+        }
         let signed = SignedKeys {
             member,
             keys,
             signature,
         };
-        match self.keys.insert(member, signed) {
-            None => Ok(()),
-            Some(_) => Err("it sent its keys twice"),
-        }
+        self.keys.insert(member, signed);
+        Ok(())
+    }
+
+    /// Whether both keys are nobody's so far: members end an attempt that has one twice, and hold it against the server.
+    fn is_fresh(&self, keys: &Keys) -> bool {
+        let taken = self.keys.values();
+        let mut taken = taken.flat_map(|one| [one.keys.sealing, one.keys.masking]);
+        keys.sealing != keys.masking
+            && !taken.any(|key| [keys.sealing, keys.masking].contains(&key))
     }
 
     pub(super) fn close_keys(&mut self) {
@@ -35,6 +47,10 @@ impl Gathering {
         }
         let keys: Vec<_> = self.keys.values().cloned().collect();
         self.keys_digest = keys_digest(&keys);
+        let present: Vec<_> = self.keys.keys().copied().collect();
+        if self.is_scattered(&present) {
+            return;
+        }
         let parts = split(&keys);
         for one in &keys {
             for part in &parts {

@@ -120,6 +120,20 @@ pub enum Failure {
         /// Those that owed something then.
         silent: Vec<ParticipantName>,
     },
+    /// So many dropped out that the secrets of one that is left could not be opened by its neighbours.
+    #[error(
+        "a member had {found} of its neighbours left, itself among them, when {what} were due, {least} are needed"
+    )]
+    Scattered {
+        /// What was coming in.
+        what: Text,
+        /// How many were left.
+        found: usize,
+        /// How many are needed.
+        least: usize,
+        /// Those that owed something then.
+        silent: Vec<ParticipantName>,
+    },
     /// A member cannot use what another sent.
     #[error("{by} cannot use what {against} sent")]
     Objection {

@@ -7,6 +7,9 @@ use crate::secagg::message::{ForMember, Piece, Sealed};
 use crate::secagg::parts::split;
 use crate::secagg::roster::MemberId;
 
+/// Sealed shares have 81 bytes; so that what one sends to all takes little room in the list of each.
+const SEALED_BYTES_MAX: usize = 256;
+
 impl Gathering {
     pub(super) fn take_shares(
         &mut self,
@@ -25,6 +28,9 @@ impl Gathering {
         let Some(shares) = whole else {
             return Ok(());
         };
+        if shares.iter().any(|one| SEALED_BYTES_MAX < one.bytes.len()) {
+            return Err("its sealed shares are longer than any are");
+        }
         if !self.keys.contains_key(&member) || !shares.iter().map(|one| one.member).eq(expected) {
             return Err("its shares are not for its neighbours");
         }
@@ -39,6 +45,9 @@ impl Gathering {
             return;
         }
         let sharers = self.sharers();
+        if self.is_scattered(&sharers) {
+            return;
+        }
         let mut for_each: BTreeMap<MemberId, Vec<Sealed>> = BTreeMap::new();
         for (&member, shares) in &mut self.shares {
             for Sealed { member: to, bytes } in shares.drain(..) {

@@ -10,6 +10,9 @@ impl Gathering {
             return;
         }
         let members = self.delivered_ids();
+        if self.is_scattered(&members) {
+            return;
+        }
         for &member in &members {
             let members = members.clone();
             self.tell(member, ForMember::Delivered { members });

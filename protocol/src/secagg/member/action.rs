@@ -40,8 +40,8 @@ pub struct Earlier {
 /// A roster that we do not go on with.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Unfit {
-    /// A certificate is over, or its time has not come.
-    OutOfTime {
+    /// A certificate is out of its time by our clock, or revoked by our list: the server's may be another.
+    Disputed {
         /// Whose: the place in the roster, from 1.
         member: MemberId,
     },

@@ -12,8 +12,8 @@ use crate::secagg::roster::{Roster, RosterEntry, VerifiedMember};
 impl Member {
     /// The certificates of [`Action::CheckRoster`] are those of these members, or one of them does not hold.
     ///
-    /// A certificate that is out of its time by our clock is no lie of the server's, whose clock may be another: we object to the member
-    /// and take no part in this attempt.
+    /// A certificate that is out of its time by our clock or revoked by our list is no lie of the server's, whose clock or list may be
+    /// another: we object to the member and take no part in this attempt.
     ///
     /// # Errors
     /// The [`Deceit`].
@@ -27,12 +27,17 @@ impl Member {
         let what = "members";
         let members = match found {
             Ok(members) => members,
-            Err(Unfit::OutOfTime { member }) => {
+            Err(Unfit::Disputed { member }) => {
                 self.object(member);
                 return Ok(());
             }
             Err(Unfit::Deceit(deceit)) => return Err(deceit),
         };
+        let participants = &self.setup.plan.cohort.participants;
+        if let Some(stranger) = members.iter().find(|one| !participants.admits(&one.name)) {
+            let name = stranger.name.clone();
+            return Err(Deceit::Stranger { name });
+        }
         let roster = Roster::new(members).ok_or(Deceit::List { what })?;
         let own = roster
             .id(&self.setup.name)

@@ -18,6 +18,21 @@ fn a_server_that_puts_a_stranger_into_the_roster_is_caught() {
     assert!(world.nobody_revealed_anything());
 }
 
+/// S2: a site of the federation that the plan does not name, in league with the server perhaps.
+#[test]
+fn a_server_that_puts_a_participant_into_the_roster_that_the_plan_does_not_name_is_caught() {
+    let mut world = World::deceitful(4, 1);
+    world.tamper = Box::new(|_, message| {
+        if let ForMember::Roster(part) = message {
+            part.items[3] = entry(&name("site-999"));
+        }
+    });
+    world.drive();
+    let name = name("site-999");
+    assert_eq!(world.deceits()[0], &Deceit::Stranger { name });
+    assert!(world.nobody_revealed_anything());
+}
+
 /// S2: one site's clock is ahead.
 #[test]
 fn a_certificate_that_is_over_is_its_members_fault_and_not_the_servers() {
@@ -93,16 +108,68 @@ fn a_server_that_swaps_a_key_is_caught() {
     );
 }
 
-/// S4: one member takes part twice.
+/// S4: one member takes part twice, and the server passes its keys on all the same.
 #[test]
 fn two_members_with_one_key_are_caught() {
+    let drawn = Cell::new(None);
     let mut world = World::deceitful(4, 1);
     // The second draws what the first drew, and signs it as its own.
     world.sites[1].rng = ChaCha20Rng::from_seed([1; 32]);
+    world.spoil = Box::new(|site, message| {
+        if let (1, ForServer::Keys { keys, .. }) = (site, message) {
+            drawn.set(Some(*keys));
+            (keys.sealing, keys.masking) = ([7; 32], [8; 32]);
+        }
+    });
+    world.tamper = Box::new(|_, message| {
+        if let ForMember::Keys(part) = message {
+            part.items[1].keys = drawn.get().unwrap();
+        }
+    });
     world.drive();
     let (first, second) = (name("site-000"), name("site-001"));
     assert_eq!(world.deceits()[0], &Deceit::SameKey { first, second });
     assert!(world.nobody_revealed_anything());
+}
+
+/// S4: the server does not pass on what members would hold against it.
+#[test]
+fn a_member_with_one_key_for_two_is_turned_away_and_the_others_go_on() {
+    let mut world = World::new(5, 1);
+    world.sites[4].repeats_its_key = true;
+    world.drive();
+    assert_eq!(world.gathering.delivered().count(), 4);
+    assert_eq!(world.opened(), Some(world.plain_mean()));
+    // It was let go, and nobody else finds anything wrong.
+    assert_eq!(world.deceits().len(), 1, "{:?}", world.deceits());
+}
+
+/// S4: two that are in league, of which the second has a key of the first.
+#[test]
+fn a_member_with_another_ones_key_is_turned_away_and_the_others_go_on() {
+    let mut world = World::new(5, 1);
+    world.sites[4].rng = ChaCha20Rng::from_seed([1; 32]);
+    world.drive();
+    assert_eq!(world.gathering.delivered().count(), 4);
+    assert_eq!(world.opened(), Some(world.plain_mean()));
+    assert_eq!(world.deceits().len(), 1, "{:?}", world.deceits());
+}
+
+/// S8: what one sends to all may not fill their lists.
+#[test]
+fn a_member_whose_sealed_shares_are_too_long_is_turned_away_and_the_others_go_on() {
+    for length in [257, 15_000] {
+        let mut world = World::new(5, 1);
+        world.spoil = Box::new(move |site, message| {
+            if let (0, ForServer::Shares(part)) = (site, message) {
+                part.items[2].bytes = vec![0; length];
+            }
+        });
+        world.drive();
+        assert_eq!(world.gathering.delivered().count(), 4, "{length}");
+        assert_eq!(world.opened(), Some(world.plain_mean()));
+        assert_eq!(world.deceits().len(), 1, "{:?}", world.deceits());
+    }
 }
 
 /// S4: one member trained from another model.

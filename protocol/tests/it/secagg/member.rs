@@ -13,7 +13,7 @@ impl Site {
             Action::CheckRoster(entries) => {
                 let found = entries.into_iter().map(check).collect();
                 let found = match self.finds_over {
-                    Some(member) => Err(Unfit::OutOfTime { member }),
+                    Some(member) => Err(Unfit::Disputed { member }),
                     None => found,
                 };
                 if let Err(deceit) = self.machine.roster_checked(found) {
@@ -23,11 +23,14 @@ impl Site {
             Action::Advertise { context, own } => {
                 let vault = Vault::draw(Context(context.0), own.0, &mut self.rng);
                 let advertised = vault.advertised();
-                let keys = Keys {
+                let mut keys = Keys {
                     sealing: advertised.sealing.0,
                     masking: advertised.masking.0,
                     commitment: advertised.commitment.0,
                 };
+                if self.repeats_its_key {
+                    keys.masking = keys.sealing;
+                }
                 self.vault = Some(vault);
                 let public = public_key(&self.name);
                 self.machine

@@ -25,6 +25,24 @@ fn more_than_128_members_share_with_their_neighbours_only_and_come_to_the_same_s
     assert_eq!(world.opened(), Some(world.plain_mean()));
 }
 
+/// S9: so many of 200 drop out that some have too few neighbours left, though enough are there for the quorum. Nobody accuses the
+/// server, and the attempt names who was silent.
+#[test]
+fn too_few_neighbours_end_the_attempt_and_no_member_holds_it_against_the_server() {
+    for step in [Step::Shares, Step::Vectors] {
+        let mut world = World::new(200, 1);
+        world.lost_at = (0..70).map(|site| (site * 2, step)).collect();
+        world.drive();
+        let Some(Failure::Scattered { silent, .. }) = &world.failure else {
+            panic!("{step:?}: {:?}", world.failure);
+        };
+        assert_eq!(silent.len(), 70, "{step:?}");
+        // Those that were lost.
+        assert_eq!(world.deceits().len(), 70, "{step:?}");
+        assert!(world.nobody_revealed_anything());
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, rng_seed: RngSeed::Fixed(20_261_125), ..Default::default() })]
 
