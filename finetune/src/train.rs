@@ -6,8 +6,9 @@
 //!
 //! The anchor (elastic weight consolidation in the effective weights) acts after the optimizer's step and not through the
 //! loss, so that its stiffness needs no smaller learning rate: `aggregation::ewc::proximal_step` with the strength
-//! `lambda * rate / (typical sqrt(v_hat) + epsilon)` of each factor, which is the proximal step in the metric that Adam
-//! walks in, and keeps lambda in units of KL per token.
+//! `lambda * clip * rate / (typical sqrt(v_hat) + epsilon)` of each factor, with the factor `clip` by which the step's gradient was
+//! clipped: the proximal step in the metric that Adam walks in, which keeps lambda in units of KL per token. Private gradients are
+//! clipped each by itself, and there is no such factor: under privacy lambda weighs more by about what clipping takes off.
 
 mod checkpoint;
 mod course;
@@ -415,7 +416,8 @@ impl Trainer {
         let norm = adamw::norm(slope.gradient.values()) / slope.divisor;
         // Private gradients were clipped before they were summed.
         let limit = self.recipe.clip_norm.filter(|_| self.privacy.is_none());
-        let scale = adamw::clip_factor(norm, limit) / slope.divisor;
+        let clip = adamw::clip_factor(norm, limit);
+        let scale = clip / slope.divisor;
         let rate = self.recipe.learning_rate_at(step);
         adamw.step(adapter.values_mut(), slope.gradient.values(), scale, rate);
         if let Some(pull) = &self.pull {
@@ -429,7 +431,9 @@ impl Trainer {
                 if denominator == 0.0 {
                     return 0.0;
                 }
-                pull.lambda * rate / (denominator + adamw.epsilon())
+                // Adam has seen the gradient as it was clipped, and takes no smaller a step for it. The pull is clipped with it, or
+                // its share in the step would grow by what clipping took off the loss's.
+                pull.lambda * clip * rate / (denominator + adamw.epsilon())
             };
             ewc::proximal_step(adapter, &pull.anchor, None, &strength);
         }

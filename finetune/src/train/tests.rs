@@ -218,6 +218,32 @@ fn stronger_anchor_keeps_the_model_nearer_to_its_base() {
 }
 
 #[test]
+fn clipping_makes_the_anchor_no_stronger() {
+    let data = fixture::question(&base());
+    let begun = train(&data, fixture::recipe(), SEED, None).adapter;
+    let recipe = |clip_norm| Recipe {
+        schedule: Schedule::Constant,
+        warmup_steps: 0,
+        total_steps: 1,
+        batch_examples: 1,
+        dropout: 0.0,
+        clip_norm,
+        ..fixture::recipe()
+    };
+    let step = |clip_norm, pull| {
+        let mut trainer = on(&data, recipe(clip_norm), SEED, pull);
+        trainer.run(&begun, 0, 1, &mut go_on).unwrap().adapter
+    };
+    let distance = |one: &Adapter, other: &Adapter| one.difference(other).unwrap().norm();
+    let free = step(None, None);
+    let pulled = step(None, Some(pull(1.0)));
+    // A first step of AdamW is as long, whatever the gradient is multiplied by.
+    let clipped = step(Some(1e-2), Some(pull(1.0)));
+    let (apart, pulled_by) = (distance(&clipped, &pulled), distance(&pulled, &free));
+    assert!(apart < 0.05 * pulled_by, "{apart} of {pulled_by}");
+}
+
+#[test]
 fn training_that_diverges_in_its_very_last_step_is_noticed() {
     let data = fixture::texts(&base());
     let recipe = Recipe {

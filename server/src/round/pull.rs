@@ -1,7 +1,7 @@
 //! How hard the server pulls toward the anchor after a round.
 //!
 //! A participant that takes the EWC step itself does so after each AdamW step, in Adam's own metric: its strength is
-//! `lambda * lr / rms(g)`, with `rms(g)` the root mean square of a factor's gradient as Adam has seen it. The server sees
+//! `lambda * lr / rms(g)`, with `rms(g)` the root mean square of a factor's gradient before clipping. The server sees
 //! no gradients, so it takes what the anchor says about them: with `F` the Fisher information a token,
 //! a batch of `T` tokens has `E g^2 = F / T`, and by the factored Fisher
 //! `F_B = s^2 u_i (A V A^T)_mm`, `F_A = s^2 v_j (B^T U B)_mm`. One step after a round stands for all steps of the round:
