@@ -1,7 +1,11 @@
 //! An adapter on disk: the folder that Hugging Face PEFT reads, with our `foedus.json` beside it.
 //!
 //! The formats are `aggregation::peft`'s; this is only the reading and writing. A folder appears whole or not at all: it is
-//! written under another name and renamed.
+//! written under another name and renamed. It takes the place of an earlier adapter and of nothing else ([`check_place`]).
+
+mod place;
+#[cfg(test)]
+mod tests;
 
 use std::{
     fs,
@@ -9,11 +13,12 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::durable;
 use aggregation::{
     Adapter,
     peft::{self, PeftConfig, PeftError, Sidecar},
 };
+
+pub use self::place::{check_place, prepare};
 
 /// An adapter with what its folder says about it.
 #[derive(Clone, Debug)]
@@ -68,6 +73,35 @@ pub enum FolderError {
         /// The given model's fingerprint.
         found: String,
     },
+    /// The place has no name that a folder could be renamed to.
+    #[error(
+        "an adapter cannot be written to {path:?}: it is put in its place by renaming a folder, and this names none; write a name, such \
+         as results/adapter"
+    )]
+    Nameless {
+        /// What was given.
+        path: PathBuf,
+    },
+    /// Something else than an adapter lies in the folder, or is to lie there.
+    #[error(
+        "an adapter cannot be written to {}: it takes the place of the whole folder, and {} belongs there, too; name a new folder, or one \
+         that holds nothing but an earlier adapter",
+        path.display(), found.display()
+    )]
+    Occupied {
+        /// The folder.
+        path: PathBuf,
+        /// What is not an adapter's.
+        found: PathBuf,
+    },
+    /// The adapter is written and could not be put in its place.
+    #[error("{why}; the new adapter is whole in {}: move it to where it belongs", made.display())]
+    NotInPlace {
+        /// The folder that it is in.
+        made: PathBuf,
+        /// The reason.
+        why: Box<Self>,
+    },
 }
 
 impl AdapterFolder {
@@ -119,35 +153,24 @@ impl AdapterFolder {
     }
 }
 
-/// Writes an adapter's folder, replacing what is there.
+/// Writes an adapter's folder. It takes the place of an earlier adapter.
 ///
 /// # Errors
-/// [`FolderError::Io`] with the file to blame; the folder is then what it was.
+/// [`FolderError`] with the file to blame; what was in the folder is then still there.
 pub fn write(
     folder: &Path,
     adapter: &Adapter,
     dropout: f64,
     sidecar: &Sidecar,
 ) -> Result<(), FolderError> {
+    let folder = place::named(folder)?;
     let files = peft::save(adapter, &sidecar.base_name, dropout);
-    let name = folder
-        .file_name()
-        .map_or_else(|| "adapter".into(), |name| name.to_string_lossy());
-    let aside =
-        |suffix: &str| folder.with_file_name(format!(".{name}.{suffix}-{}", std::process::id()));
-    let (fresh, old) = (aside("new"), aside("old"));
+    let (fresh, old) = (place::aside(&folder, "new")?, place::aside(&folder, "old")?);
     attempt("make", &fresh, fs::create_dir_all(&fresh))?;
     save(&fresh.join(CONFIG_FILE), &files.config_json)?;
     save(&fresh.join(TENSORS_FILE), &files.safetensors)?;
     save(&fresh.join(SIDECAR_FILE), &sidecar.to_json())?;
-    if folder.exists() {
-        attempt("move away", folder, fs::rename(folder, &old))?;
-    }
-    attempt("rename to", folder, durable::rename(&fresh, folder))?;
-    if old.exists() {
-        attempt("remove", &old, fs::remove_dir_all(&old))?;
-    }
-    Ok(())
+    place::take(&fresh, &folder, &old)
 }
 
 /// PEFT's configuration file.
@@ -156,6 +179,8 @@ const CONFIG_FILE: &str = "adapter_config.json";
 const TENSORS_FILE: &str = "adapter_model.safetensors";
 /// Our own file.
 const SIDECAR_FILE: &str = "foedus.json";
+/// All that is in an adapter's folder.
+const FILES: [&str; 3] = [CONFIG_FILE, TENSORS_FILE, SIDECAR_FILE];
 
 /// Writes bytes as hexadecimal digits.
 pub(crate) fn hex(bytes: &[u8]) -> String {

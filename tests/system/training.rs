@@ -51,6 +51,61 @@ fn a_killed_training_goes_on_to_the_same_bytes() {
 }
 
 #[test]
+fn an_adapter_that_cannot_be_written_costs_neither_the_training_nor_what_is_in_its_place() {
+    let federation = Federation::create(PROGRAMS, &["hospital-a"]);
+    let whole = federation.client(&arguments(&["--out", "whole"]));
+    let kept = ["--checkpoint", "state", "--checkpoint-every", "1"];
+    let again = arguments(&[&["--out", "out", "--log", "info"], &kept[..]].concat());
+    let training = Program::start(PROGRAMS.client, federation.path(), &again);
+    training.wait_for("checkpoint written");
+    // It was empty when the training began.
+    fs::create_dir(federation.file("out")).unwrap();
+    federation.write("out/patients.txt", "precious");
+    let refused = training.finish();
+    assert_eq!(refused.code, Some(1), "{}", refused.text);
+    assert!(
+        refused.text.contains("out/patients.txt"),
+        "{}",
+        refused.text
+    );
+    let precious = fs::read_to_string(federation.file("out/patients.txt")).unwrap();
+    assert_eq!(precious, "precious");
+    assert!(federation.file("state").exists());
+    fs::remove_dir_all(federation.file("out")).unwrap();
+    let (whole, again) = (result(&whole.text), result(&federation.client(&again).text));
+    assert!(again["resumed_at_step"].as_u64() > Some(0), "{again}");
+    assert_eq!(again["adapter_sha256"], whole["adapter_sha256"]);
+    assert!(!federation.file("state").exists());
+}
+
+#[test]
+fn a_place_that_cannot_take_the_adapter_is_refused_before_training() {
+    let federation = Federation::create(PROGRAMS, &["hospital-a"]);
+    fs::create_dir(federation.file("results")).unwrap();
+    federation.write("results/patients.txt", "precious");
+    for (out, named) in [
+        ("results", "results/patients.txt"),
+        (".", "\".\""),
+        ("hospital-a.jsonl/out", "hospital-a.jsonl"),
+    ] {
+        // If it trained, it would read this first.
+        let more = ["--out", out, "--start", "nowhere"];
+        let refused = federation.client(&arguments(&more));
+        assert_eq!(refused.code, Some(1), "{}", refused.text);
+        assert!(refused.text.contains(named), "{}", refused.text);
+        assert!(!refused.text.contains("nowhere"), "{}", refused.text);
+    }
+    let within = ["--out", "out", "--checkpoint", "out/state"];
+    let refused = federation.client(&arguments(&within));
+    assert!(refused.text.contains("out/state"), "{}", refused.text);
+    let new = ["adapter", "new", "--model", "model", "--out", "results"];
+    let refused = federation.client(&new);
+    assert_eq!(refused.code, Some(1), "{}", refused.text);
+    let precious = fs::read_to_string(federation.file("results/patients.txt")).unwrap();
+    assert_eq!(precious, "precious");
+}
+
+#[test]
 fn a_checkpoint_that_is_damaged_or_of_another_training_is_refused_and_kept() {
     let federation = Federation::create(PROGRAMS, &["hospital-a"]);
     fs::write(federation.file("state"), b"no checkpoint").unwrap();

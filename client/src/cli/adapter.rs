@@ -22,6 +22,7 @@ pub(super) fn adapter(command: &AdapterCommand) -> Result<(), Failure> {
 
 /// Makes a fresh adapter.
 fn new(arguments: &NewArguments) -> Result<(), Failure> {
+    adapter_folder::prepare(&arguments.out, &[]).map_err(anyhow::Error::from)?;
     let base = open::files(&arguments.model)?;
     let lora = arguments.lora.config();
     let layout = base.adapter_layout(&lora).map_err(anyhow::Error::from)?;

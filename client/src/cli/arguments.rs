@@ -234,7 +234,7 @@ pub(super) struct TrainArguments {
     /// Held-out text; evaluated before and after
     #[arg(long, value_name = "FILE")]
     pub(super) eval: Option<PathBuf>,
-    /// Folder that the adapter is written to (PEFT format)
+    /// Folder that the adapter is written to (PEFT format); it may hold nothing but an earlier adapter
     #[arg(long, value_name = "DIR")]
     pub(super) out: PathBuf,
     /// Adapter to start from, instead of a fresh one; its rank, scale and modules then hold
@@ -258,7 +258,7 @@ pub(super) struct TrainArguments {
     /// Stop early after so many evaluations without a lower loss, and keep the adapter of the lowest
     #[arg(long, value_name = "EVALUATIONS", requires = "eval_every")]
     pub(super) patience: Option<NonZeroU64>,
-    /// File that the state of the training is kept in; the same command again goes on from it, exactly. Removed at the end
+    /// File that the state of the training is kept in; the same command again goes on from it, exactly. Removed once the adapter is written
     #[arg(long, value_name = "FILE")]
     pub(super) checkpoint: Option<PathBuf>,
     /// Write the checkpoint every so many steps
@@ -412,7 +412,7 @@ pub(super) struct NewArguments {
     /// Seed of the factors A
     #[arg(long, default_value_t = 0)]
     pub(super) seed: u64,
-    /// Folder to write
+    /// Folder to write; it may hold nothing but an earlier adapter
     #[arg(long, value_name = "DIR")]
     pub(super) out: PathBuf,
 }

@@ -1,5 +1,7 @@
 //! `foedus-client run`: the configuration file, signals and the display around `federate`.
 
+mod check;
+
 use std::sync::Arc;
 
 use anyhow::Context as _;
@@ -15,13 +17,14 @@ use super::{
 };
 use crate::{
     Config, DeviceTurn, Event, Outcome, Settings, Shutdown, ShutdownSwitch, SitePolicy,
-    TrainingText, config::Bytes, error::ClientError, federate, telemetry,
+    TrainingText, adapter_folder, config::Bytes, error::ClientError, federate, telemetry,
 };
 
 /// Takes part in a run, or only checks the configuration.
 pub(super) fn run(arguments: &RunArguments, log: &LogArguments) -> Result<(), Failure> {
     let config = Config::read(&arguments.config)?;
     config.check_files(&arguments.config)?;
+    check::place(&config, &arguments.config)?;
     let policy = config.site_policy(&arguments.config)?;
     let tls = config.tls.load().map_err(ClientError::from)?;
     if tls.identity().role() != Role::Participant {
@@ -36,6 +39,7 @@ pub(super) fn run(arguments: &RunArguments, log: &LogArguments) -> Result<(), Fa
         )?;
         return Ok(());
     }
+    adapter_folder::prepare(&config.out, &[]).map_err(anyhow::Error::from)?;
     let bar = RunBar::new();
     let filter = log.log.as_deref().unwrap_or(&config.log.filter);
     let format = log.log_format.unwrap_or(config.log.format);

@@ -1,6 +1,6 @@
 //! `foedus-client train`: the same trainer as in a federated run, alone.
 
-use std::sync::Arc;
+use std::{path::Path, sync::Arc};
 
 use aggregation::{Adapter, ewc::Anchor, peft::Sidecar, privacy::Budget};
 use anyhow::Context as _;
@@ -18,7 +18,7 @@ use super::{
     evaluate::{keys, measure, sentence},
     failure::Failure,
     open,
-    training::{Summary, Training},
+    training::{Summary, Training, forget},
 };
 use crate::{
     adapter_folder,
@@ -28,6 +28,7 @@ use crate::{
 
 /// Trains, saves the adapter and prints the result.
 pub(super) fn train(arguments: &TrainArguments) -> Result<(), Failure> {
+    prepare(arguments)?;
     let base = open::base(&arguments.model)?;
     let max_tokens = arguments.recipe.max_tokens;
     let dataset = open::dataset(&arguments.data, &base.tokenizer, max_tokens)?;
@@ -46,16 +47,11 @@ pub(super) fn train(arguments: &TrainArguments) -> Result<(), Failure> {
     let mut training = Training::begin(course, arguments, held_out.as_deref(), account)?;
     training.run(&base)?;
     let (adapter, summary) = training.finish()?;
+    keep(arguments, &base, &adapter)?;
     let after = held_out
         .as_deref()
         .map(|data| measure("after", &base, Some(&adapter), data));
     let after = after.transpose()?;
-    let sidecar = Sidecar {
-        base_fingerprint: base.fingerprint,
-        base_name: base.name.clone(),
-    };
-    adapter_folder::write(&arguments.out, &adapter, arguments.lora.dropout, &sidecar)
-        .map_err(anyhow::Error::from)?;
     if arguments.json {
         say!("{}", line(&adapter, &summary, after.as_ref()))?;
         return Ok(());
@@ -68,6 +64,29 @@ pub(super) fn train(arguments: &TrainArguments) -> Result<(), Failure> {
     }
     say!("adapter written to {}", arguments.out.display())?;
     Ok(())
+}
+
+/// Finds out before hours of training whether their result can be written.
+fn prepare(arguments: &TrainArguments) -> Result<(), Failure> {
+    let ledger = arguments.private.dp_ledger.as_deref();
+    let kept: Vec<&Path> = arguments
+        .checkpoint
+        .as_deref()
+        .into_iter()
+        .chain(ledger)
+        .collect();
+    Ok(adapter_folder::prepare(&arguments.out, &kept).map_err(anyhow::Error::from)?)
+}
+
+/// Writes the adapter and only then removes the checkpoint: whatever happens in between, one of them is on disk.
+fn keep(arguments: &TrainArguments, base: &BaseModel, adapter: &Adapter) -> Result<(), Failure> {
+    let sidecar = Sidecar {
+        base_fingerprint: base.fingerprint,
+        base_name: base.name.clone(),
+    };
+    adapter_folder::write(&arguments.out, adapter, arguments.lora.dropout, &sidecar)
+        .map_err(anyhow::Error::from)?;
+    arguments.checkpoint.as_deref().map_or(Ok(()), forget)
 }
 
 /// Gives the result as one line of JSON.

@@ -226,23 +226,25 @@ impl<'a> Training<'a> {
         Ok(())
     }
 
-    /// Ends: the adapter to keep, and what happened. The checkpoint has done its work and is removed.
+    /// Ends: the adapter to keep, and what happened. The checkpoint stays until [`forget`].
     pub(super) fn finish(self) -> Result<(Adapter, Summary), Failure> {
         let privacy = self.privacy()?;
         let mut summary = self.summary;
         summary.privacy = privacy;
         summary.steps = self.course.step();
         summary.best = self.course.best();
-        if let Some((file, _)) = &self.checkpoint {
-            match fs::remove_file(file) {
-                Err(error) if error.kind() != ErrorKind::NotFound => {
-                    let what = || format!("cannot remove {}", file.display());
-                    return Err(anyhow::Error::from(error).context(what()).into());
-                }
-                _ => {}
-            }
-        }
         Ok((self.course.finish(), summary))
+    }
+}
+
+/// Removes the checkpoint of a training whose adapter is on disk.
+pub(super) fn forget(file: &Path) -> Result<(), Failure> {
+    match fs::remove_file(file) {
+        Err(error) if error.kind() != ErrorKind::NotFound => {
+            let what = || format!("cannot remove {}", file.display());
+            Err(anyhow::Error::from(error).context(what()).into())
+        }
+        _ => Ok(()),
     }
 }
 
