@@ -16,6 +16,7 @@ use std::{
 };
 
 mod fingerprint;
+mod name;
 #[cfg(test)]
 mod tests;
 
@@ -25,9 +26,9 @@ pub struct BaseFiles {
     pub config: LlamaConfig,
     /// The tokenizer, with the chat template.
     pub tokenizer: Tokenizer,
-    /// For people: the file's or folder's name.
+    /// For people, and what PEFT's files name as the base: the repository's name in the hub's cache, else the file's or folder's.
     pub name: String,
-    /// What makes two base models the same: SHA-256 of the GGUF file, or over `config.json` and the weights of a folder.
+    /// What makes two base models the same: SHA-256 of the GGUF file, or over `config.json` and the weights that are loaded of a folder.
     pub fingerprint: [u8; 32],
     path: PathBuf,
     weights: Box<dyn WeightSource + Send + Sync>,
@@ -39,7 +40,7 @@ pub struct BaseModel {
     pub llama: Arc<Llama>,
     /// The tokenizer, with the chat template.
     pub tokenizer: Tokenizer,
-    /// For people: the file's or folder's name.
+    /// As in [`BaseFiles`].
     pub name: String,
     /// As in [`BaseFiles`].
     pub fingerprint: [u8; 32],
@@ -53,6 +54,44 @@ pub struct HashProgress {
     pub done: u64,
     /// Bytes in all.
     pub total: u64,
+}
+
+/// Files that can be a base model's, as far as that is seen without reading the weights.
+struct Opened {
+    weights: Box<dyn WeightSource + Send + Sync>,
+    tokenizer: Tokenizer,
+    /// What the fingerprint of a folder is over; none for a GGUF file.
+    files: Option<Vec<PathBuf>>,
+}
+
+impl Opened {
+    fn open(path: &Path) -> Result<Self, LoadError> {
+        let about = std::fs::metadata(path).map_err(|e| LoadError::io("open", path, e))?;
+        let opened = if about.is_dir() {
+            let weights = SafetensorsFolder::open(path)?;
+            Self {
+                tokenizer: Tokenizer::from_folder(path)?,
+                files: Some(weights.files()),
+                weights: Box::new(weights),
+            }
+        } else {
+            let weights = GgufFile::open(path)?;
+            Self {
+                tokenizer: Tokenizer::from_gguf(weights.header(), path)?,
+                files: None,
+                weights: Box::new(weights),
+            }
+        };
+        let (found, limit) = (
+            opened.tokenizer.vocab_size(),
+            opened.weights.config().vocab_size,
+        );
+        if found > limit {
+            let what = format!("it has {found} tokens, but the model's embedding only {limit}");
+            return Err(LoadError::tokenizer(path, what));
+        }
+        Ok(opened)
+    }
 }
 
 impl BaseFiles {
@@ -72,45 +111,32 @@ impl BaseFiles {
         path: &Path,
         observe: &mut dyn FnMut(HashProgress),
     ) -> Result<Self, LoadError> {
-        let about = std::fs::metadata(path).map_err(|e| LoadError::io("open", path, e))?;
-        let absolute = std::path::absolute(path).map_err(|e| LoadError::io("open", path, e))?;
-        let (tokenizer, weights, name): (_, Box<dyn WeightSource + Send + Sync>, _) =
-            if about.is_dir() {
-                let weights = SafetensorsFolder::open(path)?;
-                (
-                    Tokenizer::from_folder(path)?,
-                    Box::new(weights),
-                    absolute.file_name(),
-                )
-            } else {
-                let weights = GgufFile::open(path)?;
-                let tokenizer = Tokenizer::from_gguf(weights.header(), path)?;
-                (tokenizer, Box::new(weights), absolute.file_stem())
-            };
-        let name = name.map_or_else(
-            || "base".to_owned(),
-            |name| name.to_string_lossy().into_owned(),
-        );
-        let config = weights.config().clone();
-        if tokenizer.vocab_size() > config.vocab_size {
-            return Err(LoadError::tokenizer(
-                path,
-                format!(
-                    "it has {} tokens, but the model's embedding only {}",
-                    tokenizer.vocab_size(),
-                    config.vocab_size
-                ),
-            ));
-        }
-        let fingerprint = fingerprint::of(path, about.is_dir(), observe)?;
-        Ok(Self {
-            config,
+        let Opened {
+            weights,
             tokenizer,
-            name,
+            files,
+        } = Opened::open(path)?;
+        let absolute = std::path::absolute(path).map_err(|e| LoadError::io("open", path, e))?;
+        let fingerprint = match &files {
+            Some(files) => fingerprint::of_folder(files, observe)?,
+            None => fingerprint::of_file(path, observe)?,
+        };
+        Ok(Self {
+            config: weights.config().clone(),
+            tokenizer,
+            name: name::of(&absolute, files.is_some()),
             fingerprint,
             path: path.to_owned(),
             weights,
         })
+    }
+
+    /// Opens the files as [`Self::open`] does, reads nothing of the weights but where they are, and gives the tokenizer.
+    ///
+    /// # Errors
+    /// [`LoadError`] with the file.
+    pub fn inspect(path: &Path) -> Result<Tokenizer, LoadError> {
+        Ok(Opened::open(path)?.tokenizer)
     }
 
     /// Brings the weights to a device.

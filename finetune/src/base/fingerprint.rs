@@ -10,26 +10,30 @@ use std::path::{Path, PathBuf};
 
 const CHUNK_BYTES: usize = 4 << 20;
 
-/// SHA-256 of a file, or over the lines `NAME\0HEX\n` of a folder's `config.json` and `*.safetensors`, sorted by name.
-pub(super) fn of(
+/// SHA-256 of a GGUF file.
+pub(super) fn of_file(
     path: &Path,
-    folder: bool,
     observe: &mut dyn FnMut(HashProgress),
 ) -> Result<[u8; 32], LoadError> {
-    let files = if folder {
-        model_files(path)?
-    } else {
-        vec![path.to_owned()]
+    let mut progress = HashProgress {
+        done: 0,
+        total: bytes(path)?,
     };
+    hash_file(path, &mut progress, observe)
+}
+
+/// SHA-256 over the lines `NAME\0HEX\n` of a folder's `config.json` and of the shards that are loaded, sorted by name.
+///
+/// Other files of the folder change nothing: neither the model's weights once more in another form, nor an adapter that was saved there.
+pub(super) fn of_folder(
+    files: &[PathBuf],
+    observe: &mut dyn FnMut(HashProgress),
+) -> Result<[u8; 32], LoadError> {
+    let mut files = files.to_vec();
+    files.sort();
     let mut progress = HashProgress { done: 0, total: 0 };
     for file in &files {
-        progress.total += file
-            .metadata()
-            .map_err(|e| LoadError::io("open", file, e))?
-            .len();
-    }
-    if !folder {
-        return hash_file(path, &mut progress, observe);
+        progress.total += bytes(file)?;
     }
     let mut listing = String::new();
     for file in &files {
@@ -44,20 +48,9 @@ pub(super) fn of(
     Ok(Sha256::digest(listing.as_bytes()).into())
 }
 
-fn model_files(folder: &Path) -> Result<Vec<PathBuf>, LoadError> {
-    let error = |e| LoadError::io("list", folder, e);
-    let mut files = vec![folder.join("config.json")];
-    for entry in std::fs::read_dir(folder).map_err(error)? {
-        let path = entry.map_err(error)?.path();
-        if path
-            .extension()
-            .is_some_and(|extension| extension == "safetensors")
-        {
-            files.push(path);
-        }
-    }
-    files.sort();
-    Ok(files)
+fn bytes(file: &Path) -> Result<u64, LoadError> {
+    let about = file.metadata();
+    Ok(about.map_err(|e| LoadError::io("open", file, e))?.len())
 }
 
 fn hash_file(

@@ -1,7 +1,9 @@
 use super::*;
 use crate::precision::BasePrecision;
 use crate::{chat::Turn, device, tiny, tokenizer::AddSpecial};
+use safetensors::SafeTensors;
 use sha2::{Digest as _, Sha256};
+use std::collections::BTreeMap;
 
 fn tiny_folder(seed: u64) -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
@@ -27,10 +29,64 @@ fn fingerprint_covers_configuration_and_weights_and_nothing_else() {
         hex("model.safetensors")
     );
     assert_eq!(first, <[u8; 32]>::from(Sha256::digest(listing.as_bytes())));
-    std::fs::write(folder.path().join("README.md"), "x").unwrap();
-    assert_eq!(fingerprint(), first);
+    // Mistral's folders hold the weights twice, and an adapter may have been saved beside them: neither is loaded.
+    for other in [
+        "README.md",
+        "consolidated.safetensors",
+        "adapter_model.safetensors",
+    ] {
+        std::fs::write(folder.path().join(other), "x").unwrap();
+        assert_eq!(fingerprint(), first, "{other}");
+    }
     tiny::write(folder.path(), &tiny::shape(), 2).unwrap();
     assert_ne!(fingerprint(), first);
+}
+
+#[test]
+fn fingerprint_of_shards_covers_each_that_the_index_names() {
+    let folder = tiny_folder(1);
+    let path = |name: &str| folder.path().join(name);
+    let whole = std::fs::read(path("model.safetensors")).unwrap();
+    let tensors = SafeTensors::deserialize(&whole).unwrap();
+    let (first, second): (Vec<_>, Vec<_>) = tensors
+        .tensors()
+        .into_iter()
+        .partition(|(name, _)| name.contains("layers.0"));
+    let mut places = BTreeMap::new();
+    for (file, shard) in [("b.safetensors", first), ("a.safetensors", second)] {
+        places.extend(shard.iter().map(|(name, _)| (name.clone(), file)));
+        let bytes = safetensors::serialize(shard, None).unwrap();
+        std::fs::write(path(file), bytes).unwrap();
+    }
+    let index = serde_json::json!({ "weight_map": places });
+    std::fs::write(path("model.safetensors.index.json"), index.to_string()).unwrap();
+    let hex = |name: &str| {
+        let bytes = std::fs::read(path(name)).unwrap();
+        Sha256::digest(bytes)
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect::<String>()
+    };
+    let listing: String = ["a.safetensors", "b.safetensors", "config.json"]
+        .map(|name| format!("{name}\0{}\n", hex(name)))
+        .concat();
+    // The single file is there still, and not loaded.
+    let fingerprint = BaseFiles::open(folder.path()).unwrap().fingerprint;
+    assert_eq!(
+        fingerprint,
+        <[u8; 32]>::from(Sha256::digest(listing.as_bytes()))
+    );
+}
+
+#[test]
+fn inspection_finds_what_opening_would_refuse() {
+    let folder = tiny_folder(1);
+    BaseFiles::inspect(folder.path()).unwrap();
+    let weights = folder.path().join("model.safetensors");
+    let bytes = std::fs::read(&weights).unwrap();
+    std::fs::write(&weights, &bytes[..bytes.len() - 1]).unwrap();
+    let refused = BaseFiles::inspect(folder.path()).unwrap_err().to_string();
+    assert!(refused.contains("model.safetensors"), "{refused}");
 }
 
 #[test]

@@ -70,6 +70,14 @@ impl SafetensorsFolder {
             places,
         })
     }
+
+    /// Every file that the model is made of: `config.json` and the shards.
+    pub fn files(&self) -> Vec<PathBuf> {
+        let shards = self.shards.iter().map(|shard| shard.file.path().to_owned());
+        std::iter::once(self.path.join("config.json"))
+            .chain(shards)
+            .collect()
+    }
 }
 
 /// Some checkpoints leave `lm_head.weight` out because it is tied, and rely on a default to say so.
