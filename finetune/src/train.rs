@@ -37,7 +37,7 @@ use self::{
 pub use self::{
     checkpoint::CheckpointError,
     course::Course,
-    early_stopping::{Best, EarlyStopping, Patience, Verdict},
+    early_stopping::{Best, EarlyStopping, Patience, Validation, Verdict},
     error::{SourceLines, TrainError},
 };
 use crate::{

@@ -9,7 +9,7 @@ use finetune::{
     data::Dataset,
     model::LossSum,
     recipe::Recipe,
-    train::{AnchorPull, Course, Patience, Trainer},
+    train::{AnchorPull, Course, Patience, Trainer, Validation},
 };
 
 use super::{
@@ -42,7 +42,8 @@ pub(super) fn train(arguments: &TrainArguments) -> Result<(), Failure> {
         .map(|data| measure("before", &base, Some(&start), data));
     let before = before.transpose()?;
     let private = private(arguments, &dataset)?;
-    let course = course(arguments, &base, &dataset, start, private.as_ref())?;
+    let texts = (&dataset, held_out.as_deref());
+    let course = course(arguments, &base, texts, start, private.as_ref())?;
     let account = private.map(|private| private.account);
     let mut training = Training::begin(course, arguments, held_out.as_deref(), account)?;
     training.run(&base)?;
@@ -125,7 +126,7 @@ fn start(arguments: &TrainArguments, base: &BaseModel) -> Result<Adapter, Failur
 fn course(
     arguments: &TrainArguments,
     base: &Arc<BaseModel>,
-    dataset: &Arc<Dataset>,
+    (dataset, held_out): (&Arc<Dataset>, Option<&Dataset>),
     start: Adapter,
     private: Option<&PrivateTerms>,
 ) -> Result<Course, Failure> {
@@ -140,10 +141,19 @@ fn course(
         let privately = trainer.with_privacy(private.steps()?);
         trainer = privately.map_err(anyhow::Error::from)?;
     }
-    let patience = arguments.patience.map(|evaluations| Patience {
-        evaluations: evaluations.get(),
-    });
-    Ok(Course::new(trainer, start, &base.fingerprint, patience))
+    let validation = held_out.and_then(|data| validation(arguments, data));
+    Ok(Course::new(trainer, start, &base.fingerprint, validation))
+}
+
+/// By what early stopping judges, if it is asked for.
+fn validation(arguments: &TrainArguments, held_out: &Dataset) -> Option<Validation> {
+    Some(Validation {
+        patience: Patience {
+            evaluations: arguments.patience?.get(),
+        },
+        held_out: held_out.digest,
+        every: arguments.eval_every?.get(),
+    })
 }
 
 /// What `--dp` means on this data.

@@ -11,7 +11,7 @@ use aggregation::Adapter;
 use super::{
     StepReport, TrainError, Trained, Trainer,
     checkpoint::{Checkpoint, CheckpointError, Identity},
-    early_stopping::{Best, EarlyStopping, Patience, Verdict},
+    early_stopping::{Best, EarlyStopping, Validation, Verdict},
     hex,
 };
 
@@ -29,27 +29,34 @@ pub struct Course {
 impl Course {
     /// Begins at step 0 from the adapter `start`.
     ///
-    /// `base` is the base model's fingerprint: a checkpoint is good for no other.
+    /// `base` is the base model's fingerprint: a checkpoint is good for no other. With early stopping it is good for no other
+    /// `validation` either, because the best adapter that it holds was found by this one.
     pub fn new(
         trainer: Trainer,
         start: Adapter,
         base: &[u8; 32],
-        patience: Option<Patience>,
+        validation: Option<Validation>,
     ) -> Self {
         let mut identity = trainer.identity();
         let mut put = |key: &str, value: String| identity.insert(key.to_owned(), value);
         put("base model", hex(base));
         put("start adapter", hex(&start.sha256()));
         put("adapter layout", hex(&start.layout().digest()));
-        put(
-            "patience",
-            patience.map_or_else(|| "none".to_owned(), |p| p.evaluations.to_string()),
-        );
+        match &validation {
+            None => {
+                put("patience", "none".to_owned());
+            }
+            Some(validation) => {
+                put("patience", validation.patience.evaluations.to_string());
+                put("held-out data", hex(&validation.held_out));
+                put("steps between evaluations", validation.every.to_string());
+            }
+        }
         Self {
             trainer,
             adapter: start,
             step: 0,
-            stopping: patience.map(EarlyStopping::new),
+            stopping: validation.map(|validation| EarlyStopping::new(validation.patience)),
             best: None,
             identity,
         }

@@ -11,6 +11,17 @@ pub struct Patience {
     pub evaluations: u64,
 }
 
+/// Early stopping, and what it judges by: losses on other text, or at other steps, say nothing beside the ones before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Validation {
+    /// How long it waits.
+    pub patience: Patience,
+    /// The digest of the held-out data.
+    pub held_out: [u8; 32],
+    /// Steps between two evaluations.
+    pub every: u64,
+}
+
 /// The best evaluation so far.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Best {

@@ -363,13 +363,24 @@ fn nothing_to_train_on_is_named() {
 }
 
 fn course(recipe: Recipe, patience: Option<Patience>) -> Course {
+    judged(
+        recipe,
+        patience.map(|patience| Validation {
+            patience,
+            held_out: [1; 32],
+            every: 1,
+        }),
+    )
+}
+
+fn judged(recipe: Recipe, validation: Option<Validation>) -> Course {
     let base = base();
     let trainer = on(&fixture::texts(&base), recipe, SEED, Some(pull(0.5)));
     Course::new(
         trainer,
         fixture::adapter(&base),
         &base.fingerprint,
-        patience,
+        validation,
     )
 }
 
@@ -429,4 +440,32 @@ fn checkpoint_of_another_training_is_refused_and_says_what_differs() {
         refused.to_string(),
         "it belongs to another training: its learning_rate is 0.01, here it is 0.02"
     );
+}
+
+#[test]
+fn checkpoint_with_early_stopping_is_refused_with_other_held_out_data_or_evaluations() {
+    let first = Validation {
+        patience: Patience { evaluations: 2 },
+        held_out: [1; 32],
+        every: 5,
+    };
+    let state = judged(fixture::recipe(), Some(first)).checkpoint();
+    judged(fixture::recipe(), Some(first))
+        .resume(&state)
+        .unwrap();
+    let other_text = Validation {
+        held_out: [2; 32],
+        ..first
+    };
+    for (other, what) in [
+        (other_text, "its held-out data is 0101"),
+        (
+            Validation { every: 6, ..first },
+            "its steps between evaluations is 5, here it is 6",
+        ),
+    ] {
+        let refused = judged(fixture::recipe(), Some(other)).resume(&state);
+        let refused = refused.unwrap_err().to_string();
+        assert!(refused.contains(what), "{refused}");
+    }
 }
