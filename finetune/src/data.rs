@@ -19,6 +19,7 @@ mod tests;
 mod tokenize;
 
 pub use record::Record;
+pub(crate) use record::lines;
 
 /// One tokenized record.
 #[derive(Clone, Debug, PartialEq, Eq)]

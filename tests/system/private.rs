@@ -89,6 +89,17 @@ fn private_training_stops_before_the_step_that_would_exceed_the_budget() {
 }
 
 #[test]
+fn records_without_the_field_of_their_group_are_named_once_and_not_by_a_plan() {
+    let federation = Federation::create(PROGRAMS, &["hospital-a"]);
+    let grouped = ["--dp-group-by", "patient", "--out", "out"];
+    let refused = federation.client(&arguments(&grouped));
+    assert_eq!(refused.code, Some(1), "{}", refused.text);
+    assert!(!refused.text.contains("plan"), "{}", refused.text);
+    let named = refused.text.matches("hospital-a.jsonl:1: ").count();
+    assert_eq!(named, 1, "{}", refused.text);
+}
+
+#[test]
 fn noise_that_is_not_given_keeps_all_steps_within_epsilon() {
     let federation = Federation::create(PROGRAMS, &["hospital-a"]);
     let budget = [

@@ -33,16 +33,28 @@ impl Failure {
         self.code
     }
 
-    /// Prints the error with its causes, once, and gives the exit code.
+    /// Prints the error with its causes, each once, and gives the exit code.
     pub(super) fn report(&self) -> ExitCode {
-        eprintln!("foedus-client: {:#}", self.error);
+        eprintln!("foedus-client: {self}");
         ExitCode::from(self.code)
     }
 }
 
 impl std::fmt::Display for Failure {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{:#}", self.error)
+        let mut said = String::new();
+        for cause in self.error.chain() {
+            let cause = cause.to_string();
+            // Most of our sentences hold the words of their cause, so that they read well where no chain is printed.
+            if said.contains(&cause) {
+                continue;
+            }
+            if !said.is_empty() {
+                said.push_str(": ");
+            }
+            said.push_str(&cause);
+        }
+        f.write_str(&said)
     }
 }
 

@@ -123,3 +123,20 @@ fn exit_code_says_whose_turn_it_is() {
     let missing = crate::Config::read(std::path::Path::new("/nowhere/client.toml")).unwrap_err();
     assert_eq!(Failure::from(missing).code(), 78);
 }
+
+#[test]
+fn cause_that_an_error_has_said_already_is_not_said_again() {
+    let data = finetune::data::DataError {
+        file: "records.jsonl".into(),
+        line: Some(3),
+        what: "is no JSON object".to_owned(),
+    };
+    let refused = Failure::from(ClientError::from(data)).to_string();
+    assert_eq!(refused.matches("is no JSON object").count(), 1, "{refused}");
+    // What was not said is.
+    let other = anyhow::Error::msg("the disk is full").context("cannot write state");
+    assert_eq!(
+        Failure::from(other).to_string(),
+        "cannot write state: the disk is full"
+    );
+}

@@ -189,7 +189,8 @@ fn private(arguments: &TrainArguments, dataset: &Dataset) -> Result<Option<Priva
     let expected_units = recipe.step_examples() as f64;
     let noise_multiplier = match asked.dp_noise {
         Some(noise) => noise,
-        None => noise_for(&settings, dataset, data, expected_units, recipe.total_steps)?,
+        None => noise_for(&settings, dataset, data, expected_units, recipe.total_steps)
+            .map_err(alone)?,
     };
     let noise = Noise {
         clip_norm: asked.dp_clip_norm,
@@ -197,10 +198,18 @@ fn private(arguments: &TrainArguments, dataset: &Dataset) -> Result<Option<Priva
         expected_units,
     };
     let run = RunBudget::alone();
-    let terms = PrivateTerms::new(&settings, run, dataset, Some(data), noise)?;
+    let terms = PrivateTerms::new(&settings, run, dataset, Some(data), noise).map_err(alone)?;
     // Without a single step left there is nothing to train.
     terms.account.check_next(1).map_err(ClientError::from)?;
     Ok(Some(terms))
+}
+
+/// Training alone knows no run plan that could be declined: text that cannot be used speaks for itself.
+fn alone(error: ClientError) -> Failure {
+    match error {
+        ClientError::Data(error) => anyhow::Error::from(error).into(),
+        error => error.into(),
+    }
 }
 
 impl RecipeArguments {

@@ -66,14 +66,19 @@ impl Record {
     }
 }
 
+/// The lines of a file, without the byte order mark that some editors put at its beginning.
+pub(crate) fn lines(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
+    bytes.split(|byte| *byte == b'\n')
+}
+
 /// Reads every line that is not empty, with its number from 1.
 ///
 /// # Errors
 /// The number of the first bad line, and what is wrong with it.
 pub(super) fn parse_lines(bytes: &[u8]) -> Result<Vec<(usize, Record)>, (usize, String)> {
-    let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
     let mut records = Vec::new();
-    for (index, line) in bytes.split(|byte| *byte == b'\n').enumerate() {
+    for (index, line) in lines(bytes).enumerate() {
         let number = index + 1;
         let text = str::from_utf8(line).map_err(|e| {
             (

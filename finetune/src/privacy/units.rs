@@ -7,7 +7,7 @@
 use std::{collections::BTreeMap, path::Path};
 
 use super::NoiseSource;
-use crate::data::{DataError, Dataset};
+use crate::data::{DataError, Dataset, lines};
 
 /// The units of a data set.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,7 +46,7 @@ impl Units {
             line: None,
             what: format!("cannot be read: {error}"),
         })?;
-        let lines: Vec<&[u8]> = text.split(|&byte| byte == b'\n').collect();
+        let lines: Vec<&[u8]> = lines(&text).collect();
         let mut groups: BTreeMap<String, Vec<usize>> = BTreeMap::new();
         for (index, example) in dataset.examples.iter().enumerate() {
             let refused = |what| DataError {
@@ -160,6 +160,12 @@ mod tests {
     fn ways_to_write_one_patient_are_one_unit() {
         let text = "{\"patient\": 7}\n{\"patient\": \"7\"}\n{\"patient\": \" 7 \"}\n{\"patient\": \"8\"}\n";
         assert_eq!(grouped(text, &[1, 2, 3, 4], 8).unwrap().count(), 2);
+    }
+
+    #[test]
+    fn byte_order_mark_is_no_part_of_the_first_record() {
+        let text = "\u{feff}{\"patient\": 7}\n{\"patient\": 7}\n";
+        assert_eq!(grouped(text, &[1, 2], 8).unwrap().count(), 1);
     }
 
     #[test]
