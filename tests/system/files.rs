@@ -101,6 +101,36 @@ fn an_unknown_key_is_named_with_line_and_column() {
 }
 
 #[test]
+fn a_check_of_the_configuration_finds_what_a_run_could_not_use() {
+    let federation = Federation::create(PROGRAMS, &["hospital-a"]);
+    let file = |name: &str| federation.file(name);
+    let read = |name: &str| fs::read_to_string(file(name)).unwrap();
+    let config = read("hospital-a.toml").replace("SERVER", "127.0.0.1:4433");
+    federation.write("hospital-a.toml", &config);
+    let check = || federation.client(&["run", "--config", "hospital-a.toml", "--check"]);
+    assert_sentence(&check(), 0, &["ok"]);
+    // Each as it was before the next.
+    let text = read("hospital-a.jsonl");
+    federation.write("hospital-a.jsonl", &format!("{text}not json\n"));
+    assert_sentence(&check(), 1, &["hospital-a.jsonl:13"]);
+    federation.write("hospital-a.jsonl", &text);
+    let grouped = format!("{config}[privacy]\ngroup_by = \"patient\"\n");
+    federation.write("hospital-a.toml", &grouped);
+    assert_sentence(&check(), 1, &["hospital-a.jsonl:1", "patient"]);
+    federation.write("hospital-a.toml", &config);
+    federation.write("hospital-a.jsonl.privacy", "nothing was spent\n");
+    assert_sentence(&check(), 1, &["hospital-a.jsonl.privacy"]);
+    fs::remove_file(file("hospital-a.jsonl.privacy")).unwrap();
+    fs::create_dir(file("hospital-a-adapter")).unwrap();
+    federation.write("hospital-a-adapter/notes.txt", "precious");
+    assert_sentence(&check(), 78, &["out", "hospital-a-adapter/notes.txt"]);
+    fs::remove_dir_all(file("hospital-a-adapter")).unwrap();
+    let tokenizer = fs::read(file("model/tokenizer.json")).unwrap();
+    fs::write(file("model/tokenizer.json"), &tokenizer[..40]).unwrap();
+    assert_sentence(&check(), 1, &["tokenizer"]);
+}
+
+#[test]
 fn wrong_usage_is_exit_code_64() {
     let federation = Federation::create(PROGRAMS, &[]);
     assert_eq!(federation.client(&["trian"]).code, Some(64));

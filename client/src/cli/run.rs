@@ -32,6 +32,7 @@ pub(super) fn run(arguments: &RunArguments, log: &LogArguments) -> Result<(), Fa
         return Err(ClientError::NoParticipant { identity }.into());
     }
     if arguments.check {
+        check::material(&config, policy.as_ref())?;
         say!(
             "{}: ok, this site is {}",
             arguments.config.display(),

@@ -1,8 +1,16 @@
-//! What `run` finds out before it connects to anybody: whether there is a place for its result.
+//! What `run` finds out before it connects to anybody: whether there is a place for its result, and, for `--check`, whether the text and
+//! the base model can be used at all. Whether they suit a plan is known when there is one.
 
 use std::path::Path;
 
-use crate::{Config, ConfigError, adapter_folder};
+use finetune::{base::BaseFiles, data::Dataset, privacy::Units};
+
+use crate::{
+    Config, ConfigError, SitePolicy, adapter_folder,
+    cli::failure::Failure,
+    error::ClientError,
+    privacy::{BudgetError, Ledger},
+};
 
 /// Checks that the final adapter takes the place of nothing but an earlier adapter.
 pub(super) fn place(config: &Config, file: &Path) -> Result<(), ConfigError> {
@@ -14,4 +22,21 @@ pub(super) fn place(config: &Config, file: &Path) -> Result<(), ConfigError> {
         found: format!("{:?}", config.out),
         rule: refused.to_string(),
     })
+}
+
+/// Reads what a run would read at this site: the model's files but for the bytes of the weights, every record and the privacy ledger.
+pub(super) fn material(config: &Config, policy: Option<&SitePolicy>) -> Result<(), Failure> {
+    let tokenizer = BaseFiles::inspect(&config.model).map_err(anyhow::Error::from)?;
+    // No plan has said yet how long an example may be.
+    let dataset = Dataset::load_jsonl(&config.data, &tokenizer, usize::MAX);
+    let dataset = dataset.map_err(anyhow::Error::from)?;
+    let privacy = config.private_settings(policy).map_err(ClientError::from)?;
+    Ledger::read(&privacy.ledger)
+        .map_err(BudgetError::from)
+        .map_err(ClientError::from)?;
+    if let Some(field) = &privacy.group_by {
+        Units::groups(&dataset, &config.data, field, privacy.records_max)
+            .map_err(anyhow::Error::from)?;
+    }
+    Ok(())
 }
