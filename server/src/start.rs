@@ -5,6 +5,7 @@
 mod anchor;
 mod error;
 mod folder;
+mod layers;
 mod plan;
 
 use std::sync::Arc;

@@ -14,30 +14,32 @@ fn folder(more: &str) -> tempfile::TempDir {
         .unwrap()
         .write(&at("certs"))
         .unwrap();
-    let name = "model.layers.0.self_attn.q_proj".to_owned();
-    let modules = vec![ModuleLayout {
-        name,
-        in_features: 3,
-        out_features: 2,
-    }];
-    let adapter = Adapter::zeros(Arc::new(
-        AdapterLayout::new(2, 4.0, false, modules).unwrap(),
-    ));
-    let files = peft::save(&adapter, "tiny", 0.0);
-    let sidecar = Sidecar {
-        base_fingerprint: [1; 32],
-        base_name: "tiny".to_owned(),
-    };
     fs::create_dir(at("start")).unwrap();
-    fs::write(at("start/adapter_config.json"), files.config_json).unwrap();
-    fs::write(at("start/adapter_model.safetensors"), files.safetensors).unwrap();
-    fs::write(at("start/foedus.json"), sidecar.to_json()).unwrap();
+    write_start(&at("start"), &[0]);
     let text = format!(
         "[identity]\ncertificate = \"certs/server.crt\"\nkey = \"certs/server.key\"\nauthority = \"certs/ca.crt\"\n\
          revocations = \"certs/crl.pem\"\n[run]\nname = \"trial\"\nstart = \"start\"\n{more}"
     );
     fs::write(at("server.toml"), text).unwrap();
     folder
+}
+
+/// Writes an adapter on the queries of these layers.
+fn write_start(start: &Path, layers: &[u32]) {
+    let modules = layers.iter().map(|layer| ModuleLayout {
+        name: format!("model.layers.{layer}.self_attn.q_proj"),
+        in_features: 3,
+        out_features: 2,
+    });
+    let layout = AdapterLayout::new(2, 4.0, false, modules.collect()).unwrap();
+    let files = peft::save(&Adapter::zeros(Arc::new(layout)), "tiny", 0.0);
+    let sidecar = Sidecar {
+        base_fingerprint: [1; 32],
+        base_name: "tiny".to_owned(),
+    };
+    fs::write(start.join("adapter_config.json"), files.config_json).unwrap();
+    fs::write(start.join("adapter_model.safetensors"), files.safetensors).unwrap();
+    fs::write(start.join("foedus.json"), sidecar.to_json()).unwrap();
 }
 
 fn arguments(folder: &tempfile::TempDir, more: &[&str]) -> Arguments {
@@ -110,6 +112,20 @@ fn a_missing_start_folder_is_named_with_its_line() {
         failure
             .message
             .contains("server.toml:8:9: run.start: cannot read"),
+        "{}",
+        failure.message
+    );
+    assert_eq!(failure.code, 78);
+}
+
+#[test]
+fn a_start_adapter_on_some_layers_is_refused_before_every_client_declines_it() {
+    let folder = folder("");
+    write_start(&folder.path().join("start"), &[8, 9]);
+    let failure = said(&folder, &["--check"]).unwrap_err();
+    assert!(
+        failure.message.contains("server.toml:8:9: run.start: ")
+            && failure.message.contains("layer 8 and nothing in layer 0"),
         "{}",
         failure.message
     );

@@ -40,6 +40,18 @@ pub enum StartError {
         /// What is wrong with which file.
         source: PeftError,
     },
+    /// The adapter is one that no client would lay out.
+    #[error(
+        "{} is no usable start folder: {what}; a run adapts the same projections in every layer of the base model: `foedus-client adapter \
+         new` makes such a folder",
+        folder.display()
+    )]
+    Layers {
+        /// The folder.
+        folder: PathBuf,
+        /// Which layer is not as the others.
+        what: String,
+    },
     /// The folder was made for another base model than the configuration names.
     #[error("{} was made for the base model {found}, and run.base is {expected}", folder.display())]
     OtherBase {
@@ -69,7 +81,7 @@ impl StartError {
                 let is_start = of_folder.iter().any(|name| path.ends_with(name)) || path.is_dir();
                 if is_start { "run.start" } else { "ewc.anchor" }
             }
-            Self::Peft { .. } => "run.start",
+            Self::Peft { .. } | Self::Layers { .. } => "run.start",
             Self::OtherBase { .. } => "run.base",
             Self::Anchor { .. } => "ewc.anchor",
         }

@@ -7,6 +7,7 @@ use aggregation::{Adapter, AdapterLayout};
 use protocol::Digest;
 
 use super::error::StartError;
+use super::layers;
 use crate::config::Config;
 
 /// The three files of an adapter folder.
@@ -40,6 +41,10 @@ impl StartFolder {
         };
         let (adapter, peft) = peft::load(&config_json, &safetensors).map_err(bad)?;
         let sidecar = Sidecar::from_json(&foedus_json).map_err(bad)?;
+        layers::check(adapter.layout()).map_err(|what| StartError::Layers {
+            folder: folder.clone(),
+            what,
+        })?;
         let bytes = adapter_bytes(adapter.layout());
         if bytes > limit {
             return Err(StartError::TooLarge {
