@@ -3,7 +3,7 @@
 //! Reading back what was written means that the institutions train on exactly the files a person finds
 //! under `data/`, through the same loader as a real client.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -92,8 +92,9 @@ impl Text {
         );
         Ok(Self {
             institutions,
-            anchor: read("general.anchor.jsonl", &as_records(&general.anchor))?,
-            general: read("general.held-out.jsonl", &as_records(&general.evaluation))?,
+            // In a folder: an institution may be called "general".
+            anchor: read("general/anchor.jsonl", &as_records(&general.anchor))?,
+            general: read("general/held-out.jsonl", &as_records(&general.evaluation))?,
         })
     }
 }
@@ -154,10 +155,28 @@ fn given(
         "data folder {} holds no .jsonl file; put one per institution there, named after it",
         folder.display()
     );
+    check_names(&paths)?;
     paths
         .iter()
         .map(|path| split_file(experiment, path, tokenizer))
         .collect()
+}
+
+/// Refuses files that would name two institutions alike: one's text would be written over the other's.
+fn check_names(paths: &[PathBuf]) -> anyhow::Result<()> {
+    let mut named: BTreeMap<String, &Path> = BTreeMap::new();
+    for path in paths {
+        let name = institution_name(path)?;
+        let Some(other) = named.insert(name.clone(), path) else {
+            continue;
+        };
+        bail!(
+            "{} and {} would both be the institution {name}: rename one of them",
+            other.display(),
+            path.display()
+        );
+    }
+    Ok(())
 }
 
 fn split_file(
@@ -252,6 +271,38 @@ mod tests {
                 .to_string()
                 .contains("größe.jsonl")
         );
+    }
+
+    #[test]
+    fn files_of_one_name_are_refused_together() {
+        let paths = ["x/Bank_b.jsonl", "x/bank-a.jsonl", "x/bank.b.jsonl"].map(PathBuf::from);
+        let refused = check_names(&paths).unwrap_err().to_string();
+        for named in ["x/Bank_b.jsonl", "x/bank.b.jsonl", "institution bank-b"] {
+            assert!(refused.contains(named), "{refused}");
+        }
+        check_names(&paths[..2]).unwrap();
+    }
+
+    #[test]
+    fn institution_called_general_keeps_its_text() {
+        let home = tempfile::tempdir().unwrap();
+        let (model, given) = (home.path().join("model"), home.path().join("given"));
+        finetune::tiny::write(&model, &finetune::tiny::shape(), 1).unwrap();
+        let tokenizer = Tokenizer::from_folder(&model).unwrap();
+        let lines: Vec<String> = (0..6)
+            .map(|number| format!("{{\"text\": \"patient {number}\"}}"))
+            .collect();
+        write_lines(&given.join("general.jsonl"), &lines).unwrap();
+        let experiment = Experiment {
+            data: Some(given),
+            ..Experiment::default()
+        };
+        let written = home.path().join("data");
+        let text = Text::prepare(&experiment, &tokenizer, &written).unwrap();
+        assert_eq!(text.institutions[0].name, "general");
+        let kept = std::fs::read_to_string(written.join("general.held-out.jsonl")).unwrap();
+        assert_eq!(kept.lines().count(), 2);
+        assert!(kept.lines().all(|line| line.contains("patient")), "{kept}");
     }
 
     #[test]
