@@ -10,7 +10,8 @@
 //! `protocol::secagg`. Randomness is an argument. Secrets are wiped when dropped and never printed.
 //!
 //! ```text
-//! update ── FixedRing::encode ──► vector ── MaskSet::add_to ──► masked vector ──► RingSum::add ──► MaskSet::take_from ──► RingSum::mean
+//! update ── FixedRing::encode ──► vector ── MaskSet::add_to ──► masked vector
+//!        ──► RingSum::add ──► MaskSet::take_from ──► RingSum::mean
 //! ```
 
 mod difference;

@@ -1,7 +1,8 @@
 //! Everything that can be said: the messages of the control stream and the header of a bulk transfer.
 //!
-//! What has no message type here does not leave a site: an update's bytes, its weight, the metrics below, the
-//! steps done, and reasons. The order and meaning of the messages are in `docs/protocol.md`.
+//! What has no message type here does not leave a site: an update's bytes, its weight, the metrics of `message/metrics.rs`, the steps
+//! done, reasons, which contents and records are here already, whole or begun, by their digests, and what secure aggregation needs
+//! (`secagg`). The order and meaning of the messages are in `docs/protocol.md`.
 
 mod metrics;
 mod transfer;

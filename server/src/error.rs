@@ -80,7 +80,7 @@ pub enum ServerError {
         /// What the system said.
         source: std::io::Error,
     },
-    /// A result cannot be written.
+    /// A file or folder of the run cannot be written.
     #[error("cannot write {}: {source}", path.display())]
     Write {
         /// The file or folder.
@@ -88,7 +88,7 @@ pub enum ServerError {
         /// What the system said.
         source: std::io::Error,
     },
-    /// An update that has just arrived cannot be read.
+    /// A file of the run cannot be read.
     #[error("cannot read {}: {source}", path.display())]
     Read {
         /// The file.

@@ -3,7 +3,8 @@
 //! Runs on a thread of its own beside the driver, so that the event loop never waits for arithmetic or for the disk.
 //! Jobs are done in the order in which they were given; the sum does not depend on it. Memory: the global adapter, the one that
 //! follows and, of rounds of more than 64 updates, their sum (two adapters); large updates stay on disk and are read module by module,
-//! however many there are. Under a robust rule there is no sum: updates are judged as they arrive, and looked at together, in blocks of bounded size, when their round closes.
+//! however many there are. Under a robust rule there is no sum: updates are judged as they arrive, and looked at together, in blocks of
+//! bounded size, when their round closes.
 //!
 //! A round is done once the journal has what it came to (`merging`): its updates are on disk, so its adapter can be formed again. The
 //! adapter's folder is written while participants fetch the adapter ([`crate::settling`]); the last round's before.

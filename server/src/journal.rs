@@ -1,8 +1,8 @@
 //! What must outlive the process: the coordinator's entries and the rounds that are done, in one redb file a run.
 //!
 //! A commit is durable before it returns. Entries of a round go once its adapter is on disk; of those about who takes part as many stay
-//! with each round that is done as a restart needs (`standing`). The updates' bytes are the `spool`'s, adapters the run folder's. What the entries mean is
-//! `protocol::coordinator`'s affair; values are JSON, so that an operator can look at them with any redb browser.
+//! with each round that is done as a restart needs (`standing`). The updates' bytes are the `spool`'s, adapters the run folder's. What
+//! the entries mean is `protocol::coordinator`'s affair; values are JSON, so that an operator can look at them with any redb browser.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};

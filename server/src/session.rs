@@ -1,9 +1,10 @@
 //! One connection: moves bytes between the network and the driver, and decides nothing.
 //!
-//! Three tasks a connection: one reads the control stream, one receives updates, one writes what the driver hands over.
-//! All end with the connection; the thread that writes an update ends soon after. What must not grow is bounded here:
-//! messages in wait to be written, pieces in wait for the disk, updates over all participants that are received at a time or held in
-//! memory until they are judged, what each may send ahead of our reading, and the time a peer may refuse to read.
+//! Three tasks a connection: one reads the control stream, one receives updates, one writes what the driver hands over. Each
+//! transfer that is sent is a task, too. All end with the connection; the thread that writes an update ends soon after. What must
+//! not grow is bounded here: messages in wait to be written, pieces in wait for the disk, updates over all participants that are
+//! received at a time or held in memory until they are judged, what each may send ahead of our reading, and the time a peer may
+//! refuse to read.
 
 mod ending;
 mod outbox;

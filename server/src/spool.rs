@@ -9,8 +9,8 @@
 //! participants' to complete.
 //!
 //! Memory: an update that is held keeps its share of the room for updates on their way, which is at least its length, until it was
-//! judged and written; the disk may still be at work then. So all that are under way or wait for the folding thread, however many participants sent them, take up no more
-//! than `uploads_at_once` times `upload_window`.
+//! judged and written; the disk may still be at work then. So all that are under way or wait for the folding thread, however many
+//! participants sent them, take up no more than `uploads_at_once` times `upload_window`.
 
 mod batch;
 mod flushing;

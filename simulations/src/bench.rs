@@ -1,9 +1,10 @@
 //! The exchange without training: what a federation costs when the sites do nothing but answer.
 //!
 //! The server and the participants are the real ones, over mutual TLS on the loopback interface; only what learns is
-//! replaced by a site that adds its own constant, or what is drawn for it where deltas are measured, so that the result has a closed form. The scenario and the
-//! figures are those in which other federated systems were measured (`benches/peers`). It is no measure of a wide-area
-//! network, and on one machine all parties share its cores. [`run_fold`] leaves the network out too: only the server's arithmetic.
+//! replaced by a site that adds its own constant, or what is drawn for it where deltas are measured, so that the result has a
+//! closed form. The scenario and the figures are those in which other federated systems were measured (`benches/peers`). It is
+//! no measure of a wide-area network, and on one machine all parties share its cores. [`run_fold`] leaves the network out too:
+//! only the server's arithmetic.
 
 mod constant;
 mod exchange;

@@ -1,6 +1,6 @@
 //! The report: one HTML file without any outside resource, with plots and the same numbers in tables.
 //!
-//! It only shows what [`Summary`] and the records hold; it computes nothing but differences for display.
+//! It only shows what [`Summary`] and the records hold; it computes nothing but differences, sums and means for display.
 
 pub mod chart;
 mod participants;

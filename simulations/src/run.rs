@@ -1,8 +1,8 @@
 //! The order of a simulation, from an experiment to its report.
 //!
-//! Base, federated without EWC, anchor, federated with EWC, each institution alone, and every model on
-//! every institution's held-out text and on general text. Nothing of it depends on the clock but the
-//! seconds reported.
+//! Base, federated without EWC, anchor, federated with EWC, the same under differential privacy if that is
+//! asked for, each institution alone, and every model on every institution's held-out text and on general
+//! text. Nothing of it depends on the clock but the seconds reported.
 
 mod clock;
 mod output;

@@ -75,8 +75,8 @@ impl Adapter {
 
     /// This adapter minus `base` as it travels.
     ///
-    /// The same as [`Self::difference`], [`Encoding::encode`], [`Self::norm`] and the digest, without a pass over memory for each. `made` is
-    /// shown the bytes that there are so far, again and again while they become more, and the whole at last.
+    /// The same as [`Self::difference`], [`Encoding::encode`], [`Self::norm`] and the digest, without a pass over memory for each.
+    /// `made` is shown the bytes that there are so far, again and again while they become more, and the whole at last.
     ///
     /// # Errors
     /// As [`Self::difference`].

@@ -83,8 +83,8 @@ pub(super) struct RunArguments {
 /// Measures what a training on this site's text would give away, before saying yes
 ///
 /// Trains alone, as a plan or the options say, with planted secrets, then attacks the result: can the secrets be guessed, can records be
-/// recognised, can words be read from an update? A plan's anchor is left out: it protects no text. Nothing leaves the machine. Writes audit.html and audit.json. Simple attacks that find
-/// nothing are no proof.
+/// recognised, can words be read from an update? A plan's anchor is left out: it protects no text. Nothing leaves the machine. Writes
+/// audit.html and audit.json. Simple attacks that find nothing are no proof.
 #[derive(Debug, Args)]
 pub(super) struct AuditArguments {
     /// Configuration file (TOML): the model, the training text and the device

@@ -1,4 +1,5 @@
-//! Joining: from a new connection to a participant that is ready, and the start of the run.
+//! Joining and going: from a new connection to a participant that is ready, that declines the plan or that leaves; the plan under a
+//! renewed seal; and the start of the run.
 
 use std::time::Instant;
 

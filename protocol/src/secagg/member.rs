@@ -1,9 +1,9 @@
 //! A participant's side of one attempt.
 //!
 //! The machine believes nothing that the server says and cannot be talked out of its rules: lists only shrink and hold us as
-//! ourselves, certificates and signatures hold in our own context, a sum of few is not opened, of a peer either its mask's seed or its key is
-//! revealed and never both, one attempt is opened once, and a second one of the same round only for the same participants. What is
-//! about to be revealed is written down first. Each step has a file of its own.
+//! ourselves, certificates and signatures hold in our own context, a sum of few is not opened, of a peer either its mask's seed or its
+//! key is revealed and never both, one attempt is opened once, and a second one of the same round only for the same participants. What
+//! is about to be revealed is written down first. Each step has a file of its own.
 
 mod action;
 mod keys;

@@ -1,4 +1,5 @@
-//! The files a simulation leaves: summary.json, rounds.jsonl, steps.jsonl, adapter/, report.html, data/, runs/.
+//! The files a simulation leaves: summary.json, rounds.jsonl, rounds-without-ewc.jsonl, steps.jsonl, adapter/, report.html, data/,
+//! start/, anchor.safetensors, runs/, and ledgers/ of a private run.
 
 use std::path::{Path, PathBuf};
 

@@ -36,8 +36,8 @@ impl Connection {
             .await
     }
 
-    /// Sends as [`Connection::send_transfer`] does, but the last bytes, at most 256 KiB, only after `release`: until then the peer cannot have
-    /// all of it.
+    /// Sends as [`Connection::send_transfer`] does, but the last bytes, at most 256 KiB, only after `release`: until then the peer
+    /// cannot have all of it.
     ///
     /// # Errors
     /// As [`Connection::send_transfer`].

@@ -52,7 +52,8 @@ pub enum Unfit {
 /// One thing to do, in the order in which they are polled.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Action {
-    /// Check these certificates against the federation's authority and answer with [`Member::roster_checked`](super::Member::roster_checked).
+    /// Check these certificates against the federation's authority and answer with
+    /// [`Member::roster_checked`](super::Member::roster_checked).
     CheckRoster(Vec<RosterEntry>),
     /// Draw fresh keys and answer with [`Member::advertised`](super::Member::advertised).
     Advertise {
@@ -85,8 +86,8 @@ pub enum Action {
     },
     /// Write this down so that it outlives a crash, before the action that follows.
     Record(Earlier),
-    /// Answer with [`Member::revealed`](super::Member::revealed): shares of the mask seeds of those that delivered, and of the masking keys of those that
-    /// dropped out. No member is in both lists.
+    /// Answer with [`Member::revealed`](super::Member::revealed): shares of the mask seeds of those that delivered, and of the
+    /// masking keys of those that dropped out. No member is in both lists.
     Reveal {
         /// Whose seed shares to reveal; we are among them.
         delivered: Vec<MemberId>,
