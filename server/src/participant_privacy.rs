@@ -151,13 +151,17 @@ impl Noised {
             Total::Values(values) => {
                 let fedavg = values.finish().map_err(|error| error.to_string())?;
                 let mean = fedavg.mean().map_err(|error| error.to_string())?;
-                let (count, within) = (f64::from(fedavg.participants()), fedavg.within_clip());
-                (mean.into_values(), count, within)
+                let count = fedavg.participants();
+                (
+                    mean.into_values(),
+                    f64::from(count),
+                    (fedavg.within_clip(), count),
+                )
             }
             Total::Ballot(_) => return Err("a robust rule with privacy of participants".to_owned()),
             Total::Ring(sum) => {
                 let mean = sum.mean().map_err(|error| error.to_string())?;
-                (mean.values, mean.weight, 0)
+                (mean.values, mean.weight, (0, 0))
             }
         };
         let (expected, multiplier) = (self.privacy.expected, self.privacy.noise_multiplier);

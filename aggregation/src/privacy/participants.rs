@@ -4,7 +4,8 @@
 //! were, has sensitivity `C / m`; noise of `z C / m` makes its release a Gaussian mechanism of multiplier `z` without sampling. Andrew
 //! et al. 2021 (arXiv 1905.03871): how many updates were *within* `C` is counted with noise `sigma_b`, and `C` moves so that the share
 //! of those approaches a quantile. Counting those that were *cut* instead makes `C` collapse. Count and sum together cost `z` if the
-//! sum gets `z_delta = (z^-2 - (2 sigma_b)^-2)^-1/2`.
+//! sum gets `z_delta = (z^-2 - (2 sigma_b)^-2)^-1/2`: that holds for a count which one participant moves by a half, so each update counts
+//! a half if it is within `C` and minus a half if it is not. As one or nothing it would move the count by one, and cost four times that.
 
 use super::NoiseKey;
 
@@ -30,15 +31,27 @@ pub struct AdaptiveClip {
 }
 
 impl AdaptiveClip {
-    /// Gives the norm of the next round: `C exp(-eta ((within + N(0, sigma_b^2)) / expected - quantile))`.
+    /// Gives the norm of the next round: `C exp(-eta (share - quantile))`, where the share of updates within the norm is
+    /// `(within - count / 2 + N(0, sigma_b^2)) / expected + 1/2`.
     ///
-    /// `within` counts the updates that needed no clipping.
-    pub fn next(&self, norm: f64, within: u32, expected: u32, noise: &NoiseKey) -> f64 {
-        let counted = f64::from(within) + self.count_noise * noise.number();
-        let share = counted / f64::from(expected);
+    /// `within` counts the updates that needed no clipping, of `count`.
+    pub fn next(
+        &self,
+        norm: f64,
+        (within, count): (u32, u32),
+        expected: u32,
+        noise: &NoiseKey,
+    ) -> f64 {
+        let counted = centred(within, count) + self.count_noise * noise.number();
+        let share = counted / f64::from(expected) + 0.5;
         let next = norm * (-self.learning_rate * (share - self.quantile)).exp();
         next.clamp(NORM_LEAST, self.norm_max)
     }
+}
+
+/// A half for each of `count` updates that is within the norm, minus a half for each other: one participant moves it by a half.
+fn centred(within: u32, count: u32) -> f64 {
+    f64::from(within) - 0.5 * f64::from(count)
 }
 
 /// Turns the mean of `count` updates into their sum over `expected`, with noise.
@@ -86,7 +99,7 @@ mod tests {
             let norms = (1..=100).map(|number| f64::from(number) / 100.0);
             let count = norms.filter(|&update| counted(update, norm)).count();
             let noise = NoiseKey::new([3; 32]).of(&round.to_le_bytes());
-            CLIP.next(norm, u32::try_from(count).unwrap(), 100, &noise)
+            CLIP.next(norm, (u32::try_from(count).unwrap(), 100), 100, &noise)
         })
     }
 
@@ -102,6 +115,30 @@ mod tests {
     fn counting_the_clipped_instead_of_those_within_makes_the_norm_collapse() {
         let found = after(200, 0.1, |update, norm| update > norm);
         assert!(found < 1e-6, "{found}");
+    }
+
+    #[test]
+    fn participant_more_moves_the_noised_share_by_at_most_a_half_over_the_expected() {
+        let noise = NoiseKey::new([3; 32]);
+        // The share, noise included, that the norm of the next round tells.
+        let share = |within, count| {
+            let next = CLIP.next(1.0, (within, count), 100, &noise);
+            CLIP.quantile - next.ln() / CLIP.learning_rate
+        };
+        for (within, count) in [(0, 0), (0, 99), (40, 70), (99, 99)] {
+            let before: f64 = share(within, count);
+            for after in [share(within, count + 1), share(within + 1, count + 1)] {
+                let moved = 100.0 * (after - before).abs();
+                assert!((moved - 0.5).abs() < 1e-9, "{within} of {count}: {moved}");
+            }
+        }
+        // Of a full cohort the share is what it is called.
+        let silent = AdaptiveClip {
+            count_noise: 0.0,
+            ..CLIP
+        };
+        assert_eq!(silent.next(1.0, (50, 100), 100, &noise), 1.0);
+        assert!(silent.next(1.0, (51, 100), 100, &noise) < 1.0);
     }
 
     #[test]
