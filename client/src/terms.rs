@@ -94,6 +94,16 @@ pub enum Objection {
 }
 
 /// Gives the training recipe of a run plan: the same for a participant and for the baseline that trains alone.
+    /// Longer texts than the base model reads.
+    #[error(
+        "the plan's training.max_tokens is {asked}, but the base model reads texts of at most {context} tokens: it must not be above that"
+    )]
+    LongTexts {
+        /// The plan's longest text, in tokens.
+        asked: usize,
+        /// The base model's context, in tokens.
+        context: usize,
+    },
 pub fn recipe_of(plan: &RunPlan) -> Recipe {
     let training = &plan.training;
     Recipe {
@@ -216,3 +226,11 @@ pub fn check(plan: &RunPlan, base: &BaseModel) -> Result<Terms, Objection> {
         recipe,
     })
 }
+    // Whether a text is that long must not show in whether the training of a round fails.
+    let (asked, context) = (
+        recipe.max_tokens,
+        base.llama.config().max_position_embeddings,
+    );
+    if context < asked {
+        return Err(Objection::LongTexts { asked, context });
+    }

@@ -56,6 +56,14 @@ pub struct LossSum {
 }
 
 impl LossSum {
+    /// The sum of these losses, one a predicted token.
+    fn of(nats: &[f64]) -> Self {
+        Self {
+            nats: nats.iter().sum(),
+            tokens: nats.len() as u64,
+        }
+    }
+
     /// Nats a token; NaN without tokens.
     pub fn mean(&self) -> f64 {
         self.nats / self.tokens as f64
@@ -73,20 +81,48 @@ impl LossSum {
     }
 }
 
-/// LoRA dropout of one step.
+/// LoRA dropout of one pass.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Dropout {
+pub struct Dropout<'a> {
     /// Share of values set to zero, in `0..1`.
     pub rate: f64,
-    /// What the masks follow from; another step takes another seed.
-    pub seed: u64,
+    /// What the masks follow from; another pass takes others.
+    pub seeds: MaskSeeds<'a>,
+}
+
+/// What dropout masks follow from.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum MaskSeeds<'a> {
+    /// One seed for all: a value's mask follows from it and from the value's place in the batch.
+    Batch(u64),
+    /// One seed for each example: a value's mask follows from it and from the value's place in the example, and from nothing else
+    /// that the batch holds.
+    Examples(&'a [u64]),
+}
+
+impl MaskSeeds<'_> {
+    /// The seeds, each with the row that it begins to hold at.
+    fn by_first_row(self, batch: &Batch) -> Vec<(usize, u64)> {
+        match self {
+            Self::Batch(seed) => vec![(0, seed)],
+            Self::Examples(seeds) => {
+                assert_eq!(
+                    seeds.len(),
+                    batch.segments.len(),
+                    "every example has its seed"
+                );
+                let rows = batch.segments.iter().map(|rows| rows.start);
+                rows.zip(seeds.iter().copied()).collect()
+            }
+        }
+    }
 }
 
 /// How one forward and backward pass is made.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct PassOptions {
+pub struct PassOptions<'a> {
     /// LoRA dropout, if any.
-    pub dropout: Option<Dropout>,
+    pub dropout: Option<Dropout<'a>>,
     /// What forward keeps for backward; it changes memory and time, never the result.
     pub checkpointing: Checkpointing,
 }
@@ -154,7 +190,7 @@ impl Llama {
         let pass = self.pass(batch, Branches::new(&self.config, factors, None)?);
         Ok(device::guarded(|| {
             let hidden = self.hidden(batch, &pass);
-            self.head_loss(batch, &hidden, Want::Loss).0
+            LossSum::of(&self.head_loss(batch, &hidden, Want::Loss).0)
         })?)
     }
 
@@ -164,31 +200,36 @@ impl Llama {
     ///
     /// # Errors
     /// [`ModelError`] if the batch or the adapter does not fit the model.
+    ///
+    /// # Panics
+    /// If there is a seed for each example, but not for every one: a caller's mistake.
     pub fn loss_and_gradient(
         &self,
         batch: &Batch,
         factors: &LoraFactors,
-        options: PassOptions,
+        options: PassOptions<'_>,
     ) -> Result<(LossSum, Adapter), ModelError> {
         let all = 0..batch.tokens.len();
-        let (loss, mut gradients) =
-            self.gradients(batch, factors, options, std::slice::from_ref(&all))?;
-        let gradient = gradients.pop().expect("one group of rows has one gradient");
-        Ok((loss, gradient))
+        let mut found = self.gradients(batch, factors, options, std::slice::from_ref(&all))?;
+        Ok(found.pop().expect("one group of rows has one gradient"))
     }
 
-    /// The loss of a batch and, for each of its examples, the gradient of the example's own sum of nats.
+    /// For each example of a batch its own sum of nats and the gradient of that.
     ///
-    /// The gradients are all in memory at once: an adapter for every example.
+    /// Rows of different examples never meet, so one whose numbers overflow spoils no other. The gradients are all in memory at once:
+    /// an adapter for every example.
     ///
     /// # Errors
     /// [`ModelError`] if the batch or the adapter does not fit the model.
+    ///
+    /// # Panics
+    /// As [`Self::loss_and_gradient`].
     pub fn loss_and_example_gradients(
         &self,
         batch: &Batch,
         factors: &LoraFactors,
-        options: PassOptions,
-    ) -> Result<(LossSum, Vec<Adapter>), ModelError> {
+        options: PassOptions<'_>,
+    ) -> Result<Vec<(LossSum, Adapter)>, ModelError> {
         self.gradients(batch, factors, options, &batch.segments)
     }
 
@@ -262,13 +303,13 @@ impl Llama {
         self.head.forward(self.kernels, &normed)
     }
 
-    /// The loss of the rows that have a target, and the gradient of the residual stream if wanted.
+    /// The loss of each row that has a target, and the gradient of the residual stream if wanted.
     fn head_loss(
         &self,
         batch: &Batch,
         hidden: &Tensor<2>,
         want: Want,
-    ) -> (LossSum, Option<Tensor<2>>) {
+    ) -> (Vec<f64>, Option<Tensor<2>>) {
         let asked: Vec<u32> = batch.targets.iter().map(|target| target.row).collect();
         let tokens: Vec<u32> = batch.targets.iter().map(|target| target.token).collect();
         let x = rows::gather(self.kernels, hidden, &asked);
@@ -280,23 +321,18 @@ impl Llama {
             let dx = rms_norm::backward(self.kernels, &dy, &x, &inverse, &self.norm);
             rows::scatter(self.kernels, dx, &asked, batch.tokens.len())
         });
-        (
-            LossSum {
-                nats,
-                tokens: tokens.len() as u64,
-            },
-            gradient,
-        )
+        (nats, gradient)
     }
 
-    /// Forward, then backward with every wanted projection's input and output gradient shown to the visitor.
+    /// Forward, then backward with every wanted projection's input and output gradient shown to the visitor. Gives the nats of
+    /// each target.
     fn forward_backward(
         &self,
         batch: &Batch,
         pass: &Pass<'_>,
         checkpointing: Checkpointing,
         visitor: &mut dyn Visitor,
-    ) -> LossSum {
+    ) -> Vec<f64> {
         let lowest = visitor.sites().iter().map(|site| site.layer).min();
         let first_kept = lowest.unwrap_or(self.blocks.len());
         let x = self.embedding.gather(self.kernels, &batch.tokens);
@@ -305,10 +341,10 @@ impl Llama {
         let hidden = self.through(first_kept..self.blocks.len(), pass, x, &mut |saved| {
             kept.push(Kept::new(saved, checkpointing));
         });
-        let (loss, gradient) = self.head_loss(batch, &hidden, Want::LossAndGradient);
+        let (nats, gradient) = self.head_loss(batch, &hidden, Want::LossAndGradient);
         drop(hidden);
         let (Some(lowest), Some(mut dx)) = (lowest, gradient) else {
-            return loss;
+            return nats;
         };
         for layer in (lowest..self.blocks.len()).rev() {
             let block = &self.blocks[layer];
@@ -321,6 +357,6 @@ impl Llama {
                 None => break,
             }
         }
-        loss
+        nats
     }
 }

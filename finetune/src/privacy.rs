@@ -5,6 +5,10 @@
 //! sum ([`noise`]), and the sum is divided by the expected number of units, a constant. Noise is added on every step, also when
 //! no unit joined. What follows (AdamW, weight decay, the anchor's pull) sees the noisy sum only.
 //!
+//! A unit's part in the sum may depend on itself and on fresh randomness, and on nothing else: not on which other units there are,
+//! nor on which joined. So dropout masks come from a seed drawn for each example ([`NoiseSource`]), and not from the run's seed and
+//! the data set's digest as in other training, and a unit whose gradient is not finite counts as zero instead of ending the step.
+//!
 //! It counts no epsilon (`aggregation::privacy`) and keeps no budget (the client's ledger): a caller that trains with
 //! [`DpSgd`] has to account for every step first.
 
@@ -26,7 +30,7 @@ pub struct DpSgd {
     pub expected_units: f64,
     /// What is protected as a whole.
     pub units: Units,
-    /// Where sampling and noise come from: never the run's seed, which others know.
+    /// Where sampling, dropout masks and noise come from: never the run's seed, which others know.
     pub random: NoiseSource,
 }
 

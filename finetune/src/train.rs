@@ -44,7 +44,7 @@ use crate::{
     adamw::{self, AdamW},
     data::Dataset,
     lora::LoraFactors,
-    model::{Dropout, Llama, LossSum, PassOptions},
+    model::{Dropout, Llama, LossSum, MaskSeeds, PassOptions},
     privacy::DpSgd,
     recipe::Recipe,
 };
@@ -67,7 +67,8 @@ pub struct StepReport {
     pub done: u64,
     /// Steps that this call was asked for.
     pub asked: u64,
-    /// Mean loss over the step's response tokens, in nats, before the step; not a number if a private step drew no record.
+    /// Mean loss over the step's response tokens, in nats, before the step; not a number if a private step drew no record with a
+    /// finite one.
     pub loss: f64,
     /// Response tokens of the step: those that the loss counts.
     pub tokens: u64,
@@ -82,10 +83,12 @@ pub struct StepReport {
 }
 
 impl StepReport {
-    /// Gives the loss in words, or that there is none: a private step may draw no record.
+    /// Gives the loss in words, or that there is none: a private step may draw no record, or none with a finite loss.
     pub fn loss_sentence(&self) -> String {
-        if self.tokens == 0 {
+        if self.lines.is_empty() {
             "no record drawn".to_owned()
+        } else if self.tokens == 0 {
+            "no finite loss".to_owned()
         } else {
             format!("loss {:.4}", self.loss)
         }
@@ -357,7 +360,7 @@ impl Trainer {
             let options = PassOptions {
                 dropout: (self.recipe.dropout > 0.0).then(|| Dropout {
                     rate: self.recipe.dropout,
-                    seed: self.seeds.dropout(step, micro),
+                    seeds: MaskSeeds::Batch(self.seeds.dropout(step, micro)),
                 }),
                 checkpointing: self.recipe.checkpointing,
             };

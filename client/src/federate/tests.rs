@@ -76,6 +76,7 @@ struct World {
     certificates: Federation,
     folder: TempDir,
     participants: u32,
+    max_tokens: u32,
     ewc: Option<EwcSettings>,
     privacy: Option<PrivacyPlan>,
     participant_privacy: Option<ParticipantPrivacyPlan>,
@@ -111,6 +112,7 @@ impl World {
             certificates: Federation::create("treaty", &NAMES).unwrap(),
             folder: tempfile::tempdir().unwrap(),
             participants: 2,
+            max_tokens: 64,
             ewc: None,
             privacy: None,
             participant_privacy: None,
@@ -183,7 +185,7 @@ impl World {
         config.training = TrainingPlan {
             local_steps: 3,
             batch_examples: 2,
-            max_tokens: 64,
+            max_tokens: self.max_tokens,
             learning_rate: 5e-3,
             ..config.training
         };
@@ -513,6 +515,26 @@ async fn other_base_model_is_declined_before_training() {
 #[tokio::test(flavor = "multi_thread")]
 async fn request_to_stop_leaves_the_run_and_tells_the_server() {
     let mut world = World::new();
+#[tokio::test(flavor = "multi_thread")]
+async fn plan_with_longer_texts_than_the_model_reads_is_declined_whatever_texts_there_are() {
+    let mut world = World::new();
+    (world.participants, world.max_tokens) = (1, 513);
+    let (served, ends) = world.run(&[("north", text(&WORDS))]).await;
+    let [Err(error @ ClientError::Declined(_))] = &ends[..] else {
+        panic!("{ends:?}")
+    };
+    let said = error.to_string();
+    assert!(
+        said.contains("max_tokens is 513, but") && said.contains("at most 512 tokens"),
+        "{said}"
+    );
+    assert!(served.is_err());
+    world.max_tokens = 512;
+    std::fs::remove_dir_all(world.folder.path().join("runs")).unwrap();
+    let (_, ends) = world.run(&[("north", text(&WORDS))]).await;
+    assert!(matches!(&ends[..], [Ok(_)]), "{ends:?}");
+}
+
     world.participants = 1;
     let (switch, shutdown) = Shutdown::channel();
     world.shutdown = shutdown;

@@ -2,6 +2,7 @@
 
 use super::{Dropout, ModelError};
 use crate::{
+    batch::Batch,
     config::LlamaConfig,
     lora::{LoraFactors, Projection, Site},
     ops::{dropout::Mask, linear::Branch},
@@ -20,12 +21,15 @@ impl<'a> Branches<'a> {
     pub(super) fn new(
         config: &LlamaConfig,
         factors: Option<&'a LoraFactors>,
-        dropout: Option<Dropout>,
+        dropout: Option<(Dropout<'_>, &Batch)>,
     ) -> Result<Self, ModelError> {
         let Some(factors) = factors else {
             return Ok(Self::default());
         };
         let layout = factors.layout();
+        let dropout = dropout.filter(|(dropout, _)| dropout.rate > 0.0);
+        let dropout =
+            dropout.map(|(dropout, batch)| (dropout.rate, dropout.seeds.by_first_row(batch)));
         let mut branches = Self {
             slots: vec![Default::default(); config.num_hidden_layers],
             sites: Vec::with_capacity(factors.modules.len()),
@@ -48,8 +52,8 @@ impl<'a> Branches<'a> {
                     expected,
                 });
             }
-            let mask = dropout.filter(|dropout| dropout.rate > 0.0);
-            let mask = mask.map(|dropout| Mask::new(dropout.rate, dropout.seed, index));
+            let mask = dropout.as_ref();
+            let mask = mask.map(|(rate, seeds)| Mask::new(*rate, seeds, index));
             branches.slots[site.layer][site.projection as usize] = Some(Branch {
                 factors: module,
                 scale: layout.scale(),

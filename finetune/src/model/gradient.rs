@@ -24,20 +24,21 @@ use crate::{
 const MODULES_PER_TRANSFER: usize = 512;
 
 impl Llama {
-    /// The loss of a batch, and for each group of its rows the gradient of the sum of nats through these rows.
+    /// For each group of a batch's rows the sum of nats of their targets, and its gradient through these rows.
     pub(super) fn gradients(
         &self,
         batch: &Batch,
         factors: &LoraFactors,
-        options: PassOptions,
+        options: PassOptions<'_>,
         groups: &[Range<usize>],
-    ) -> Result<(LossSum, Vec<Adapter>), ModelError> {
+    ) -> Result<Vec<(LossSum, Adapter)>, ModelError> {
         self.check(batch)?;
         if batch.targets.is_empty() {
             let zeros = Adapter::zeros(Arc::clone(factors.layout()));
-            return Ok((LossSum::default(), vec![zeros; groups.len()]));
+            return Ok(vec![(LossSum::default(), zeros); groups.len()]);
         }
-        let branches = Branches::new(&self.config, Some(factors), options.dropout)?;
+        let dropout = options.dropout.map(|dropout| (dropout, batch));
+        let branches = Branches::new(&self.config, Some(factors), dropout)?;
         let pass = self.pass(batch, branches);
         device::guarded(|| {
             let mut visitor = GradientVisitor {
@@ -45,11 +46,22 @@ impl Llama {
                 groups,
                 found: Vec::new(),
             };
-            let loss = self.forward_backward(batch, &pass, options.checkpointing, &mut visitor);
-            (loss, visitor.adapters(factors.layout()))
+            let nats = self.forward_backward(batch, &pass, options.checkpointing, &mut visitor);
+            let losses = groups.iter().map(|rows| loss_of(rows, batch, &nats));
+            losses.zip(visitor.adapters(factors.layout())).collect()
         })
         .map_err(ModelError::from)
     }
+}
+
+/// The loss of the targets in these rows, in their order; `nats` has one number a target of the batch.
+fn loss_of(rows: &Range<usize>, batch: &Batch, nats: &[f64]) -> LossSum {
+    let before = |end: usize| {
+        batch
+            .targets
+            .partition_point(|target| (target.row as usize) < end)
+    };
+    LossSum::of(&nats[before(rows.start)..before(rows.end)])
 }
 
 /// Collects the gradients of all modules.

@@ -7,7 +7,7 @@ use burn::tensor::Device;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use super::{Checkpointing, Dropout, Llama, ModelError, PassOptions, fisher::Marginals};
+use super::{Checkpointing, Dropout, Llama, MaskSeeds, ModelError, PassOptions, fisher::Marginals};
 use crate::{
     batch::{Batch, Target},
     config::{Architecture, LlamaConfig, RopeScaling},
@@ -225,7 +225,7 @@ fn both_implementations_give_the_same_gradient_under_dropout() {
     let dropped = PassOptions {
         dropout: Some(Dropout {
             rate: 0.3,
-            seed: 11,
+            seeds: MaskSeeds::Batch(11),
         }),
         ..PassOptions::default()
     };
@@ -372,7 +372,10 @@ fn any_number_of_threads_gives_the_same_bytes() {
     let text: Vec<u32> = (0..300).map(|i| i * 37 % 300).collect();
     let batch = Batch::of_texts(&[&text, &text[50..200], &text[7..]]);
     let dropped = PassOptions {
-        dropout: Some(Dropout { rate: 0.1, seed: 1 }),
+        dropout: Some(Dropout {
+            rate: 0.1,
+            seeds: MaskSeeds::Batch(1),
+        }),
         ..PassOptions::default()
     };
     let with_threads = |threads| {
@@ -400,7 +403,7 @@ fn checkpointing_changes_no_bit_of_the_gradient() {
     let llama = model(&weights);
     let dropout = Some(Dropout {
         rate: 0.3,
-        seed: 11,
+        seeds: MaskSeeds::Batch(11),
     });
     let gradient = |targets: &[Projection], checkpointing| {
         let options = PassOptions {

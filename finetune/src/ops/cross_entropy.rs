@@ -23,7 +23,7 @@ pub(crate) enum Want {
     LossAndGradient,
 }
 
-/// The sum of losses in nats and, if wanted, its gradient with respect to `x`.
+/// The loss of each row in nats and, if wanted, the gradient of their sum with respect to `x`.
 ///
 /// # Shapes
 /// `x` and the gradient are `[targets.len(), hidden]`, `head` is `[vocabulary, hidden]`.
@@ -33,8 +33,8 @@ pub(crate) fn loss(
     head: &Frozen,
     targets: &[u32],
     want: Want,
-) -> (f64, Option<Tensor<2>>) {
-    let mut nats = 0.0;
+) -> (Vec<f64>, Option<Tensor<2>>) {
+    let mut nats = Vec::with_capacity(targets.len());
     let mut gradients = Vec::new();
     for (chunk, targets) in targets.chunks(ROWS_PER_CHUNK).enumerate() {
         let rows = x.clone().narrow(0, chunk * ROWS_PER_CHUNK, targets.len());
@@ -43,7 +43,7 @@ pub(crate) fn loss(
             Kernels::Host => chunk_on_host(logits, targets),
             Kernels::Portable => chunk_portable(logits, targets),
         };
-        nats += chunk_nats;
+        nats.extend(chunk_nats);
         if want == Want::LossAndGradient {
             let d_logits = like(d_logits, x.dtype());
             gradients.push(head.backward(kernels, &d_logits, None));
@@ -53,8 +53,8 @@ pub(crate) fn loss(
     (nats, gradient)
 }
 
-/// Turns logits into `softmax - onehot` in place; the sum over rows is in f64, in row order.
-fn chunk_on_host(logits: Tensor<2>, targets: &[u32]) -> (f64, Tensor<2>) {
+/// Turns logits into `softmax - onehot` in place.
+fn chunk_on_host(logits: Tensor<2>, targets: &[u32]) -> (Vec<f64>, Tensor<2>) {
     let vocabulary = logits.dims()[1];
     let mut nats = vec![0.0_f64; targets.len()];
     let gradient = host::update(logits, |logits| {
@@ -69,7 +69,7 @@ fn chunk_on_host(logits: Tensor<2>, targets: &[u32]) -> (f64, Tensor<2>) {
             );
         });
     });
-    (nats.iter().sum(), gradient)
+    (nats, gradient)
 }
 
 #[inline(always)]
@@ -83,7 +83,7 @@ fn row_to_gradient(row: &mut [f32], target: usize) -> f64 {
     f64::from(sum).ln() - f64::from(asked)
 }
 
-fn chunk_portable(logits: Tensor<2>, targets: &[u32]) -> (f64, Tensor<2>) {
+fn chunk_portable(logits: Tensor<2>, targets: &[u32]) -> (Vec<f64>, Tensor<2>) {
     let rows = targets.len();
     let device = logits.device();
     let values: Vec<i64> = targets.iter().map(|&token| i64::from(token)).collect();
@@ -94,5 +94,5 @@ fn chunk_portable(logits: Tensor<2>, targets: &[u32]) -> (f64, Tensor<2>) {
     let gradient = log_softmax
         .exp()
         .scatter(1, index, minus_one, IndexingUpdateOp::Add);
-    (-asked.iter().map(|&x| f64::from(x)).sum::<f64>(), gradient)
+    (asked.iter().map(|&x| -f64::from(x)).collect(), gradient)
 }

@@ -46,7 +46,7 @@ impl Linear {
 }
 
 /// How an adapter's branch is computed.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Branch<'a> {
     pub(crate) factors: &'a Factors,
     pub(crate) scale: f64,
@@ -77,7 +77,7 @@ pub(crate) struct BranchWay {
 
 impl Branch<'_> {
     fn dropped(&self, kernels: Kernels, x: &Tensor<2>) -> Tensor<2> {
-        match self.mask {
+        match &self.mask {
             Some(mask) => dropout::apply(kernels, x, mask),
             None => x.clone(),
         }
@@ -121,7 +121,7 @@ impl Branch<'_> {
     pub(crate) fn input_gradient(&self, kernels: Kernels, way: &BranchWay) -> Tensor<2> {
         let a = self.a(&way.middle);
         let dx = product(kernels, Plain(&way.middle), Plain(&a), 1.0);
-        match self.mask {
+        match &self.mask {
             Some(mask) => dropout::apply(kernels, &dx, mask),
             None => dx,
         }

@@ -1,4 +1,7 @@
 //! The sum of clipped gradients: every unit contributes a vector of bounded norm.
+//!
+//! A gradient that is not finite has no norm to be cut to, and contributes zero: were the step given up instead, whoever made the
+//! adapter overflow on one chosen token would learn without any noise whether a record has it.
 
 use std::sync::Arc;
 
@@ -33,7 +36,9 @@ pub struct Norms {
     pub units: u64,
     /// Of these, how many were cut.
     pub clipped: u64,
-    /// The largest norm before clipping; not finite if any was not.
+    /// Of these, how many contributed nothing because their gradient is not finite.
+    pub not_finite: u64,
+    /// The largest finite norm before clipping.
     pub largest: f64,
 }
 
@@ -90,19 +95,17 @@ impl ClippedSum {
             return;
         };
         let norm = adamw::norm(gradient.values()) * scale.abs();
+        self.norms.units += 1;
+        if !norm.is_finite() {
+            self.norms.not_finite += 1;
+            return;
+        }
         let factor = scale * clip_factor(norm, self.bound);
         for (sum, &part) in self.sum.values_mut().iter_mut().zip(gradient.values()) {
             *sum += (f64::from(part) * factor) as f32;
         }
-        self.norms.units += 1;
         self.norms.clipped += u64::from(norm > self.bound);
-        // `max` would forget a norm that is no number.
-        let before = self.norms.largest;
-        self.norms.largest = if norm.is_nan() || before.is_nan() {
-            f64::NAN
-        } else {
-            before.max(norm)
-        };
+        self.norms.largest = self.norms.largest.max(norm);
     }
 }
 
@@ -161,14 +164,22 @@ mod tests {
     }
 
     #[test]
-    fn gradient_that_is_no_number_is_noticed() {
-        let mut sum = ClippedSum::new(&layout(), 1.0);
-        sum.add(0, gradient(1.0, 0.0), 1.0);
-        let mut broken = gradient(0.0, 0.0);
-        broken.values_mut()[0] = f32::NAN;
-        sum.add(1, broken, 1.0);
-        sum.add(2, gradient(1.0, 0.0), 1.0);
-        assert!(!sum.finish().1.largest.is_finite());
+    fn gradient_that_is_not_finite_is_counted_and_contributes_nothing() {
+        for value in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+            let mut sum = ClippedSum::new(&layout(), 1.0);
+            sum.add(0, gradient(1.0, 0.0), 1.0);
+            let mut broken = gradient(0.0, 0.0);
+            broken.values_mut()[0] = value;
+            sum.add(1, broken.clone(), 1.0);
+            // The whole unit, whichever of its records it is.
+            sum.add(2, gradient(0.0, 1.0), 0.5);
+            sum.add(2, broken, 0.5);
+            sum.add(3, gradient(1.0, 0.0), 1.0);
+            let (sum, norms) = sum.finish();
+            assert_eq!(sum.values(), [2.0, 0.0]);
+            assert_eq!((norms.units, norms.not_finite), (4, 2));
+            assert_eq!((norms.clipped, norms.largest), (0, 1.0));
+        }
     }
 
     proptest! {

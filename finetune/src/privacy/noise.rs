@@ -55,6 +55,11 @@ impl NoiseSource {
         ((u128::from(self.0.next_u64()) * bound as u128) >> 64) as usize
     }
 
+    /// Draws the seed of one example's dropout masks.
+    pub(crate) fn mask_seed(&mut self) -> u64 {
+        self.0.next_u64()
+    }
+
     /// Adds independent Gaussian noise to every value.
     ///
     /// The same key gives the same noise whatever the number of threads.

@@ -1,4 +1,4 @@
-//! Which example is trained on when, and which seed a dropout mask comes from.
+//! Which example is trained on when, and which seed a dropout mask comes from, in training that is not private.
 //!
 //! Both follow from the run's seed, the data set's digest and a position alone: not from a participant's name, a clock or
 //! the device. So two participants with equal data compute equal updates, a later round goes on where the last one

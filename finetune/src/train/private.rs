@@ -1,16 +1,19 @@
 //! One private step's gradient: a Poisson sample of units, each clipped, and noise on their sum.
 //!
 //! Micro-batches only bound memory: they accumulate clipped gradients, and the noise comes once, on the whole sum. No number of
-//! this step that depends on the records leaves [`Slope`] without noise but the loss, which is the site's own.
+//! this step that depends on the records leaves [`Slope`] without noise but the loss, which is the site's own. Nor does the step
+//! end because of a record's numbers: that it ended would be an answer without noise.
 
 use aggregation::Adapter;
 
-use super::{Slope, SourceLines, TrainError, Trainer};
+use super::{Slope, TrainError, Trainer};
 use crate::{
-    batch::Batch,
     lora::LoraFactors,
-    model::{Dropout, LossSum, PassOptions},
-    privacy::clipping::ClippedSum,
+    model::{Dropout, LossSum, MaskSeeds, PassOptions},
+    privacy::{
+        DpSgd,
+        clipping::{ClippedSum, Norms},
+    },
 };
 
 impl Trainer {
@@ -25,44 +28,19 @@ impl Trainer {
     ) -> Result<(Vec<usize>, Slope), TrainError> {
         let privacy = self.privacy.as_mut().expect("the trainer is private");
         let (bound, noise) = (privacy.clip_norm, privacy.noise_multiplier);
-        let (rate, divisor) = (privacy.sampling_rate(), privacy.expected_units);
-        let reads: Vec<Read> = privacy
-            .units
-            .sample(rate, &mut privacy.random)
-            .into_iter()
-            .flat_map(|(unit, members)| {
-                let share = 1.0 / members.len() as f64;
-                members.into_iter().map(move |example| Read {
-                    unit,
-                    example,
-                    share,
-                })
-            })
-            .collect();
+        let divisor = privacy.expected_units;
+        let reads = sample(privacy);
         let factors = LoraFactors::upload(adapter, self.llama.device())?;
         let mut sum = ClippedSum::new(adapter.layout(), bound);
         let (mut loss, mut rows) = (LossSum::default(), 0);
-        for (micro, reads) in reads.chunks(self.recipe.batch_examples).enumerate() {
-            let (part, part_rows) = self.add_clipped(&factors, step, micro, reads, &mut sum)?;
+        for reads in reads.chunks(self.recipe.batch_examples) {
+            let (part, part_rows) = self.add_clipped(&factors, reads, &mut sum)?;
             loss.add(part);
             rows += part_rows;
         }
         let examples: Vec<usize> = reads.iter().map(|read| read.example).collect();
         let (mut gradient, norms) = sum.finish();
-        if !norms.largest.is_finite() {
-            return Err(self.diverged(
-                step,
-                "norm of an example's gradient",
-                norms.largest,
-                &examples,
-            ));
-        }
-        tracing::debug!(
-            step,
-            units = norms.units,
-            clipped = norms.clipped,
-            "private step"
-        );
+        log(step, norms);
         let privacy = self.privacy.as_mut().expect("the trainer is private");
         privacy
             .random
@@ -80,47 +58,69 @@ impl Trainer {
     fn add_clipped(
         &self,
         factors: &LoraFactors,
-        step: u64,
-        micro: usize,
         reads: &[Read],
         sum: &mut ClippedSum,
     ) -> Result<(LossSum, u64), TrainError> {
         let chosen: Vec<usize> = reads.iter().map(|read| read.example).collect();
         let batch = self.dataset.batch(&chosen);
+        let seeds: Vec<u64> = reads.iter().map(|read| read.mask_seed).collect();
         let options = PassOptions {
-            dropout: (self.recipe.dropout > 0.0).then(|| Dropout {
+            dropout: (self.recipe.dropout > 0.0).then_some(Dropout {
                 rate: self.recipe.dropout,
-                seed: self.seeds.dropout(step, micro),
+                seeds: MaskSeeds::Examples(&seeds),
             }),
             checkpointing: self.recipe.checkpointing,
         };
-        let (loss, gradients) = self
+        let found = self
             .llama
             .loss_and_example_gradients(&batch, factors, options)?;
-        if !loss.nats.is_finite() {
-            return Err(self.diverged(step, "loss", loss.nats, &chosen));
-        }
-        // The loss of an example is the mean over its own tokens: a mean over the batch's would couple examples.
-        for ((read, gradient), tokens) in reads.iter().zip(gradients).zip(targets(&batch)) {
-            sum.add(read.unit, gradient, read.share / tokens.max(1) as f64);
+        let mut loss = LossSum::default();
+        for (read, (of_example, gradient)) in reads.iter().zip(found) {
+            if of_example.nats.is_finite() {
+                loss.add(of_example);
+            }
+            // The loss of an example is the mean over its own tokens: a mean over the batch's would couple examples.
+            let tokens = of_example.tokens.max(1) as f64;
+            sum.add(read.unit, gradient, read.share / tokens);
         }
         Ok((loss, batch.tokens.len() as u64))
     }
+}
 
-    fn diverged(
-        &self,
-        step: u64,
-        what: &'static str,
-        found: f64,
-        examples: &[usize],
-    ) -> TrainError {
-        let lines: SourceLines = self.lines(examples);
-        TrainError::Diverged {
-            step,
-            what,
-            found,
-            lines,
+/// Draws the units of a step, and what becomes of each of their examples.
+fn sample(privacy: &mut DpSgd) -> Vec<Read> {
+    let rate = privacy.sampling_rate();
+    let mut reads = Vec::new();
+    for (unit, members) in privacy.units.sample(rate, &mut privacy.random) {
+        let share = 1.0 / members.len() as f64;
+        for example in members {
+            reads.push(Read {
+                unit,
+                example,
+                share,
+                mask_seed: privacy.random.mask_seed(),
+            });
         }
+    }
+    reads
+}
+
+/// For the site's own eyes.
+fn log(step: u64, norms: Norms) {
+    let Norms {
+        units,
+        clipped,
+        not_finite,
+        ..
+    } = norms;
+    tracing::debug!(step, units, clipped, not_finite, "private step");
+    if not_finite > 0 {
+        tracing::warn!(
+            step,
+            units,
+            not_finite,
+            "gradients that are not finite contributed nothing to a private step"
+        );
     }
 }
 
@@ -130,19 +130,6 @@ struct Read {
     unit: usize,
     example: usize,
     share: f64,
-}
-
-/// Predicted tokens of each example of a batch.
-fn targets(batch: &Batch) -> Vec<usize> {
-    let of = |row: u32| {
-        batch
-            .segments
-            .partition_point(|rows| rows.end <= row as usize)
-    };
-    let mut counts = vec![0; batch.segments.len()];
-    batch
-        .targets
-        .iter()
-        .for_each(|target| counts[of(target.row)] += 1);
-    counts
+    /// What the example's dropout masks follow from.
+    mask_seed: u64,
 }

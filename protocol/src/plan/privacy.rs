@@ -38,7 +38,12 @@ impl PrivacyPlan {
     /// # Errors
     /// [`PlanError`] for the first field that breaks its rule.
     pub(super) fn check(&self, weight_max: u64) -> Result<(), PlanError> {
-        positive("privacy.clip_norm", self.clip_norm)?;
+        ensure(
+            "privacy.clip_norm",
+            self.clip_norm,
+            "must be 0.000001 to 1000000: beyond, rounding of sums to f32 would move them by more than the noise is made for",
+            (1e-6..=1e6).contains(&self.clip_norm),
+        )?;
         ensure(
             "privacy.noise_multiplier",
             self.noise_multiplier,

@@ -105,7 +105,10 @@ fn portable_operations_in_bf16_stay_near_f32() {
         let expected = load(&decoded, BasePrecision::F32, Kernels::Host);
         let portable = load(&weights, precision, Kernels::Portable);
         let options = PassOptions {
-            dropout: Some(Dropout { rate: 0.2, seed: 4 }),
+            dropout: Some(Dropout {
+                rate: 0.2,
+                seeds: MaskSeeds::Batch(4),
+            }),
             checkpointing: Checkpointing::Block,
         };
         let (loss, found) = portable

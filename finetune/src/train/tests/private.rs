@@ -181,6 +181,81 @@ fn anchor_leaves_the_clipped_sum_as_it_is() {
 }
 
 #[test]
+fn dropout_masks_of_private_steps_follow_neither_from_the_data_set_nor_from_what_else_is_drawn() {
+    let data = fixture::texts(&base());
+    let dropped = |data: &Arc<Dataset>, batch_examples| {
+        let recipe = Recipe {
+            dropout: 0.3,
+            ..recipe(batch_examples)
+        };
+        slope(&mut private(data, recipe, noiseless))
+    };
+    let whole = dropped(&data, 6);
+    let other_digest = Dataset {
+        digest: [1; 32],
+        ..Dataset::clone(&data)
+    };
+    assert!(whole.to_le_bytes() == dropped(&Arc::new(other_digest), 6).to_le_bytes());
+    // In other company, and so at other rows, each example has the masks that it had.
+    let apart = whole.difference(&dropped(&data, 1)).unwrap().norm();
+    assert!(apart < 1e-4 * whole.norm(), "{apart} of {}", whole.norm());
+    let undropped = slope(&mut private(&data, recipe(6), noiseless));
+    let apart = whole.difference(&undropped).unwrap().norm();
+    assert!(apart > 1e-2 * whole.norm(), "dropout did nothing");
+}
+
+#[test]
+fn example_whose_numbers_overflow_ends_no_step_and_contributes_nothing() {
+    let data = fixture::texts(&base());
+    let (start, broken) = overflowing(&data);
+    let without = |privacy: &mut DpSgd| {
+        (privacy.clip_norm, privacy.noise_multiplier) = (1e-3, 0.0);
+    };
+    let healthy = data.examples.iter().zip(&broken);
+    let healthy = healthy.filter(|(_, broken)| !**broken);
+    let healthy = Arc::new(Dataset {
+        examples: healthy.map(|(example, _)| example.clone()).collect(),
+        ..Dataset::clone(&data)
+    });
+    let mut slopes = [(&data, 6), (&data, 2), (&healthy, 6)].map(|(data, batch_examples)| {
+        let mut trainer = private(data, recipe(batch_examples), without);
+        trainer.private_slope(&start, 0).unwrap().1
+    });
+    let expected = slopes[2].gradient.clone();
+    assert!(expected.norm() > 0.0);
+    for slope in &mut slopes {
+        let apart = slope.gradient.difference(&expected).unwrap().norm();
+        assert!(apart <= 1e-5 * expected.norm(), "{apart}");
+        assert!(slope.loss.nats.is_finite() && slope.loss.tokens > 0);
+    }
+    let trained = private(&data, recipe(3), |_| ()).run(&start, 0, 1, &mut go_on);
+    assert!(trained.unwrap().mean_loss.is_finite());
+}
+
+/// An adapter at which some examples overflow and others do not, as a server makes it that asks for a token, and which ones do.
+fn overflowing(data: &Dataset) -> (Adapter, Vec<bool>) {
+    let base = base();
+    let all: Vec<usize> = (0..data.examples.len()).collect();
+    for (column, size) in (0..8).flat_map(|column| (1..12).map(move |size| (column, size))) {
+        let mut adapter = fixture::adapter(&base);
+        adapter.a_mut(0)[column] = 3e37 * size as f32;
+        let factors = LoraFactors::upload(&adapter, base.llama.device()).unwrap();
+        let found = base
+            .llama
+            .loss_and_example_gradients(&data.batch(&all), &factors, PassOptions::default())
+            .unwrap();
+        let broken: Vec<bool> = found
+            .iter()
+            .map(|(_, gradient)| !gradient.norm().is_finite())
+            .collect();
+        if broken.contains(&true) && broken.contains(&false) {
+            return (adapter, broken);
+        }
+    }
+    panic!("no adapter of these overflows at some examples only");
+}
+
+#[test]
 fn noise_does_not_follow_from_the_seed_of_the_run() {
     let data = fixture::texts(&base());
     let from = |random: NoiseSource| {

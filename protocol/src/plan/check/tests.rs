@@ -265,6 +265,10 @@ fn nonsense_about_privacy_is_refused_by_field() {
         assert_eq!(plan.check().unwrap_err().field, field);
     };
     refused("privacy.clip_norm", |privacy| privacy.clip_norm = 0.0);
+    // Denormal numbers, and numbers whose sum is infinite, before there is noise on it.
+    refused("privacy.clip_norm", |privacy| privacy.clip_norm = 1e-44);
+    refused("privacy.clip_norm", |privacy| privacy.clip_norm = 3e38);
+    refused("privacy.clip_norm", |privacy| privacy.clip_norm = f64::NAN);
     refused("privacy.noise_multiplier", |privacy| {
         privacy.noise_multiplier = 0.0
     });
