@@ -49,7 +49,7 @@ struct RawConfig {
     #[serde(default)]
     share: Share,
     #[serde(default)]
-    privacy: RawPrivacy,
+    privacy: Option<RawPrivacy>,
     #[serde(default)]
     connection: RawConnection,
     #[serde(default)]
@@ -376,7 +376,10 @@ impl Config {
             );
         }
         let data = folder.join(raw.data);
-        let privacy = raw.privacy.check(&data, folder, path)?;
+        // Who writes the section means to bound what training costs, and that of a plan without privacy has no bound.
+        let stands = raw.privacy.is_some().then_some(true);
+        let mut privacy = raw.privacy.unwrap_or_default().check(&data, folder, path)?;
+        privacy.required = privacy.required.or(stands);
         // One that is named as it would be without a name is no decision.
         let privacy_ledger_named = privacy.ledger != data.with_added_extension("privacy");
         Ok(Self {

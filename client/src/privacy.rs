@@ -38,9 +38,22 @@ pub struct PrivacySettings {
     pub group_by: Option<String>,
     /// Most records of one person that a step reads.
     pub records_max: usize,
+    /// Whether plans that train without privacy are declined; undecided, they are once the ledger counts anything.
+    pub required: Option<bool>,
 }
 
 impl PrivacySettings {
+    /// Says whether a plan that trains without privacy, and so is counted nowhere, is to be declined.
+    ///
+    /// # Errors
+    /// [`LedgerError`] if that depends on the ledger and it cannot be read.
+    pub fn declines_unprotected(&self) -> Result<bool, LedgerError> {
+        match self.required {
+            Some(required) => Ok(required),
+            None => Ok(!Ledger::read(&self.ledger)?.entries().is_empty()),
+        }
+    }
+
     /// Takes another bound on the same data into account: of each number the smaller holds.
     ///
     /// # Errors

@@ -74,6 +74,12 @@ pub enum Objection {
     /// The plan asks for private updates, and nothing at this site counts what they cost.
     #[error("the plan asks for differential privacy, but this site keeps no privacy ledger")]
     NoLedger,
+    /// The plan asks for no privacy, and this site counts what training costs its records.
+    #[error(
+        "the plan trains without differential privacy, which nothing counts, and this site's [privacy] bounds what all training costs \
+         its records; only [privacy] required = false in client.toml lets such plans in"
+    )]
+    Unprotected,
     /// The plan protects persons, and this site has not said which records are one person's.
     #[error(
         "the plan protects all records of a person together, but this site's [privacy] group_by does not say which records these are"

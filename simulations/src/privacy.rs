@@ -70,6 +70,7 @@ impl PrivateRun {
             budget: Budget::new(self.plan.epsilon_max, self.plan.delta)?,
             group_by: None,
             records_max: 1,
+            required: None,
         })
     }
 

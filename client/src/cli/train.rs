@@ -182,6 +182,7 @@ fn private(arguments: &TrainArguments, dataset: &Dataset) -> Result<Option<Priva
         budget: budget.map_err(|error| Failure::usage(error.to_string()))?,
         group_by: asked.dp_group_by.clone(),
         records_max: asked.dp_records_max,
+        required: None,
     };
     let recipe = arguments
         .recipe

@@ -19,6 +19,8 @@ pub(super) struct RawPrivacy {
     /// Empty: every record stands alone.
     group_by: String,
     records_max: usize,
+    /// True if the section stands there without it.
+    required: Option<bool>,
 }
 
 impl Default for RawPrivacy {
@@ -29,6 +31,7 @@ impl Default for RawPrivacy {
             delta: 1e-5,
             group_by: String::new(),
             records_max: 8,
+            required: None,
         }
     }
 }
@@ -66,6 +69,7 @@ impl RawPrivacy {
             budget,
             group_by: Some(self.group_by).filter(|field| !field.is_empty()),
             records_max: self.records_max,
+            required: self.required,
         })
     }
 }

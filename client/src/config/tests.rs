@@ -25,7 +25,9 @@ fn parse(text: &str) -> Result<Config, ConfigError> {
 
 #[test]
 fn example_file_is_the_required_keys_and_every_default() {
-    assert_eq!(parse(EXAMPLE).unwrap(), parse(REQUIRED).unwrap());
+    // But for plans without privacy: the section's standing there would decline them.
+    let allowing = format!("{REQUIRED}[privacy]\nrequired = false\n");
+    assert_eq!(parse(EXAMPLE).unwrap(), parse(&allowing).unwrap());
 }
 
 #[test]
@@ -41,7 +43,14 @@ fn example_file_shows_every_key() {
         "longest_pause",
         "transfer_max",
     ];
-    let privacy = ["delta", "epsilon_max", "group_by", "ledger", "records_max"];
+    let privacy = [
+        "delta",
+        "epsilon_max",
+        "group_by",
+        "ledger",
+        "records_max",
+        "required",
+    ];
     let mut found = keys("privacy");
     found.sort();
     assert_eq!(found, privacy);
@@ -174,11 +183,13 @@ fn privacy_budget_is_checked_and_its_ledger_stands_beside_the_data() {
     let ledger = Path::new("/etc/foedus/data/train.jsonl.privacy");
     assert_eq!(config.privacy.ledger, ledger);
     assert_eq!(config.privacy.group_by, None);
+    assert_eq!(config.privacy.required, None);
     let parsed = parse(&format!(
         "{REQUIRED}[privacy]\nepsilon_max = 3.0\ngroup_by = \"patient\"\n"
     ));
     let privacy = parsed.unwrap().privacy;
     assert_eq!(privacy.budget.epsilon(), 3.0);
+    assert_eq!(privacy.required, Some(true));
     assert_eq!(privacy.group_by.as_deref(), Some("patient"));
     for (text, key) in [
         ("epsilon_max = 0.0", "privacy.epsilon_max is 0"),

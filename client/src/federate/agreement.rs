@@ -46,6 +46,12 @@ impl Site for TrainingSite {
         if is_private && self.share_train_loss {
             return Err(Objection::PlainMetrics.into());
         }
+        if plan.privacy.is_none()
+            && let Some(settings) = &self.privacy
+            && settings.declines_unprotected().map_err(BudgetError::from)?
+        {
+            return Err(Objection::Unprotected.into());
+        }
         let dataset = read(&self.text, &self.base, &terms)?;
         let private = plan.privacy.as_ref();
         let private = private.map(|asked| self.private(plan, asked, &dataset, &terms.recipe));

@@ -13,6 +13,7 @@ pub(super) fn settings(folder: &Path, epsilon: f64) -> PrivacySettings {
         budget: Budget::new(epsilon, 1e-5).unwrap(),
         group_by: None,
         records_max: 8,
+        required: None,
     }
 }
 

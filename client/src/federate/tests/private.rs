@@ -31,6 +31,7 @@ fn world(epsilon: f64) -> World {
         budget: Budget::new(epsilon, DELTA).unwrap(),
         group_by: None,
         records_max: 8,
+        required: None,
     });
     world
 }
