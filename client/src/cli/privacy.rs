@@ -172,7 +172,8 @@ pub(super) fn spent(arguments: &PrivacySpentArguments) -> Result<(), Failure> {
     }
     let epsilon = spent.cost(delta).epsilon;
     if arguments.json {
-        let line = json!({ "epsilon": epsilon, "delta": delta, "entries": entries });
+        let head = ledger.head().to_string();
+        let line = json!({ "epsilon": epsilon, "delta": delta, "entries": entries, "head": head });
         say!("{line}")?;
         return Ok(());
     }
@@ -193,6 +194,7 @@ pub(super) fn spent(arguments: &PrivacySpentArguments) -> Result<(), Failure> {
         "epsilon {epsilon:.4} at delta {delta} in all, protecting by {}",
         entries.first().map_or("record", |entry| &entry.unit)
     )?;
+    say!("{} entries, head {}", entries.len(), ledger.head())?;
     Ok(())
 }
 

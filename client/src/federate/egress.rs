@@ -117,6 +117,41 @@ impl Egress {
         });
     }
 
+    /// Looks whether the privacy ledger counts what updates have left for: of this plan every round, and anything at all if the
+    /// policy has everything counted in one ledger.
+    pub(super) fn check_counted(
+        &self,
+        plan: &CheckedPlan,
+        settings: &Settings,
+    ) -> Result<(), BudgetError> {
+        let (Some(egress), Some(privacy)) = (&self.ledger, &self.privacy) else {
+            return Ok(());
+        };
+        let left = egress.totals().private_rounds();
+        let counted = privacy::Ledger::read(&privacy.ledger)?;
+        let forgotten = |what: String| {
+            let path = privacy.ledger.clone();
+            Err(BudgetError::Forgotten { path, what })
+        };
+        let policy = settings.policy.as_ref();
+        let is_for_all = policy.is_some_and(|policy| policy.privacy_ledger().is_some());
+        if is_for_all && counted.entries().is_empty() && !left.is_empty() {
+            let runs = left.len();
+            return forgotten(format!("the {runs} private runs that updates left in"));
+        }
+        let Some(&round) = left.get(&plan.digest()) else {
+            return Ok(());
+        };
+        let steps = u64::from(round) * u64::from(plan.training.local_steps);
+        if counted.counted_until(plan.digest()) < steps {
+            let run = &plan.run;
+            return forgotten(format!(
+                "all of run {run} until round {round}, whose update left"
+            ));
+        }
+        Ok(())
+    }
+
     /// A message is about to leave.
     pub(super) fn message(&mut self, message: &ToServer) -> Result<(), ClientError> {
         let bytes = codec::framed_bytes(message).map_err(|error| unsendable(&error))?;

@@ -21,6 +21,7 @@ pub struct Totals {
     greetings: Sum,
     transfers: Sum,
     refusals: u64,
+    private_rounds: BTreeMap<Digest, u32>,
 }
 
 /// How many, and how many bytes.
@@ -69,8 +70,17 @@ impl Totals {
                     self.add_to_round(run.plan, *round, bytes);
                 }
             }
-            Fact::Transfer { run, round, .. } => {
+            Fact::Transfer {
+                run,
+                round,
+                epsilon,
+                ..
+            } => {
                 self.transfers.add(bytes);
+                if epsilon.is_some() {
+                    let last = self.private_rounds.entry(run.plan).or_default();
+                    *last = (*last).max(*round);
+                }
                 self.add_to_round(run.plan, *round, bytes);
             }
             Fact::Closed {
@@ -103,6 +113,11 @@ impl Totals {
     /// Bytes on streams for a round of the run with this plan.
     pub fn round_bytes(&self, plan: Digest, round: Round) -> u64 {
         self.rounds.get(&(plan, round.0)).copied().unwrap_or(0)
+    }
+
+    /// The last round of each plan with differential privacy in which an update left.
+    pub fn private_rounds(&self) -> &BTreeMap<Digest, u32> {
+        &self.private_rounds
     }
 
     /// Bytes on streams of a connection.

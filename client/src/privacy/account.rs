@@ -109,6 +109,17 @@ pub enum BudgetError {
         /// The ledgers.
         ledgers: Vec<PathBuf>,
     },
+    /// Updates have left, and the steps behind them are not in the ledger.
+    #[error(
+        "the privacy ledger {} does not count {what}, by the egress ledger: it was taken away or put back from a backup, or is another one; \
+         put the newest one in its place, or what was spent would be given back", path.display()
+    )]
+    Forgotten {
+        /// The ledger.
+        path: PathBuf,
+        /// What it does not count.
+        what: String,
+    },
     /// Delta promises nothing for so many units.
     #[error(
         "delta is {delta}, but with {units} units it must be at most one over their number ({:.1e}): otherwise giving away a few of \

@@ -109,7 +109,8 @@ pub enum LedgerError {
     },
     /// The file is not what was written.
     #[error(
-        "the privacy ledger {}, line {line}, is damaged: {what}; restore it from a backup: without it nobody knows what was spent",
+        "the privacy ledger {}, line {line}, is damaged: {what}; restore it from a backup: without it nobody knows what was spent, and \
+         what was spent since the backup is not in it: lower epsilon_max by that",
         path.display()
     )]
     Damaged {
@@ -161,6 +162,22 @@ impl Ledger {
     /// Gives all entries, oldest first.
     pub fn entries(&self) -> &[Entry] {
         &self.entries
+    }
+
+    /// Gives how far one training was counted: the step after the last one that was.
+    pub fn counted_until(&self, training: Digest) -> u64 {
+        let ours = self.entries.iter();
+        let ours = ours.filter(|entry| entry.training == training);
+        let ends = ours.map(|entry| entry.first_step.saturating_add(entry.steps));
+        ends.max().unwrap_or(0)
+    }
+
+    /// Gives the SHA-256 over everything: who keeps it, and how many entries there were, can tell later whether a ledger is an older one.
+    pub fn head(&self) -> Digest {
+        let head = json(&Head {
+            format: FORMAT.to_owned(),
+        });
+        self.entries.iter().fold(Digest::of(head.as_bytes()), link)
     }
 
     /// Adds up the entries that `counts` says.

@@ -131,6 +131,29 @@ fn damaged_ledger_is_named_by_line_and_nothing_is_trained_with_it() {
 }
 
 #[test]
+fn head_of_a_ledger_is_its_last_chain_and_an_older_ledger_has_another() {
+    let folder = tempfile::tempdir().unwrap();
+    let settings = settings(folder.path(), 8.0);
+    let head = || Ledger::read(&settings.ledger).unwrap().head();
+    let mut heads = vec![head()];
+    for first in [0, 1] {
+        account(&settings, "spring").spend(first, 1).unwrap();
+        heads.push(head());
+        let text = std::fs::read_to_string(&settings.ledger).unwrap();
+        let last = text.lines().last().unwrap();
+        assert!(
+            last.contains(&format!("\"chain\":\"{}\"", head())),
+            "{last}"
+        );
+    }
+    heads.dedup();
+    assert_eq!(heads.len(), 3);
+    let ledger = Ledger::read(&settings.ledger).unwrap();
+    let until = |name: &str| ledger.counted_until(Digest::of(name.as_bytes()));
+    assert_eq!((until("spring"), until("autumn")), (2, 0));
+}
+
+#[test]
 fn ledger_that_says_the_same_in_another_form_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let settings = settings(folder.path(), 8.0);

@@ -95,8 +95,11 @@ impl Driver {
             Err(error) => return Ok(self.machine.refuse_plan(error)?),
         };
         self.egress.about(&plan, &self.settings);
-        if let Err(refusal) = self.permit_plan(&plan, certificate) {
-            let refused = Happening::PlanChecked(Box::new(Err(refusal.into())));
+        let counted = self.egress.check_counted(&plan, &self.settings);
+        let permitted = self.permit_plan(&plan, certificate);
+        let permitted = permitted.map_err(ClientError::from);
+        if let Err(error) = permitted.and_then(|()| Ok(counted?)) {
+            let refused = Happening::PlanChecked(Box::new(Err(error)));
             // The driver holds the other end, which is we.
             let _ = self.happenings.send(refused);
             return Ok(());

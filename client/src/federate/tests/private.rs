@@ -5,7 +5,7 @@ use protocol::plan::{PrivacyPlan, PrivacyUnit};
 
 use super::*;
 use crate::{
-    privacy::{Ledger, PrivacySettings},
+    privacy::{BudgetError, Ledger, PrivacySettings},
     terms::Objection,
 };
 
@@ -129,6 +129,75 @@ async fn budget_of_earlier_runs_ends_the_next_one() {
         "{second:?}"
     );
     assert_eq!(ledger(&again).entries().len(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn run_whose_steps_were_taken_out_of_the_ledger_is_declined_when_it_comes_again() {
+    let mut world = world(100.0);
+    let egress = world.folder.path().join("egress.ledger");
+    world.adjust = Arc::new(move |settings| settings.ledger = Some(egress.clone()));
+    let counted = world.folder.path().join("north.privacy");
+    let runs = world.folder.path().join("runs");
+    let (_, first) = world.run(&[("north", text(&WORDS))]).await;
+    assert!(matches!(&first[..], [Ok(_)]), "{first:?}");
+    let whole = std::fs::read_to_string(&counted).unwrap();
+    let lines: Vec<&str> = whole.lines().collect();
+    // Taken away, and put back from before the second round.
+    for older in [None, Some(lines[..2].join("\n") + "\n")] {
+        match older {
+            None => std::fs::remove_file(&counted).unwrap(),
+            Some(older) => std::fs::write(&counted, older).unwrap(),
+        }
+        std::fs::remove_dir_all(&runs).unwrap();
+        let (_, ends) = world.run(&[("north", text(&WORDS))]).await;
+        let [Err(error @ ClientError::Budget(BudgetError::Forgotten { .. }))] = &ends[..] else {
+            panic!("{ends:?}")
+        };
+        assert!(error.to_string().contains("until round 2"), "{error}");
+    }
+    std::fs::write(&counted, whole).unwrap();
+    std::fs::remove_dir_all(&runs).unwrap();
+    let (_, ends) = world.run(&[("north", text(&WORDS))]).await;
+    let was_forgotten = matches!(
+        &ends[..],
+        [Err(ClientError::Budget(BudgetError::Forgotten { .. }))]
+    );
+    assert!(!was_forgotten, "{ends:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn plan_without_privacy_is_declined_where_privacy_is_required_or_was_counted() {
+    let mut world = world(100.0);
+    let required = |world: &mut World, required| {
+        world.site_privacy.as_mut().unwrap().required = required;
+        let _ = std::fs::remove_dir_all(world.folder.path().join("runs"));
+    };
+    let private = world.privacy.take();
+    required(&mut world, Some(true));
+    let (served, ends) = world.run(&[("north", text(&WORDS))]).await;
+    assert!(
+        matches!(
+            &ends[..],
+            [Err(ClientError::Declined(Objection::Unprotected))]
+        ),
+        "{ends:?}"
+    );
+    assert!(served.is_err());
+    // Undecided: until something is counted.
+    for (plan, is_declined) in [(None, false), (private, false), (None, true)] {
+        world.privacy = plan;
+        required(&mut world, None);
+        let (_, ends) = world.run(&[("north", text(&WORDS))]).await;
+        let declined = matches!(
+            &ends[..],
+            [Err(ClientError::Declined(Objection::Unprotected))]
+        );
+        assert_eq!(declined, is_declined, "{ends:?}");
+        assert!(declined || matches!(&ends[..], [Ok(_)]), "{ends:?}");
+    }
+    required(&mut world, Some(false));
+    let (_, ends) = world.run(&[("north", text(&WORDS))]).await;
+    assert!(matches!(&ends[..], [Ok(_)]), "{ends:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
