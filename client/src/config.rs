@@ -286,6 +286,7 @@ impl Config {
             });
         }
         self.check_budget(&policy, path)?;
+        self.check_groups(&policy, path)?;
         Ok(Some(policy))
     }
 
@@ -332,6 +333,22 @@ impl Config {
             }
         }
         Ok(())
+    }
+
+    /// Checks that a site whose policy wants persons protected says which records are one person's.
+    fn check_groups(&self, policy: &SitePolicy, path: &Path) -> Result<(), ConfigError> {
+        let (Some(line), None) = (policy.wants_groups(), &self.privacy.group_by) else {
+            return Ok(());
+        };
+        Err(ConfigError::Value {
+            path: path.to_owned(),
+            key: "privacy.group_by",
+            found: "\"\"".to_owned(),
+            rule: format!(
+                "{}:{line} wants all records of a person protected together: name the field by which they belong together",
+                policy.path().display()
+            ),
+        })
     }
 
     fn check(raw: RawConfig, path: &Path) -> Result<Self, ConfigError> {

@@ -19,7 +19,10 @@ pub(crate) mod tests;
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
-use protocol::{Digest, plan::RunPlan};
+use protocol::{
+    Digest,
+    plan::{PrivacyUnit, RunPlan},
+};
 
 pub use self::refusal::{PolicyViolation, Refusal};
 use self::{
@@ -140,6 +143,12 @@ impl SitePolicy {
         let rules = self.privacy.as_ref()?;
         let bounds = [&rules.epsilon_lifetime_max, &rules.delta_lifetime_max];
         Some(bounds.map(|rule| (rule.value, rule.line)))
+    }
+
+    /// The line on which the policy wants all records of a person protected together, if it does.
+    pub fn wants_groups(&self) -> Option<usize> {
+        let rule = self.privacy.as_ref()?.unit.as_ref()?;
+        (rule.value == PrivacyUnit::Group).then_some(rule.line)
     }
 
     /// The file.

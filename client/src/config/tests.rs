@@ -234,6 +234,23 @@ fn budget_beyond_the_policys_lifetime_is_refused_with_its_line() {
 }
 
 #[test]
+fn policy_that_wants_persons_protected_is_no_use_without_the_field_that_names_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let policy = include_str!("../../../deploy/policy.example.toml");
+    let wanting = policy.replace("# unit = \"group\"", "unit = \"group\"");
+    assert_ne!(wanting, policy);
+    std::fs::write(folder.path().join("policy.toml"), wanting).unwrap();
+    let path = folder.path().join("client.toml");
+    let refused = Config::parse(REQUIRED, &path).unwrap().site_policy(&path);
+    let refused = refused.unwrap_err().to_string();
+    assert!(refused.contains("privacy.group_by"), "{refused}");
+    assert!(refused.contains("policy.toml:"), "{refused}");
+    let text = format!("{REQUIRED}[privacy]\ngroup_by = \"patient\"\n");
+    let grouped = Config::parse(&text, &path).unwrap();
+    assert!(grouped.site_policy(&path).unwrap().is_some());
+}
+
+#[test]
 fn ledger_that_the_policy_names_counts_whatever_the_data_is_called() {
     let folder = tempfile::tempdir().unwrap();
     let policy = include_str!("../../../deploy/policy.example.toml");

@@ -5,7 +5,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use protocol::{Digest, plan::StrategyPlan};
+use protocol::{
+    Digest,
+    plan::{PrivacyUnit, StrategyPlan},
+};
 use serde::{Deserialize, Deserializer, de::Error as _};
 use toml::Spanned;
 
@@ -82,6 +85,8 @@ struct RawPrivacy {
     epsilon_lifetime_max: Spanned<Epsilon>,
     delta_lifetime_max: Spanned<Delta>,
     #[serde(default)]
+    unit: Option<Spanned<Unit>>,
+    #[serde(default)]
     ledger: Option<PathBuf>,
 }
 
@@ -109,6 +114,8 @@ pub(super) struct PrivacyRules {
     pub(super) delta_run_max: Rule<f64>,
     pub(super) epsilon_lifetime_max: Rule<f64>,
     pub(super) delta_lifetime_max: Rule<f64>,
+    /// What must be protected as a whole, if it matters.
+    pub(super) unit: Option<Rule<PrivacyUnit>>,
     /// Where all private training on the site's data is counted, whatever its files are called.
     pub(super) ledger: Option<PathBuf>,
 }
@@ -183,6 +190,7 @@ impl Lines<'_> {
                 epsilon_lifetime_max: self
                     .rule(written.epsilon_lifetime_max, |Epsilon(value)| value),
                 delta_lifetime_max: self.rule(written.delta_lifetime_max, |Delta(value)| value),
+                unit: written.unit.map(|unit| self.rule(unit, Unit::plain)),
                 ledger: written.ledger,
             }),
             participant_privacy: raw
@@ -226,6 +234,23 @@ impl<'de> Deserialize<'de> for Strategy {
         Err(D::Error::custom(format!(
             "{name:?} is no rule for updates: there are {known}"
         )))
+    }
+}
+
+/// What is protected as a whole, as server.toml and plans name it.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Unit {
+    Record,
+    Group,
+}
+
+impl Unit {
+    fn plain(self) -> PrivacyUnit {
+        match self {
+            Self::Record => PrivacyUnit::Record,
+            Self::Group => PrivacyUnit::Group,
+        }
     }
 }
 

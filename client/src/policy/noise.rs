@@ -1,6 +1,6 @@
 //! What a plan's noise must come to: for the site's records, and for the site as a whole.
 
-use protocol::plan::RunPlan;
+use protocol::plan::{PrivacyUnit, RunPlan};
 
 use super::{Rule, SitePolicy, refusal::Found, rules::lasting};
 
@@ -16,7 +16,7 @@ impl SitePolicy {
         let epsilon = plan.privacy.as_ref().map(|asked| asked.epsilon_max);
         let delta = plan.privacy.as_ref().map(|asked| asked.delta);
         let (of_run, of_life) = (&rules.epsilon_run_max, &rules.epsilon_lifetime_max);
-        beyond(
+        let mut found = beyond(
             [
                 ("privacy.epsilon_run_max", of_run, epsilon),
                 ("privacy.delta_run_max", &rules.delta_run_max, delta),
@@ -27,8 +27,11 @@ impl SitePolicy {
                     delta,
                 ),
             ],
-            "trains without differential privacy",
-        )
+            WITHOUT_PRIVACY,
+        );
+        let unit = rules.unit.as_ref();
+        found.extend(unit.and_then(|rule| other_unit(rule, plan)));
+        found
     }
 
     /// Bounds on what adapters may tell of the site having taken part; a plan without noise on sums breaks every one.
@@ -55,6 +58,27 @@ impl SitePolicy {
             "merges updates without noise for privacy of participants",
         )
     }
+}
+
+const WITHOUT_PRIVACY: &str = "trains without differential privacy";
+
+/// What is found if the plan protects something else than the policy wants protected.
+fn other_unit(rule: &Rule<PrivacyUnit>, plan: &RunPlan) -> Option<Found> {
+    let asked = plan.privacy.as_ref().map(|asked| asked.unit);
+    if asked == Some(rule.value) {
+        return None;
+    }
+    let wanted = match rule.value {
+        PrivacyUnit::Record => "record",
+        PrivacyUnit::Group => "group",
+    };
+    let protects = match asked {
+        Some(PrivacyUnit::Record) => "protects each record alone, and not a person with several",
+        Some(PrivacyUnit::Group) => "protects all records of a person together",
+        None => WITHOUT_PRIVACY,
+    };
+    let what = format!("is {wanted:?}, and the plan {protects}");
+    Some(lasting("privacy.unit", rule.line, what))
 }
 
 /// What is found of bounds that a plan may exceed, or does not have at all.

@@ -309,6 +309,40 @@ fn private_plan_is_compared_with_the_bounds_of_a_run_and_of_the_lifetime() {
 }
 
 #[test]
+fn plan_that_protects_another_unit_than_the_policy_wants_is_refused_by_its_line() {
+    let bounds = "[privacy]\nepsilon_run_max = 8.0\ndelta_run_max = 1e-5\nepsilon_lifetime_max = 8.0\ndelta_lifetime_max = 1e-5\n";
+    let with = |unit: &str| {
+        let text = format!("{EXACT}{bounds}unit = {unit:?}\n").replace("[\"weight\"]", "[]");
+        (text.lines().count(), parse(&text))
+    };
+    let private = |unit| {
+        let mut plan = plan();
+        plan.limits.weight_max = 1;
+        plan.privacy = Some(PrivacyPlan {
+            unit,
+            clip_norm: 1.0,
+            noise_multiplier: 1.0,
+            epsilon_max: 4.0,
+            delta: 1e-5,
+        });
+        plan
+    };
+    let (record, group) = (PrivacyUnit::Record, PrivacyUnit::Group);
+    for (name, wanted, other) in [("record", record, group), ("group", group, record)] {
+        let (line, policy) = with(name);
+        let policy = policy.unwrap();
+        assert_eq!(policy.check(&private(wanted), &noon()), Ok(()));
+        let refusal = policy.check(&private(other), &noon()).unwrap_err();
+        let [violation] = refusal.violations() else {
+            panic!("{refusal}")
+        };
+        assert_eq!((violation.key, violation.line), ("privacy.unit", line));
+        assert_eq!(policy.wants_groups(), (wanted == group).then_some(line));
+    }
+    assert!(with("patient").1.is_err());
+}
+
+#[test]
 fn a_plan_that_hides_participants_is_compared_with_the_bounds_of_a_run() {
     let bounds = "[participant_privacy]\nepsilon_run_max = 8.0\ndelta_run_max = 1e-5\n";
     let policy = parse(&format!("{EXACT}{bounds}")).unwrap();
