@@ -32,7 +32,7 @@ pub struct Terms {
     pub recipe: Recipe,
 }
 
-/// Why a plan cannot be agreed to. The sentence may be sent to the server.
+/// Why a plan cannot be agreed to, in a sentence for the site; the server gets [`Objection::for_server`].
 #[derive(Debug, thiserror::Error)]
 pub enum Objection {
     /// Our base model is another one.
@@ -94,12 +94,6 @@ pub enum Objection {
     /// The plan does not keep what it promises participants.
     #[error("the plan's participant_privacy section cannot be believed: {0}")]
     Promise(String),
-    /// The recipe cannot be trained with.
-    #[error("the plan's training section cannot be used: {0}")]
-    Recipe(#[from] RecipeError),
-}
-
-/// Gives the training recipe of a run plan: the same for a participant and for the baseline that trains alone.
     /// Longer texts than the base model reads.
     #[error(
         "the plan's training.max_tokens is {asked}, but the base model reads texts of at most {context} tokens: it must not be above that"
@@ -110,6 +104,23 @@ pub enum Objection {
         /// The base model's context, in tokens.
         context: usize,
     },
+    /// The recipe cannot be trained with.
+    #[error("the plan's training section cannot be used: {0}")]
+    Recipe(#[from] RecipeError),
+}
+
+impl Objection {
+    /// Gives the sentence that the server may know: what the plan asks and what this site requires, but nothing of its files.
+    pub fn for_server(&self) -> String {
+        match self {
+            Self::OtherBase { .. } => "this site has another base model than the plan's".to_owned(),
+            Self::Layout(_) => "the plan's LoRA section does not fit the base model".to_owned(),
+            _ => self.to_string(),
+        }
+    }
+}
+
+/// Gives the training recipe of a run plan: the same for a participant and for the baseline that trains alone.
 pub fn recipe_of(plan: &RunPlan) -> Recipe {
     let training = &plan.training;
     Recipe {
@@ -227,11 +238,6 @@ pub fn check(plan: &RunPlan, base: &BaseModel) -> Result<Terms, Objection> {
     }
     let recipe = recipe_of(plan);
     recipe.check()?;
-    Ok(Terms {
-        layout: Arc::new(layout),
-        recipe,
-    })
-}
     // Whether a text is that long must not show in whether the training of a round fails.
     let (asked, context) = (
         recipe.max_tokens,
@@ -240,3 +246,8 @@ pub fn check(plan: &RunPlan, base: &BaseModel) -> Result<Terms, Objection> {
     if context < asked {
         return Err(Objection::LongTexts { asked, context });
     }
+    Ok(Terms {
+        layout: Arc::new(layout),
+        recipe,
+    })
+}

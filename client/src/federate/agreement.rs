@@ -204,7 +204,7 @@ fn read(text: &TrainingText, base: &BaseModel, terms: &Terms) -> Result<Arc<Data
 pub(super) fn reason_for_server(error: &ClientError) -> Text {
     match error {
         ClientError::Policy(refusal) => refusal.for_server(),
-        ClientError::Declined(objection) => Text::new(&objection.to_string()),
+        ClientError::Declined(objection) => Text::new(&objection.for_server()),
         // Not by how much: that would tell how many records there are.
         ClientError::Budget(_) => Text::new("this site's privacy budget does not allow the plan"),
         _ => Text::new("this site's training text cannot be used with the plan"),

@@ -507,14 +507,14 @@ async fn other_base_model_is_declined_before_training() {
         panic!("{ends:?}")
     };
     assert!(error.to_string().contains("but this site has"), "{error}");
+    // The name of the model's folder and its fingerprint stay here.
+    let told = agreement::reason_for_server(error).to_string();
+    assert_eq!(told, "this site has another base model than the plan's");
     assert!(!error.is_temporary());
     assert!(heard.lock().unwrap().is_empty());
     assert!(served.is_err());
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn request_to_stop_leaves_the_run_and_tells_the_server() {
-    let mut world = World::new();
 #[tokio::test(flavor = "multi_thread")]
 async fn plan_with_longer_texts_than_the_model_reads_is_declined_whatever_texts_there_are() {
     let mut world = World::new();
@@ -535,6 +535,9 @@ async fn plan_with_longer_texts_than_the_model_reads_is_declined_whatever_texts_
     assert!(matches!(&ends[..], [Ok(_)]), "{ends:?}");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn request_to_stop_leaves_the_run_and_tells_the_server() {
+    let mut world = World::new();
     world.participants = 1;
     let (switch, shutdown) = Shutdown::channel();
     world.shutdown = shutdown;
