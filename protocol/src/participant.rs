@@ -26,7 +26,7 @@ pub use action::{Action, AnchorCopy, Disposition, Outcome, Report, Spooled};
 pub use link::Patience;
 pub use secure::SecureSetup;
 
-use crate::ids::{Digest, ParticipantName, Round};
+use crate::ids::{Digest, ParticipantName, Round, TransferId};
 use crate::message::{
     Beginning, Capabilities, Content, Metrics, ToClient, ToServer, TransferHeader, TransferKind,
 };
@@ -374,8 +374,13 @@ impl Participant {
         }));
     }
 
-    /// Drops the round's work, and what the owner keeps for it.
+    /// Drops the round's work and what the owner keeps for it; an update on its way is taken back.
     fn drop_work(&mut self) {
+        self.drop_work_and(|transfer| Action::Withdraw { transfer });
+    }
+
+    /// Drops the round's work, and has `of_offered` done about the update that was offered.
+    fn drop_work_and(&mut self, of_offered: fn(TransferId) -> Action) {
         match std::mem::replace(&mut self.work, Work::Idle) {
             Work::Idle | Work::Receiving { .. } | Work::Parting { .. } => {}
             Work::Training { global } => {
@@ -387,15 +392,13 @@ impl Participant {
                 });
             }
             Work::Delivering { offer, .. } => {
-                self.actions.push_back(Action::Forget {
-                    transfer: offer.transfer.id,
-                });
+                self.actions.push_back(of_offered(offer.transfer.id));
             }
             Work::Summing { plain, offer, .. } => {
-                for transfer in offer.map(|offer| offer.transfer).into_iter().chain([plain]) {
-                    let transfer = transfer.id;
-                    self.actions.push_back(Action::Forget { transfer });
-                }
+                let masked = offer.map(|offer| of_offered(offer.transfer.id));
+                self.actions.extend(masked);
+                self.actions
+                    .push_back(Action::Forget { transfer: plain.id });
             }
         }
         self.member = None;

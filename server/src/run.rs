@@ -257,6 +257,7 @@ fn shared(prepared: &Prepared, spool: Arc<Spool>, events: mpsc::Sender<Event>) -
         update_bytes: prepared.plan.update_bytes(),
         window_bytes: config.transport.stream_window_bytes,
         bytes_per_second_min: config.upload_per_second_min,
+        stall_limit: prepared.plan.cohort.stall_limit,
     }
 }
 

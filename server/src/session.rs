@@ -15,18 +15,19 @@ mod window;
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use protocol::close::CloseCode;
 use protocol::message::{ToServer, TransferHeader, TransferKind};
 use protocol::quic::{
     Closed, Connection, ControlFault, ControlReceiver, ControlSender, IncomingTransfer, Link,
     TransferFault,
 };
-use protocol::{ConnectionId, ParticipantName};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use protocol::{ConnectionId, ParticipantName, Round};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio::task::{JoinHandle, JoinSet, spawn_blocking};
-use tokio::time::timeout;
+use tokio::time::{timeout, timeout_at};
 
-use self::ending::{Ending, ending};
+use self::ending::{Ending, Stop, ending};
 use self::outbox::{Asked, Queued};
 pub(crate) use self::outbox::{Outbox, Outgoing};
 use self::pace::{MOVED_INTERVAL, Pace};
@@ -43,6 +44,9 @@ const PIECES_MAX: usize = 4;
 const SEND_LIMIT: Duration = Duration::from_secs(20);
 /// How long a peer has to read why the run failed before its connection is closed.
 const LAST_WORDS: Duration = Duration::from_secs(2);
+/// Stall limits after which an update that does not move gives its room back. After one the coordinator ends the connection of who owes
+/// it; this is for one that it does not wait for any more.
+const STALL_LIMITS: u32 = 2;
 /// How often a participant that waits for room on our side is reported as moving.
 const WAITING_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -58,6 +62,8 @@ pub(crate) struct Shared {
     pub(crate) window_bytes: u32,
     /// A delivery slower than this is not reported as moving.
     pub(crate) bytes_per_second_min: u64,
+    /// The plan's: how long a delivery may go without moving.
+    pub(crate) stall_limit: Duration,
 }
 
 /// Starts the tasks of a connection. The session's end is reported as [`Event::Disconnected`].
@@ -69,6 +75,7 @@ pub(crate) fn start(
 ) -> Outbox {
     let (queue, outgoing) = mpsc::unbounded_channel();
     let asked = Asked::default();
+    let (refused, told) = watch::channel(Round(0));
     let connection = link.connection.clone();
     let session = Session {
         id,
@@ -76,9 +83,10 @@ pub(crate) fn start(
         connection: connection.clone(),
         shared,
         asked: Arc::clone(&asked),
+        refused: told,
     };
     tasks.spawn(session.run(link, outgoing));
-    Outbox::new(queue, asked, connection)
+    Outbox::new(queue, (asked, refused), connection)
 }
 
 #[derive(Clone)]
@@ -88,6 +96,8 @@ struct Session {
     connection: Connection,
     shared: Shared,
     asked: Asked,
+    /// The last round whose update was refused: what still comes of it nobody waits for.
+    refused: watch::Receiver<Round>,
 }
 
 impl Session {
@@ -187,11 +197,14 @@ impl Session {
             return incoming.refuse(CloseCode::BadTransfer);
         }
         let (pieces, writer) = self.start_writer(header, room);
-        let fault = match incoming.limit(self.shared.update_bytes) {
+        let stop = match incoming.limit(self.shared.update_bytes) {
             Ok(()) => self.pass_on(&mut incoming, &pieces, window).await,
-            Err(error) => Some(error.fault),
+            Err(error) => Some(Stop::Fault(error.fault)),
         };
-        let last = match fault.as_ref().map(ending) {
+        if let Some(code) = stop.as_ref().and_then(Stop::code) {
+            incoming.refuse(code);
+        }
+        let last = match stop.as_ref().map(ending) {
             None => Some(Piece::End),
             Some(Ending::Spoiled(_)) => Some(Piece::Spoiled),
             Some(Ending::Lost | Ending::Cut) => None,
@@ -207,9 +220,9 @@ impl Session {
                 .tell(Event::Broken("the writer of an update panicked"))
                 .await;
         }
-        let Some(fault) = fault else { return };
-        let what = fault.to_string();
-        match ending(&fault) {
+        let Some(stop) = stop else { return };
+        let what = stop.to_string();
+        match ending(&stop) {
             Ending::Lost => {}
             Ending::Cut => {
                 self.tell(Event::Cut {
@@ -272,17 +285,17 @@ impl Session {
         incoming: &mut IncomingTransfer,
         pieces: &mpsc::Sender<Piece>,
         window: &mut Window,
-    ) -> Option<TransferFault> {
+    ) -> Option<Stop> {
         let (connection, header) = (self.id, *incoming.header());
         let mut received = header.offset;
         let mut pace = Pace::new(self.shared.bytes_per_second_min);
         self.allow(window.widen(header.remaining()));
         loop {
             self.allow(window.narrow(header.bytes.saturating_sub(received)));
-            let bytes = match incoming.next().await {
+            let bytes = match self.next(incoming, &pace).await {
                 Ok(Some(bytes)) => bytes,
                 Ok(None) => return None,
-                Err(error) => return Some(error.fault),
+                Err(stop) => return Some(stop),
             };
             let count: u64 = bytes.iter().map(|piece| piece.len() as u64).sum();
             received += count;
@@ -298,6 +311,32 @@ impl Session {
                     total: header.bytes,
                 });
             }
+        }
+    }
+
+    /// The next bytes of an update that is wanted; none after the last.
+    async fn next(
+        &self,
+        incoming: &mut IncomingTransfer,
+        pace: &Pace,
+    ) -> Result<Option<Vec<Bytes>>, Stop> {
+        let (limit, round) = (
+            STALL_LIMITS * self.shared.stall_limit,
+            incoming.header().round,
+        );
+        let refused = async {
+            let is_over = |refused: &Round| round <= *refused;
+            if self.refused.clone().wait_for(is_over).await.is_err() {
+                // The driver has let go of the connection, which is about to end.
+                std::future::pending::<()>().await;
+            }
+        };
+        tokio::select! {
+            () = refused => Err(Stop::Refused),
+            next = timeout_at(pace.stalls_at(limit).into(), incoming.next()) => match next {
+                Ok(next) => next.map_err(|error| Stop::Fault(error.fault)),
+                Err(_) => Err(Stop::Stalled(limit)),
+            },
         }
     }
 

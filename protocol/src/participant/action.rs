@@ -53,7 +53,7 @@ pub enum Action {
         /// The transfer whose bytes it is; the owner kept them.
         adapter: TransferHeader,
     },
-    /// Forget the bytes of this transfer: a superseded adapter, or an update that was counted or refused.
+    /// Forget the bytes of this transfer: a superseded adapter, or an update that was counted or is not to be sent.
     Forget {
         /// The transfer.
         transfer: TransferId,

@@ -151,7 +151,8 @@ impl Participant {
             Work::Idle => {}
         }
         self.claim(round);
-        self.settle(round);
+        // The server has all of it.
+        self.settle(round, |transfer| Action::Forget { transfer });
         self.actions
             .push_back(Action::Report(Report::Accepted { round }));
         Ok(())
@@ -166,7 +167,7 @@ impl Participant {
         if round <= self.settled {
             return Ok(());
         }
-        self.settle(round);
+        self.settle(round, |transfer| Action::Withdraw { transfer });
         self.actions
             .push_back(Action::Report(Report::Refused { round, reason }));
         Ok(())
@@ -256,15 +257,15 @@ impl Participant {
         Ok(())
     }
 
-    /// The round is over for this participant.
-    fn settle(&mut self, round: Round) {
+    /// The round is over for this participant; `of_offered` is what is to be done about the update that it offered.
+    fn settle(&mut self, round: Round, of_offered: fn(TransferId) -> Action) {
         self.settled = round;
         if self
             .work
             .task()
             .is_some_and(|(current, _)| current <= round)
         {
-            self.drop_work();
+            self.drop_work_and(of_offered);
         }
         if let Some(spooled) = self.spooled.take_if(|spooled| spooled.round <= round) {
             let transfer = spooled.offer(&self.name).transfer.id;

@@ -501,6 +501,53 @@ fn offers(victim: &Victim) -> bool {
 
 /// S1: an update that an earlier process left without masks is offered to nobody, whatever the server says of it.
 #[test]
+/// R3: what is left of an update that is refused is not sent. One that counts is all there, and only forgotten.
+#[test]
+fn an_update_that_is_refused_on_its_way_is_withdrawn() {
+    let (round, reason) = (Round(1), RefusalReason::Late);
+    let answers = [
+        (ToClient::Refused { round, reason }, true),
+        (ToClient::Accepted { round }, false),
+    ];
+    for (answer, is_withdrawn) in answers {
+        let mut victim = Victim::ready(simple());
+        victim.trains(1);
+        let (update, metrics) = (content("update"), Metrics::default());
+        let header = victim.machine.trained(round, update, 1, metrics);
+        let transfer = header.unwrap().unwrap().id;
+        let offset = 0;
+        victim.hears(ToClient::Deliver { transfer, offset });
+        victim.hears(answer);
+        let (withdrawn, forgotten) = (Action::Withdraw { transfer }, Action::Forget { transfer });
+        let found = [withdrawn, forgotten].map(|action| victim.actions.contains(&action));
+        assert_eq!(found, [is_withdrawn, !is_withdrawn]);
+    }
+}
+
+/// S10: a server cannot have keys and shares said without end by beginning one attempt after the other.
+#[test]
+fn a_server_that_begins_attempts_without_end_is_left() {
+    let mut victim = Victim::with(masked(plan(&["a", "b", "c"], 3, 2)), None);
+    victim.trains(1);
+    let update = Content {
+        bytes: victim.plan.update_bytes(),
+        sha256: Digest::of(b"update"),
+    };
+    let trained = victim
+        .machine
+        .trained(Round(1), update, 1, Metrics::default());
+    assert!(trained.unwrap().is_some());
+    for number in 1..=64 {
+        victim.hears_of_attempt(number);
+        assert!(!victim.machine.is_over(), "{:?}", victim.actions);
+    }
+    victim.hears_of_attempt(65);
+    victim.accuses(
+        CloseCode::Deceived,
+        "attempt 65 of this round, of which there are at most 64",
+    );
+}
+
 fn a_server_that_asks_for_a_late_update_under_masks_gets_none() {
     let plan = masked(plan(&["a", "b", "c"], 3, 2));
     let left = spooled(plan.digest());

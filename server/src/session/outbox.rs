@@ -2,11 +2,11 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use protocol::TransferId;
-use protocol::close::CloseCode;
+use protocol::close::{CloseCode, RefusalReason};
 use protocol::message::{ToClient, TransferHeader};
 use protocol::quic::Connection;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use protocol::{Round, TransferId};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 
 use crate::released::Payload;
 
@@ -30,6 +30,8 @@ pub(crate) struct Outbox {
     /// What may still be queued, in places.
     room: Arc<Semaphore>,
     asked: Asked,
+    /// The last round whose update was refused.
+    refused: watch::Sender<Round>,
     connection: Connection,
 }
 
@@ -42,13 +44,14 @@ pub(super) type Asked = Arc<Mutex<Option<(TransferId, u64)>>>;
 impl Outbox {
     pub(super) fn new(
         queue: mpsc::UnboundedSender<Queued>,
-        asked: Asked,
+        (asked, refused): (Asked, watch::Sender<Round>),
         connection: Connection,
     ) -> Self {
         Self {
             queue,
             room: Arc::new(Semaphore::new(OUTBOX_MAX)),
             asked,
+            refused,
             connection,
         }
     }
@@ -60,10 +63,8 @@ impl Outbox {
 
     /// Queues something for the peer. One that lets its queue fill up is cut off.
     pub(crate) fn put(&self, outgoing: Outgoing) {
-        if let Outgoing::Message(message) = &outgoing
-            && let ToClient::Deliver { transfer, offset } = message.as_ref()
-        {
-            *self.asked.lock().unwrap_or_else(PoisonError::into_inner) = Some((*transfer, *offset));
+        if let Outgoing::Message(message) = &outgoing {
+            self.note(message);
         }
         let place = if is_record(&outgoing) {
             None
@@ -75,6 +76,30 @@ impl Outbox {
         };
         // A session that has ended needs nothing more.
         let _ = self.queue.send((outgoing, place));
+    }
+
+    /// Takes note of what the coordinator wants delivered now, and of what it does not want any more.
+    fn note(&self, message: &ToClient) {
+        if let ToClient::Deliver { transfer, offset } = message {
+            *self.asked.lock().unwrap_or_else(PoisonError::into_inner) = Some((*transfer, *offset));
+        }
+        if let Some(round) = round_over(message) {
+            self.refused
+                .send_modify(|refused| *refused = round.max(*refused));
+        }
+    }
+}
+
+/// The round that is over for a peer once it is told so; none if it was told of an update that was never the one asked for.
+fn round_over(message: &ToClient) -> Option<Round> {
+    match message {
+        ToClient::Refused { reason, .. }
+            if matches!(reason, RefusalReason::WrongPlan | RefusalReason::WrongRound) =>
+        {
+            None
+        }
+        ToClient::Refused { round, .. } => Some(*round),
+        _ => None,
     }
 }
 

@@ -22,6 +22,11 @@ impl Pace {
         }
     }
 
+    /// When it has not moved for so long.
+    pub(super) fn stalls_at(&self, limit: Duration) -> Instant {
+        self.since + limit
+    }
+
     /// Whether these bytes and those before them are worth a report.
     pub(super) fn is_to_be_told(&mut self, bytes: u64) -> bool {
         self.bytes += bytes;

@@ -19,3 +19,4 @@ mod revocation;
 mod scene;
 mod scripted;
 mod strategy;
+mod turns;

@@ -1,0 +1,96 @@
+//! Turns to be received: one whose update is not wanted any more, or does not come, does not keep the others from theirs.
+
+use std::future::{Future, pending};
+use std::pin::pin;
+use std::time::Duration;
+
+use protocol::Round;
+use protocol::close::{CloseCode, RefusalReason};
+use protocol::message::TransferHeader;
+use protocol::quic::{Connection, TransferError, TransferFault};
+
+use crate::scene::{PATIENCE, Running, Scene, in_time};
+use crate::scripted::{Scripted, constant};
+
+const FIRST: Round = Round(1);
+const STALL_LIMIT: Duration = Duration::from_secs(1);
+
+/// A run of one round in which `honest` alone is enough, and one update is received at a time.
+async fn scene() -> (Scene, Running, Scripted, Scripted) {
+    let mut scene = Scene::new(&["honest", "mallory"]);
+    scene.config.cohort.quorum = 1;
+    scene.config.cohort.stall_limit = STALL_LIMIT;
+    scene.config.uploads_at_once = 1;
+    // No larger than the share of the smallest update.
+    scene.config.transport.stream_window_bytes = 128 * 1024;
+    scene.config.allowance.uploads_per_round = 1000;
+    let running = scene.serve();
+    let mut honest = scene.join("honest", &running).await;
+    let mut mallory = scene.join("mallory", &running).await;
+    honest.asked().await;
+    mallory.asked().await;
+    (scene, running, honest, mallory)
+}
+
+/// Opens a stream with an update's header, and sends nothing of the update.
+async fn withhold(connection: Connection, header: TransferHeader) -> Result<(), TransferError> {
+    let bytes = constant(0.1).into();
+    connection
+        .send_transfer_held(&header, bytes, pending(), |_| {})
+        .await
+}
+
+/// Lets it come as far as it can at once.
+async fn begin(work: &mut (impl Future<Output = Result<(), TransferError>> + Unpin)) {
+    tokio::select! {
+        biased;
+        ended = work => panic!("nothing is withheld: {ended:?}"),
+        () = std::future::ready(()) => {}
+    }
+}
+
+#[tokio::test]
+async fn one_that_was_refused_while_it_delivers_gives_its_turn_back_at_once() {
+    let (_scene, running, mut honest, mut mallory) = scene().await;
+    let header = mallory.header(FIRST, &constant(0.1));
+    mallory.offer(header, 1).await;
+    mallory.hear().await;
+    let mut withheld = pin!(withhold(mallory.link.connection.clone(), header));
+    begin(&mut withheld).await;
+    let too_short = mallory.header(FIRST, &constant(0.1)[4..]);
+    mallory.offer(too_short, 1).await;
+    mallory.is_refused(FIRST, RefusalReason::WrongSize).await;
+    let fault = in_time(withheld).await.unwrap_err().fault;
+    assert_eq!(fault, TransferFault::Refused(CloseCode::BadTransfer));
+    honest.deliver(FIRST, &constant(0.5), 1).await;
+    honest.is_accepted(FIRST).await;
+    honest.finished().await;
+    mallory.finished().await;
+    running.outcome().await.unwrap();
+}
+
+/// Each time that it offers its update again the coordinator waits for it anew.
+#[tokio::test]
+async fn a_delivery_without_bytes_gives_its_turn_back_though_its_sender_keeps_talking() {
+    let (_scene, running, mut honest, mut mallory) = scene().await;
+    let header = mallory.header(FIRST, &constant(0.1));
+    mallory.offer(header, 1).await;
+    mallory.hear().await;
+    let mut withheld = pin!(withhold(mallory.link.connection.clone(), header));
+    let keep_talking = async {
+        loop {
+            match tokio::time::timeout(STALL_LIMIT / 4, &mut withheld).await {
+                Ok(ended) => break ended,
+                Err(_) => mallory.offer(header, 1).await,
+            }
+        }
+    };
+    let ended = tokio::time::timeout(PATIENCE, keep_talking).await;
+    let fault = ended.expect("the turn is kept").unwrap_err().fault;
+    assert_eq!(fault, TransferFault::Refused(CloseCode::Stalled));
+    honest.deliver(FIRST, &constant(0.5), 1).await;
+    honest.is_accepted(FIRST).await;
+    drop(mallory);
+    honest.finished().await;
+    running.outcome().await.unwrap();
+}
