@@ -36,6 +36,7 @@ pub use self::{
     totals::Totals,
     verify::{Flaw, Verified, verify},
 };
+use crate::durable;
 
 /// The ledger of one site, open for appending; nobody else can open it meanwhile.
 #[derive(Debug)]
@@ -72,6 +73,8 @@ impl Ledger {
             std::fs::create_dir_all(folder).map_err(failed("make the folder of"))?;
         }
         let mut file = create(path).map_err(failed("open"))?;
+        // It may be new: what is written to it must not be in a file without a name.
+        durable::sync_folder_of(path).map_err(failed("make durable"))?;
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {

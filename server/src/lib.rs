@@ -12,7 +12,8 @@
 //! - `fold`, `total`, `round`: updates checked and folded as they arrive, the next global adapter formed and anchored; `opening`: the
 //!   masks taken off a sum; `participant_privacy`: noise put on it for privacy of participants.
 //! - [`transcript`]: the signed record of each round, and its check offline.
-//! - [`record`], `settling`: what a run leaves on disk. `journal`, `spool`, `recovery`: what it must not forget if its process is killed.
+//! - [`record`], `settling`: what a run leaves on disk. `journal`, `spool`, `recovery`: what it must not forget if its process is killed;
+//!   `durable`: names that outlive a power cut.
 //! - `tally`: whom it turned away, counted.
 //! - [`observer`]: what a run tells; `narrate` is the same as log lines, `metrics` as counts behind a port for monitoring, with
 //!   what connections cost (`network`).
@@ -27,6 +28,7 @@ pub mod run;
 mod adapter_bytes;
 mod ballot;
 mod driver;
+mod durable;
 mod fold;
 mod identity;
 pub mod journal;

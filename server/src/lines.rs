@@ -9,8 +9,8 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
+use crate::durable::sync_folder_of;
 use crate::error::ServerError;
-use crate::record::sync_folder;
 
 /// The file, open for more.
 #[derive(Debug)]
@@ -43,7 +43,7 @@ impl LineFile {
                 file.write_all(&lines)?;
                 file.sync_all()?;
                 fs::rename(&temporary, &self.path)?;
-                self.path.parent().map_or(Ok(()), sync_folder)?;
+                sync_folder_of(&self.path)?;
             }
             open(&self.path)
         };

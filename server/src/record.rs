@@ -15,6 +15,7 @@ use protocol::Digest;
 use protocol::transcript::SealedRecord;
 use serde::{Deserialize, Serialize};
 
+use crate::durable::{self, sync_folder};
 use crate::error::ServerError;
 use crate::lines::LineFile;
 use crate::participant_privacy::NoiseKeyFile;
@@ -184,7 +185,7 @@ pub(crate) struct RunFolder {
 impl RunFolder {
     /// Opens the run's folder, or makes it. One with rounds and without a journal is another run's.
     pub(crate) fn open(path: &Path, sidecar: &Sidecar, dropout: f64) -> Result<Self, ServerError> {
-        fs::create_dir_all(path).map_err(ServerError::write(path))?;
+        durable::create_folder(path).map_err(ServerError::write(path))?;
         let rounds = LineFile::open(path.join(ROUNDS_FILE))?;
         let transcript = LineFile::open(path.join(TRANSCRIPT_FILE))?;
         if !rounds.is_empty()? && !path.join(JOURNAL_FILE).exists() {
@@ -331,15 +332,6 @@ fn write_folder(parent: &Path, target: &Path, files: &[Pieces<'_>]) -> io::Resul
     }
     fs::rename(&temporary, target)?;
     sync_folder(parent)
-}
-
-/// Makes the names in a folder durable. Only Unix can open a folder.
-pub(crate) fn sync_folder(path: &Path) -> io::Result<()> {
-    if cfg!(unix) {
-        File::open(path)?.sync_all()
-    } else {
-        Ok(())
-    }
 }
 
 #[cfg(test)]

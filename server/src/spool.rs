@@ -30,6 +30,7 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use protocol::message::TransferHeader;
 use protocol::{ParticipantName, TransferId};
 
+use crate::durable::sync_folder;
 use crate::error::ServerError;
 pub(crate) use batch::Batch;
 use batch::Batches;
@@ -100,7 +101,7 @@ impl Spool {
 
     /// Puts the names of all that was kept on disk.
     pub(crate) fn sync(&self) -> Result<(), ServerError> {
-        crate::record::sync_folder(&self.folder).map_err(ServerError::write(&self.folder))
+        sync_folder(&self.folder).map_err(ServerError::write(&self.folder))
     }
 
     /// An update that was kept, to be read when all of its round are looked at.

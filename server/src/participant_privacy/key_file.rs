@@ -5,14 +5,14 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use aggregation::privacy::NoiseKey;
 use protocol::Round;
 use ring::rand::{SecureRandom as _, SystemRandom};
 
+use crate::durable::sync_folder_of;
 use crate::error::ServerError;
-use crate::record::sync_folder;
 
 const ROUND_BYTES: usize = 4;
 const KEY_BYTES: usize = 32;
@@ -70,7 +70,7 @@ impl NoiseKeyFile {
             file.write_all(&[0; ROUND_BYTES + KEY_BYTES])?;
             file.sync_all()?;
             fs::remove_file(&self.0)?;
-            sync_folder(self.folder())
+            sync_folder_of(&self.0)
         };
         wipe().map_err(ServerError::write(&self.0))
     }
@@ -90,10 +90,6 @@ impl NoiseKeyFile {
         file.write_all(key)?;
         file.sync_all()?;
         fs::rename(&part, &self.0)?;
-        sync_folder(self.folder())
-    }
-
-    fn folder(&self) -> &Path {
-        self.0.parent().unwrap_or_else(|| Path::new("."))
+        sync_folder_of(&self.0)
     }
 }

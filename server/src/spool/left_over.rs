@@ -12,6 +12,7 @@ use protocol::{ParticipantName, TransferId};
 
 use super::head::{Head, HeadError};
 use super::{BATCH, PART, Spool, remove};
+use crate::durable;
 use crate::error::ServerError;
 
 /// What an earlier process left behind: how far each participant's update had come.
@@ -45,7 +46,7 @@ impl Spool {
         let counted = counted.iter().map(|header| header.id);
         let mut own: BTreeMap<_, _> = counted.map(|id| (self.update_path(id), id)).collect();
         let (mut parts, mut numbers) = (Parts::new(), Vec::new());
-        fs::create_dir_all(&self.folder)?;
+        durable::create_folder(&self.folder)?;
         for entry in fs::read_dir(&self.folder)? {
             let entry = entry?;
             let path = entry.path();
