@@ -1,9 +1,12 @@
 //! What must outlive the process: the coordinator's entries and the rounds that are done, in one redb file a run.
 //!
-//! A commit is durable before it returns. Entries of a round go once its adapter is on disk; of those about who takes part as many stay
-//! with each round that is done as a restart needs (`standing`). The updates' bytes are the `spool`'s, adapters the run folder's. What
-//! the entries mean is `protocol::coordinator`'s affair; values are JSON, so that an operator can look at them with any redb browser.
+//! It is made as `journal.redb.part` and has its name once it is whole. A commit is durable before it returns. Entries of a round go
+//! once its adapter is on disk; of those about who takes part as many stay with each round that is done as a restart needs
+//! (`standing`). The updates' bytes are the `spool`'s, adapters the run folder's. What the entries mean is `protocol::coordinator`'s
+//! affair; values are JSON, so that an operator can look at them with any redb browser.
 
+use std::fs;
+use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
@@ -19,6 +22,7 @@ use redb::{
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use crate::durable;
 use crate::metrics::Histogram;
 use crate::record::RoundRecord;
 
@@ -102,20 +106,51 @@ impl Journal {
     }
 
     fn open_whole(path: &Path, identity: &Identity) -> Result<(Self, Found), JournalError> {
-        let database = Database::create(path).map_err(|error| match error {
+        if !path.try_exists().map_err(of_file(path))? {
+            Self::make(path, identity)?;
+        }
+        let journal = Self::of(path, Database::open(path))?;
+        journal.begin(identity)?;
+        let found = journal.read()?;
+        Ok((journal, found))
+    }
+
+    /// Makes a new journal beside its place, and puts it there once it is whole: no server could open one whose making broke off.
+    fn make(path: &Path, identity: &Identity) -> Result<(), JournalError> {
+        let part = path.with_added_extension("part");
+        match fs::remove_file(&part) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(of_file(&part)(error));
+            }
+            _ => {}
+        }
+        let journal = Self::of(&part, Database::create(&part))?;
+        // Another server's, which was faster.
+        if path.try_exists().map_err(of_file(path))? {
+            return Err(JournalError::Busy {
+                path: path.to_owned(),
+            });
+        }
+        journal.begin(identity)?;
+        let closed = journal.database.close();
+        closed.map_err(|error| storage(&part)(error.into()))?;
+        fs::rename(&part, path).map_err(of_file(path))?;
+        durable::sync_folder_of(path).map_err(of_file(path))
+    }
+
+    /// The journal in a database that was opened at this path.
+    fn of(path: &Path, opened: Result<Database, DatabaseError>) -> Result<Self, JournalError> {
+        let database = opened.map_err(|error| match error {
             DatabaseError::DatabaseAlreadyOpen => JournalError::Busy {
                 path: path.to_owned(),
             },
             error => storage(path)(error.into()),
         })?;
-        let journal = Self {
+        Ok(Self {
             path: path.to_owned(),
             database,
             commits: Mutex::new(Histogram::new(COMMIT_SECONDS)),
-        };
-        journal.begin(identity)?;
-        let found = journal.read()?;
-        Ok((journal, found))
+        })
     }
 
     /// Gives what the commits of this process took, in seconds.
@@ -351,6 +386,10 @@ fn of_round(entry: &Entry) -> Option<Round> {
         | Entry::SumUnopened { round, .. }
         | Entry::Closed { round } => Some(*round),
     }
+}
+
+fn of_file(path: &Path) -> impl FnOnce(io::Error) -> JournalError + '_ {
+    move |error| storage(path)(redb::Error::Io(error))
 }
 
 fn storage(path: &Path) -> impl FnOnce(redb::Error) -> JournalError + '_ {

@@ -107,6 +107,20 @@ fn a_server_killed_before_any_write_to_its_journal_comes_to_the_same_adapter() {
     comes_to_the_same_adapter("/journal.redb", stride(8), &whole(), server_dies);
 }
 
+/// Its file is made, with what tells whose it is, in more changes than these.
+#[test]
+fn a_server_killed_while_it_makes_its_journal_comes_to_the_same_adapter() {
+    let (expected, below) = (whole(), "/journal.redb");
+    for at in 1..=10 {
+        let (found, has_died) = server_dies(&Death { at, below });
+        assert!(has_died, "there is no change {at} below {below}");
+        assert!(
+            found == expected,
+            "another adapter after a death before change {at} below {below}"
+        );
+    }
+}
+
 #[test]
 fn a_server_killed_before_any_change_in_its_folder_comes_to_the_same_adapter() {
     comes_to_the_same_adapter("/runs/", stride(24), &whole(), server_dies);

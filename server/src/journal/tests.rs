@@ -60,6 +60,23 @@ fn entries(round: u32) -> [Entry; 3] {
     ]
 }
 
+/// What a kill or a full disk leaves of one that was being made: nothing that the database can open.
+#[test]
+fn a_journal_whose_making_broke_off_is_made_anew_and_never_bears_its_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let (path, part) = (
+        folder.path().join("journal.redb"),
+        folder.path().join("journal.redb.part"),
+    );
+    fs::write(&part, [0; 4096]).unwrap();
+    let (journal, _) = Journal::open(&path, &identity()).unwrap();
+    assert!(path.exists() && !part.exists());
+    journal.record(&entries(1)).unwrap();
+    drop(journal);
+    let (_, found) = Journal::open(&path, &identity()).unwrap();
+    assert!(found.history.open.is_some());
+}
+
 #[test]
 fn what_was_recorded_is_there_when_the_journal_is_opened_again() {
     let folder = tempfile::tempdir().unwrap();
@@ -227,7 +244,7 @@ fn a_thousand_who_come_and_go_leave_as_many_entries_as_are_there_and_the_same_st
         journal.settled(round).unwrap();
         // Four are there, one of them is late, the next round is open; "north" joined twice.
         assert_eq!(count(&journal), 7);
-        lengths.push(std::fs::metadata(&path).unwrap().len());
+        lengths.push(fs::metadata(&path).unwrap().len());
     }
     assert_eq!(lengths[0], lengths[3], "{lengths:?}");
     expected.note(Entry::Opened { round: Round(5) });
@@ -276,12 +293,12 @@ fn a_journal_is_one_servers_and_one_runs() {
 fn a_damaged_journal_is_named_and_left_as_it_is() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("journal.redb");
-    std::fs::write(&path, b"no database, but something of the operator's").unwrap();
+    fs::write(&path, b"no database, but something of the operator's").unwrap();
     let error = Journal::open(&path, &identity()).unwrap_err().to_string();
     assert!(error.contains("journal.redb"), "{error}");
-    let kept = std::fs::read(&path).unwrap();
+    let kept = fs::read(&path).unwrap();
     assert_eq!(kept, b"no database, but something of the operator's");
-    std::fs::remove_file(&path).unwrap();
+    fs::remove_file(&path).unwrap();
     let (journal, _) = Journal::open(&path, &identity()).unwrap();
     journal.round_done(&record(2), &sealed(2)).unwrap();
     drop(journal);
@@ -300,7 +317,7 @@ fn a_journal_with_a_flipped_bit_or_a_missing_end_is_named_or_whole() {
         journal.round_done(&record(round), &sealed(round)).unwrap();
     }
     drop(journal);
-    let whole = std::fs::read(&path).unwrap();
+    let whole = fs::read(&path).unwrap();
     let (mut named, mut state) = (0, 7_u64);
     for number in 0..300 {
         state = state
@@ -313,7 +330,7 @@ fn a_journal_with_a_flipped_bit_or_a_missing_end_is_named_or_whole() {
         } else {
             damaged[place] ^= 1 << (state % 8);
         }
-        std::fs::write(&path, &damaged).unwrap();
+        fs::write(&path, &damaged).unwrap();
         match Journal::open(&path, &identity()) {
             Err(error) => {
                 assert!(error.to_string().contains("journal.redb"), "{error}");
