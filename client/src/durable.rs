@@ -2,7 +2,8 @@
 //! ([`Flushing`]), its name by syncing its folder.
 
 use std::{
-    fs, io,
+    fs,
+    io::{self, Write as _},
     panic::resume_unwind,
     path::Path,
     thread::{self, JoinHandle},
@@ -10,6 +11,16 @@ use std::{
 
 /// Bytes that are worth a flush: few flushes, and a disk that is never asked for much at once.
 const STEP_BYTES: u64 = 8 << 20;
+
+/// Writes a file whole, or leaves what was there: under another name first, on the disk before it is renamed, and with its name there
+/// before anybody goes on. Its folder must be there.
+pub(crate) fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let part = path.with_added_extension("part");
+    let mut file = fs::File::create(&part)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    rename(&part, path)
+}
 
 /// Renames, and returns once the new name is on the disk.
 pub(crate) fn rename(from: &Path, to: &Path) -> io::Result<()> {

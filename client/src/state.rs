@@ -68,6 +68,17 @@ pub enum StateError {
         /// The operating system's reason.
         source: io::Error,
     },
+    /// The file that says which sum this site helped to open is not what was written.
+    #[error(
+        "{} is damaged: {what}; it keeps this site from helping to open two sums of one round, whose difference would be somebody's \
+         update: restore it, or remove it only once that run is over", path.display()
+    )]
+    OpenedDamaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        what: String,
+    },
     /// The file is not what was written.
     #[error("the state {} is damaged: {what}; remove it to train the round again", path.display())]
     Damaged {

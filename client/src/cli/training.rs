@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    io::{ErrorKind, Write as _},
+    io::ErrorKind,
     ops::ControlFlow,
     path::{Path, PathBuf},
 };
@@ -261,16 +261,8 @@ fn resume(course: &mut Course, file: &Path) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Writes the whole file or leaves what was there: under another name first, durable before it is renamed.
+/// Writes the whole file or leaves what was there.
 fn store(file: &Path, bytes: &[u8]) -> Result<(), Failure> {
-    let mut fresh = file.as_os_str().to_owned();
-    fresh.push(".new");
-    let fresh = PathBuf::from(fresh);
-    let write = || {
-        let mut opened = fs::File::create(&fresh)?;
-        opened.write_all(bytes)?;
-        opened.sync_all()?;
-        durable::rename(&fresh, file)
-    };
-    Ok(write().with_context(|| format!("cannot write the checkpoint {}", file.display()))?)
+    let written = durable::replace(file, bytes);
+    Ok(written.with_context(|| format!("cannot write the checkpoint {}", file.display()))?)
 }

@@ -5,8 +5,7 @@
 //! site, not against it.) A change replaces the whole file, durably, before it counts as made.
 
 use std::{
-    fs,
-    io::{self, Write as _},
+    fs, io,
     path::{Path, PathBuf},
 };
 
@@ -152,7 +151,11 @@ impl Ledger {
     /// [`LedgerError::Io`]; the ledger is then as it was.
     pub(super) fn append(&mut self, path: &Path, entry: Entry) -> Result<(), LedgerError> {
         self.entries.push(entry);
-        let written = write(path, &self.to_text()).map_err(failed("write", path));
+        let write = || {
+            fs::create_dir_all(path.parent().unwrap_or(path))?;
+            durable::replace(path, self.to_text().as_bytes())
+        };
+        let written = write().map_err(failed("write", path));
         if written.is_err() {
             self.entries.pop();
         }
@@ -259,20 +262,6 @@ fn link(before: Digest, entry: &Entry) -> Digest {
 
 fn json(value: &impl Serialize) -> String {
     serde_json::to_string(value).expect("plain values have a JSON form")
-}
-
-/// Under another name first, on the disk before it is renamed, and the folder on the disk before anybody goes on.
-fn write(path: &Path, text: &str) -> io::Result<()> {
-    let folder = path
-        .parent()
-        .filter(|folder| !folder.as_os_str().is_empty())
-        .unwrap_or_else(|| Path::new("."));
-    fs::create_dir_all(folder)?;
-    let part = path.with_added_extension("part");
-    let mut file = fs::File::create(&part)?;
-    file.write_all(text.as_bytes())?;
-    file.sync_all()?;
-    durable::rename(&part, path)
 }
 
 pub(super) fn failed<'a>(

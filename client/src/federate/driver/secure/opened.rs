@@ -1,8 +1,9 @@
 //! The file that says which sum a site helped to open last, beside the file of its `state`; no secret is in it.
+//!
+//! That a site does not help to open a second sum of a round (S7) rests on it: it is nothing to be removed for a fresh start.
 
 use std::{
-    fs,
-    io::{self, Write as _},
+    fs, io,
     path::{Path, PathBuf},
 };
 
@@ -21,7 +22,7 @@ pub(super) fn read(state: &Path) -> Result<Option<Earlier>, ClientError> {
     match fs::read(&path) {
         Ok(bytes) => match serde_json::from_slice(&bytes) {
             Ok(earlier) => Ok(Some(earlier)),
-            Err(error) => Err(StateError::Damaged {
+            Err(error) => Err(StateError::OpenedDamaged {
                 path,
                 what: error.to_string(),
             }
@@ -35,17 +36,10 @@ pub(super) fn read(state: &Path) -> Result<Option<Earlier>, ClientError> {
 /// Writes down which sum is about to be opened.
 pub(super) fn write(state: &Path, earlier: &Earlier) -> Result<(), ClientError> {
     let path = path(state);
-    let folder = path
-        .parent()
-        .filter(|folder| !folder.as_os_str().is_empty())
-        .unwrap_or_else(|| Path::new("."));
     let write = || -> io::Result<()> {
-        fs::create_dir_all(folder)?;
-        let part = path.with_added_extension("part");
-        let mut file = fs::File::create(&part)?;
-        file.write_all(&serde_json::to_vec(earlier)?)?;
-        file.sync_all()?;
-        durable::rename(&part, &path)
+        let bytes = serde_json::to_vec(earlier)?;
+        fs::create_dir_all(path.parent().unwrap_or(state))?;
+        durable::replace(&path, &bytes)
     };
     Ok(write().map_err(StateError::io("write", &path))?)
 }
@@ -58,5 +52,22 @@ pub(in crate::federate::driver) fn forget(state: &Path) -> Result<(), ClientErro
             Err(StateError::io("remove", &path)(source).into())
         }
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// To train a round again does no harm; to open its sum again may.
+    #[test]
+    fn one_that_is_damaged_is_not_to_be_removed_before_its_run_is_over() {
+        let folder = tempfile::tempdir().unwrap();
+        let state = folder.path().join("adapter.state");
+        fs::write(path(&state), "{").unwrap();
+        let said = read(&state).unwrap_err().to_string();
+        assert!(said.contains("adapter.state.opened"), "{said}");
+        assert!(said.contains("only once that run is over"), "{said}");
+        assert!(!said.contains("train the round again"), "{said}");
     }
 }
