@@ -217,6 +217,24 @@ fn bytes_count_for_a_day_and_a_clock_put_back_frees_none() {
 }
 
 #[test]
+fn a_clock_that_jumps_ahead_and_comes_back_frees_none() {
+    let site = Site::new();
+    let mut ledger = site.written();
+    let said = Fact::Message {
+        connection: 1,
+        message: "Hello".to_owned(),
+        run: None,
+        round: None,
+        bytes: 5,
+    };
+    ledger.record(said, at(1000)).unwrap();
+    assert_eq!(ledger.day_bytes(at(1000)), 5);
+    assert_eq!(ledger.day_bytes(at(3)), 188);
+    drop(ledger);
+    assert_eq!(site.open().unwrap().day_bytes(at(3)), 188);
+}
+
+#[test]
 fn line_cut_off_by_a_crash_is_taken_away_and_said_wherever_it_was_cut() {
     let site = Site::new();
     drop(site.written());

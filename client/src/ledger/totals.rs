@@ -1,7 +1,7 @@
 //! The ledger added up: by day, by round, by purpose, by connection. A sum that is too large for its number stays at the largest, as a file
 //! that somebody else wrote may hold anything.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::{collections::BTreeMap, ops::Bound};
 
 use jiff::{SignedDuration, Timestamp};
 use protocol::{Digest, Round};
@@ -14,7 +14,8 @@ const DAY: SignedDuration = SignedDuration::from_hours(24);
 /// Sums over the entries seen so far.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Totals {
-    recent: VecDeque<(Timestamp, u64)>,
+    /// By the clock of each entry. None is dropped: a clock that is ahead for a while would drop what counts when it is right again.
+    moments: BTreeMap<Timestamp, u64>,
     rounds: BTreeMap<(Digest, u32), u64>,
     connections: BTreeMap<u64, Connection>,
     messages: BTreeMap<String, Sum>,
@@ -50,8 +51,8 @@ impl Totals {
     pub(super) fn add(&mut self, entry: &Entry) {
         let bytes = entry.fact.stream_bytes();
         if bytes > 0 {
-            self.forget_before(entry.at);
-            self.recent.push_back((entry.at, bytes));
+            let moment = self.moments.entry(entry.at).or_default();
+            *moment = moment.saturating_add(bytes);
         }
         if let Some(number) = entry.fact.connection() {
             let connection = self.connections.entry(number).or_default();
@@ -101,13 +102,12 @@ impl Totals {
         }
     }
 
-    /// Bytes on streams in the 24 hours before `now`. A clock that was put back makes them more, not fewer.
+    /// Bytes on streams in the 24 hours before `now`, with what a clock that was ahead has as later. So a clock that was put back makes
+    /// them more, not fewer; one that is ahead makes them fewer for as long as it is.
     pub fn day_bytes(&self, now: Timestamp) -> u64 {
-        let since = day_before(now);
-        self.recent
-            .iter()
-            .filter(|(at, _)| since < *at)
-            .fold(0, |sum, (_, bytes)| sum.saturating_add(*bytes))
+        let since = (Bound::Excluded(day_before(now)), Bound::Unbounded);
+        let moments = self.moments.range(since);
+        moments.fold(0, |sum, (_, bytes)| sum.saturating_add(*bytes))
     }
 
     /// Bytes on streams for a round of the run with this plan.
@@ -193,13 +193,6 @@ impl Totals {
     fn add_to_round(&mut self, plan: Digest, round: u32, bytes: u64) {
         let sum = self.rounds.entry((plan, round)).or_default();
         *sum = sum.saturating_add(bytes);
-    }
-
-    fn forget_before(&mut self, now: Timestamp) {
-        let since = day_before(now);
-        while self.recent.front().is_some_and(|(at, _)| *at <= since) {
-            self.recent.pop_front();
-        }
     }
 }
 
