@@ -51,6 +51,14 @@ pub enum Deceit {
         /// The last attempt of this round that this participant knows.
         last: u32,
     },
+    /// An attempt beyond those that a round may have: a server could have us say new keys and shares without end.
+    #[error("attempt {found} of this round, of which there are at most {most}")]
+    TooMany {
+        /// Its number.
+        found: u32,
+        /// The last that is taken part in.
+        most: u32,
+    },
     /// A list of participants that is not in order, names somebody twice or somebody who is not in the one before.
     #[error("the list of {what} is not an ordered part of the one before it")]
     List {

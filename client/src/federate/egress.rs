@@ -18,6 +18,7 @@ use tokio::task::JoinHandle;
 use crate::{
     error::ClientError,
     ledger::{Fact, Ledger, LedgerError, Purpose, RunReference},
+    policy::{Circumstances, SitePolicy},
     privacy::{self, BudgetError, PrivacySettings},
     settings::Settings,
 };
@@ -38,6 +39,14 @@ struct Wire {
     connection: u64,
     meter: DatagramMeter,
     dialing: JoinHandle<()>,
+}
+
+fn greeting(connection: u64, address: &str) -> Fact {
+    Fact::Dial {
+        connection,
+        address: address.to_owned(),
+        bytes: GREETING_BYTES,
+    }
 }
 
 impl Egress {
@@ -81,11 +90,7 @@ impl Egress {
             return Ok(());
         };
         self.connection = ledger.next_connection();
-        let fact = Fact::Dial {
-            connection: self.connection,
-            address: address.to_owned(),
-            bytes: GREETING_BYTES,
-        };
+        let fact = greeting(self.connection, address);
         ledger.record(fact, Timestamp::now())?;
         self.wires.push(Wire {
             connection: self.connection,
@@ -93,6 +98,11 @@ impl Egress {
             meter,
         });
         Ok(())
+    }
+
+    /// The connection that is being made is about to be tried at another of the server's addresses, which gets a greeting of its own.
+    pub(super) fn dial_next(&mut self, address: &str) -> Result<(), LedgerError> {
+        self.record(greeting(self.connection, address))
     }
 
     /// The server has proved who it is.
@@ -152,22 +162,35 @@ impl Egress {
         Ok(())
     }
 
+    /// Asks the institution's policy whether a message may leave. It counts against the day and its round as an update does.
+    ///
+    /// Before there is a plan nothing but the greeting is said, and the plan itself is judged.
+    ///
+    /// # Errors
+    /// [`ClientError::Policy`] names the limit.
+    pub(super) fn permit(
+        &self,
+        message: &ToServer,
+        policy: &SitePolicy,
+        circumstances: &Circumstances,
+    ) -> Result<(), ClientError> {
+        let Some(run) = &self.run else {
+            return Ok(());
+        };
+        let bytes = length(message)?;
+        let in_round =
+            round_of(message).map_or(0, |round| self.round_bytes(run.plan, Round(round)));
+        Ok(policy.check_transfer(bytes, in_round, circumstances)?)
+    }
+
     /// A message is about to leave.
     pub(super) fn message(&mut self, message: &ToServer) -> Result<(), ClientError> {
-        let bytes = codec::framed_bytes(message).map_err(|error| unsendable(&error))?;
-        let round = match message {
-            ToServer::Progress { round, .. } => Some(round.0),
-            ToServer::Offer { transfer, .. } => Some(transfer.round.0),
-            ToServer::Trained { round, .. } => Some(round.0),
-            ToServer::Secure { attempt, .. } => Some(attempt.round.0),
-            _ => None,
-        };
         Ok(self.record(Fact::Message {
             connection: self.connection,
             message: message.name().to_owned(),
             run: self.run.clone(),
-            round,
-            bytes,
+            round: round_of(message),
+            bytes: length(message)?,
         })?)
     }
 
@@ -246,6 +269,22 @@ impl Egress {
             Some(ledger) => ledger.record(fact, Timestamp::now()),
             None => Ok(()),
         }
+    }
+}
+
+/// The bytes of a message with its length in front.
+fn length(message: &ToServer) -> Result<u64, ClientError> {
+    codec::framed_bytes(message).map_err(|error| unsendable(&error))
+}
+
+/// The round that a message is about.
+fn round_of(message: &ToServer) -> Option<u32> {
+    match message {
+        ToServer::Progress { round, .. } => Some(round.0),
+        ToServer::Offer { transfer, .. } => Some(transfer.round.0),
+        ToServer::Trained { round, .. } => Some(round.0),
+        ToServer::Secure { attempt, .. } => Some(attempt.round.0),
+        _ => None,
     }
 }
 

@@ -1,5 +1,7 @@
 //! Everything that the driver can hear of while it waits.
 
+use std::net::SocketAddr;
+
 use bytes::Bytes;
 use protocol::{
     Round,
@@ -8,6 +10,7 @@ use protocol::{
     quic::{Closed, Link},
     secagg::{AttemptId, MemberId},
 };
+use tokio::sync::oneshot;
 
 use super::{
     arrivals::{Rebuilt, Unusable},
@@ -18,6 +21,15 @@ use crate::{error::ClientError, site::Agreement, state::StateError};
 
 /// One thing that happened.
 pub(super) enum Happening {
+    /// The server does not answer at one of its addresses: the next one is dialed once this is answered, and not if nobody does.
+    Redialing {
+        /// The attempt.
+        attempt: Attempt,
+        /// The next address.
+        address: SocketAddr,
+        /// To be told when the greeting is written down.
+        written: oneshot::Sender<()>,
+    },
     /// A connection is open, or could not be opened.
     Dialed {
         /// The attempt.

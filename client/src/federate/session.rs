@@ -1,6 +1,6 @@
 //! One connection: tasks that move messages and bytes between the network and the driver, and decide nothing.
 
-use std::{path::Path, sync::Arc};
+use std::{net::SocketAddr, path::Path, sync::Arc};
 
 use bytes::Bytes;
 use protocol::{
@@ -13,7 +13,10 @@ use protocol::{
     },
 };
 use tokio::{
-    sync::mpsc::{UnboundedReceiver, UnboundedSender, channel, unbounded_channel},
+    sync::{
+        mpsc::{UnboundedReceiver, UnboundedSender, channel, unbounded_channel},
+        oneshot,
+    },
     task::{AbortHandle, JoinSet, spawn_blocking},
 };
 
@@ -121,23 +124,51 @@ impl Session {
 }
 
 /// Resolves the server's name and connects to the first address that answers.
-pub(super) async fn dial(settings: Settings, meter: &DatagramMeter) -> Result<Link, DialError> {
+pub(super) async fn dial(
+    settings: Settings,
+    meter: &DatagramMeter,
+    of: (Attempt, &UnboundedSender<Happening>),
+) -> Result<Link, DialError> {
     let server = &settings.server;
     let unknown = |what: String| DialError::Address(format!("cannot resolve {server}: {what}"));
     let addresses = tokio::net::lookup_host(server.as_str()).await;
     let addresses: Vec<_> = addresses
         .map_err(|error| unknown(error.to_string()))?
         .collect();
+    let answered = dial_in_turn(&addresses, &settings, meter, of).await;
+    let nowhere = || Err(unknown("the name has no address".to_owned()));
+    answered.map_or_else(nowhere, |link| link.map_err(DialError::Handshake))
+}
+
+/// Connects to the first of these addresses that answers; nothing if there is none. The driver has written down that the first is
+/// dialed, and does so for each that follows.
+pub(super) async fn dial_in_turn(
+    addresses: &[SocketAddr],
+    settings: &Settings,
+    meter: &DatagramMeter,
+    (attempt, happenings): (Attempt, &UnboundedSender<Happening>),
+) -> Option<Result<Link, HandshakeError>> {
     let mut last = None;
-    for address in addresses {
-        match quic::connect_metered(address, &settings.tls, &settings.limits, meter).await {
-            Ok(link) => return Ok(link),
-            Err(error) if error.is_temporary() => last = Some(error),
-            Err(error) => return Err(DialError::Handshake(error)),
+    for &address in addresses {
+        if last.is_some() {
+            let (written, told) = oneshot::channel();
+            let next = Happening::Redialing {
+                attempt,
+                address,
+                written,
+            };
+            // Of a driver that does not answer nobody waits for this connection.
+            if happenings.send(next).is_err() || told.await.is_err() {
+                break;
+            }
+        }
+        let dialed = quic::connect_metered(address, &settings.tls, &settings.limits, meter).await;
+        match dialed {
+            Err(error) if error.is_temporary() => last = Some(Err(error)),
+            done => return Some(done),
         }
     }
-    let nowhere = || unknown("the name has no address".to_owned());
-    Err(last.map_or_else(nowhere, |error: HandshakeError| DialError::Handshake(error)))
+    last
 }
 
 async fn write(mut sender: ControlSender, mut queue: UnboundedReceiver<ToServer>) {

@@ -48,11 +48,11 @@ pub enum Fact {
         /// The connection.
         connection: u64,
     },
-    /// A connection is about to be made.
+    /// A connection is about to be made, or to be tried at another address of the server.
     Dial {
         /// Its number.
         connection: u64,
-        /// The server as "host:port".
+        /// The server as "host:port"; where it was tried before, the other address.
         address: String,
         /// The greeting that opens the control stream.
         bytes: u64,

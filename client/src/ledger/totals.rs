@@ -151,7 +151,7 @@ impl Totals {
             .count() as u64
     }
 
-    /// Greetings, one a connection attempt.
+    /// Greetings, one for each address that was tried.
     pub fn greetings(&self) -> Sum {
         self.greetings
     }

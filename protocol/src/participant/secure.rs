@@ -17,6 +17,11 @@ pub struct SecureSetup {
     pub earlier: Option<Earlier>,
 }
 
+/// Attempts of one round that a participant takes part in. An honest server gives up after eight that failed; those that end with its
+/// own process are none of these, and a round is not worth more restarts than this leaves. Without a bound a server could have a site
+/// say new keys and shares without end.
+const ATTEMPTS_MAX: u32 = 64;
+
 /// Masked updates all count alike for the coordinator: their weights are under the mask.
 const MASKED_WEIGHT: u64 = 1;
 
@@ -98,6 +103,10 @@ impl Participant {
         if attempt.number <= self.last_attempt {
             let (found, last) = (attempt.number, self.last_attempt);
             return Err(Breach::Deceit(Deceit::Replayed { found, last }));
+        }
+        if ATTEMPTS_MAX < attempt.number {
+            let (found, most) = (attempt.number, ATTEMPTS_MAX);
+            return Err(Breach::Deceit(Deceit::TooMany { found, most }));
         }
         let setup = MemberSetup {
             name: self.name.clone(),

@@ -7,13 +7,14 @@ use protocol::close::{CloseCode, RefusalReason};
 use protocol::coordinator::RoundSummary;
 use protocol::message::{Content, Metrics, ToClient, ToServer, TransferHeader, TransferKind};
 use protocol::participant::{
-    Action, AnchorCopy, Disposition, Outcome, Participant, Setup, Spooled,
+    Action, AnchorCopy, Disposition, Outcome, Participant, SecureSetup, Setup, Spooled,
 };
 use protocol::plan::{
     ANCHOR_BYTES_MAX, Announced, CheckedPlan, Download, EwcPlace, EwcPlan, RunPlan, SignedPlan,
     SignedPlanError, ValueEncoding,
 };
 use protocol::seal::SealFault;
+use protocol::secagg::{AttemptId, ForMember, Piece, RosterEntry};
 use protocol::transcript::{Chain, Witness};
 use protocol::{Digest, Round, Text};
 
@@ -37,6 +38,11 @@ impl Victim {
         let now = an_instant();
         let mut setup = Setup::new(name("a"), Text::new("x"), 1, Arc::new(Eye));
         setup.spooled = spooled;
+        setup.secure = Some(SecureSetup {
+            public_key: [1; 32],
+            verify: |_, _, _| true,
+            earlier: None,
+        });
         let mut victim = Self {
             machine: Participant::new(setup, now),
             plan,
@@ -77,6 +83,19 @@ impl Victim {
     fn hears(&mut self, message: ToClient) {
         self.machine.handle_message(message, self.now);
         self.collect();
+    }
+
+    /// Hears the beginning of a roster, which is not all of it.
+    fn hears_of_attempt(&mut self, number: u32) {
+        let round = Round(1);
+        let attempt = AttemptId { round, number };
+        let entry = RosterEntry {
+            name: name("a"),
+            certificates: Vec::new(),
+        };
+        let (first, total, items) = (0, 3, vec![entry]);
+        let message = ForMember::Roster(Piece { first, total, items });
+        self.hears(ToClient::Secure { attempt, message });
     }
 
     fn gets(&mut self, header: &TransferHeader) -> Disposition {
@@ -482,25 +501,6 @@ fn agreeing_to_a_plan_that_was_not_proposed_is_our_own_mistake() {
     assert!(victim.machine.decline(Text::default(), victim.now).is_err());
 }
 
-fn spooled(plan: Digest) -> Spooled {
-    Spooled {
-        plan,
-        round: Round(1),
-        global: content("g").sha256,
-        update: content("without masks"),
-        weight: 1,
-        metrics: Metrics::default(),
-    }
-}
-
-/// Whether an update was offered, masked or not.
-fn offers(victim: &Victim) -> bool {
-    let is_offer = |action: &Action| matches!(action, Action::Send(ToServer::Offer { .. }));
-    victim.actions.iter().any(is_offer)
-}
-
-/// S1: an update that an earlier process left without masks is offered to nobody, whatever the server says of it.
-#[test]
 /// R3: what is left of an update that is refused is not sent. One that counts is all there, and only forgotten.
 #[test]
 fn an_update_that_is_refused_on_its_way_is_withdrawn() {
@@ -548,6 +548,25 @@ fn a_server_that_begins_attempts_without_end_is_left() {
     );
 }
 
+fn spooled(plan: Digest) -> Spooled {
+    Spooled {
+        plan,
+        round: Round(1),
+        global: content("g").sha256,
+        update: content("without masks"),
+        weight: 1,
+        metrics: Metrics::default(),
+    }
+}
+
+/// Whether an update was offered, masked or not.
+fn offers(victim: &Victim) -> bool {
+    let is_offer = |action: &Action| matches!(action, Action::Send(ToServer::Offer { .. }));
+    victim.actions.iter().any(is_offer)
+}
+
+/// S1: an update that an earlier process left without masks is offered to nobody, whatever the server says of it.
+#[test]
 fn a_server_that_asks_for_a_late_update_under_masks_gets_none() {
     let plan = masked(plan(&["a", "b", "c"], 3, 2));
     let left = spooled(plan.digest());

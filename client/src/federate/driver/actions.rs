@@ -7,7 +7,7 @@ use bytes::Bytes;
 use protocol::{
     Digest, Round, TransferId,
     close::CloseCode,
-    message::TransferHeader,
+    message::{ToServer, TransferHeader},
     participant::{self, Action, Report},
     plan::{RunPlan, SignedPlan},
     transcript::Evidence,
@@ -34,12 +34,7 @@ impl Driver {
         while let Some(action) = self.machine.poll_action() {
             match action {
                 Action::Connect => self.connect()?,
-                Action::Send(message) => {
-                    if let Some(session) = &self.session {
-                        self.egress.message(&message)?;
-                        session.send(message);
-                    }
-                }
+                Action::Send(message) => self.send(message)?,
                 Action::CheckPlan(signed) => self.check_plan(&signed)?,
                 Action::Train {
                     global,
@@ -64,6 +59,34 @@ impl Driver {
         Ok(None)
     }
 
+    /// Says something to the server, if the institution's policy lets it leave; that the site declines or leaves may always be said.
+    fn send(&mut self, message: ToServer) -> Result<(), ClientError> {
+        let Some(session) = &self.session else {
+            return Ok(());
+        };
+        let is_free = match message {
+            ToServer::Decline { .. } | ToServer::Leave { .. } => true,
+            // Who comes back to say that it leaves greets first.
+            ToServer::Hello { .. } => self.cause.is_some(),
+            _ => false,
+        };
+        if !is_free && matches!(self.cause, Some(ClientError::Policy(_))) {
+            // It was to be said before we left.
+            return Ok(());
+        }
+        if let Some(policy) = self.settings.policy.as_ref().filter(|_| !is_free) {
+            let certificate = session.connection.peer_certificate().fingerprint;
+            let circumstances = self.circumstances(certificate);
+            match self.egress.permit(&message, policy, &circumstances) {
+                Err(ClientError::Policy(refusal)) => return self.refuse(refusal),
+                permitted => permitted?,
+            }
+        }
+        self.egress.message(&message)?;
+        session.send(message);
+        Ok(())
+    }
+
     fn connect(&mut self) -> Result<(), LedgerError> {
         self.attempt.0 += 1;
         let (attempt, settings) = (self.attempt, self.settings.clone());
@@ -75,7 +98,7 @@ impl Driver {
         let (happenings, server) = (self.happenings.clone(), settings.server.clone());
         self.egress.dial(&server, |meter| {
             tokio::spawn(async move {
-                let outcome = session::dial(settings, &meter).await;
+                let outcome = session::dial(settings, &meter, (attempt, &happenings)).await;
                 // Without a receiver the run is over.
                 let _ = happenings.send(Happening::Dialed { attempt, outcome });
             })

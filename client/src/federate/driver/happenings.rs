@@ -42,6 +42,15 @@ impl Driver {
             Happening::Dialed { attempt, outcome } if attempt == self.attempt => {
                 self.dialed(outcome, now)?;
             }
+            Happening::Redialing {
+                attempt,
+                address,
+                written,
+            } if attempt == self.attempt => {
+                self.egress.dial_next(&address.to_string())?;
+                // A task that was ended meanwhile dials nobody.
+                let _ = written.send(());
+            }
             Happening::Message(attempt, message) if self.is_present(attempt) => {
                 self.machine.handle_message(message, now);
             }
@@ -70,6 +79,7 @@ impl Driver {
             Happening::Gone(attempt, closed) if self.is_present(attempt) => self.gone(&closed, now),
             // The last words of an earlier connection.
             Happening::Dialed { .. }
+            | Happening::Redialing { .. }
             | Happening::Message(..)
             | Happening::Received(..)
             | Happening::Misfit(..)

@@ -6,13 +6,20 @@ use std::{
     sync::atomic::{AtomicU64, Ordering},
 };
 
-use protocol::Digest;
+use jiff::Timestamp;
+use protocol::{
+    Digest,
+    message::ToServer,
+    quic::{Limits, listen},
+};
 use tokio::{net::UdpSocket, task::JoinHandle};
 
 use super::*;
 use crate::{
     SitePolicy,
+    federate::{egress::Egress, happening::Attempt, session::dial_in_turn},
     ledger::{Fact, Totals, Verified, verify},
+    policy::Circumstances,
 };
 
 /// A stretch of the wire between a client and the server, on which somebody counts what the client sends.
@@ -185,6 +192,48 @@ async fn failed_connections_are_counted_too() {
     assert_eq!(verified.reading.totals.open_connections(), [0; 0]);
 }
 
+#[tokio::test]
+async fn each_address_that_is_dialed_has_its_greeting_in_the_ledger() {
+    let world = World::new();
+    let mut settings = Settings::new(
+        "hub:4433".to_owned(),
+        tls(world.certificates.participant("north").unwrap()),
+    );
+    settings.ledger = Some(ledger_in(&world));
+    settings.limits.handshake_timeout = Duration::from_millis(300);
+    let silent = socket();
+    let anywhere = "127.0.0.1:0".parse().unwrap();
+    let server = tls(world.certificates.server());
+    let mut listener = listen(anywhere, &server, &Limits::default()).unwrap();
+    let addresses = [silent.local_addr().unwrap(), listener.local_address()];
+    let serving = tokio::spawn(async move { while listener.accept().await.is_some() {} });
+    let (happenings, mut told) = unbounded_channel();
+    let mut egress = Egress::open(&settings).unwrap();
+    let (attempt, dialing) = (Attempt(1), settings.clone());
+    let dial = |meter| {
+        tokio::spawn(async move {
+            // A slower machine may need longer for a handshake that is answered.
+            let dialed = dial_in_turn(&addresses, &dialing, &meter, (attempt, &happenings)).await;
+            assert!(dialed.is_some());
+        })
+    };
+    egress.dial(&settings.server, dial).unwrap();
+    let Some(Happening::Redialing {
+        address, written, ..
+    }) = told.recv().await
+    else {
+        panic!("the second address was dialed and nobody was told");
+    };
+    assert_eq!(address, addresses[1]);
+    egress.dial_next(&address.to_string()).unwrap();
+    written.send(()).unwrap();
+    assert!(told.recv().await.is_none(), "both addresses were dialed");
+    egress.rest(PATIENCE).await.unwrap();
+    serving.abort();
+    drop(egress);
+    assert_eq!(verified(&world).reading.totals.greetings().count, 2);
+}
+
 /// Runs one participant under a policy; how it ended, how the server did, and whether it ever took a step.
 async fn under(policy: Arc<SitePolicy>, world: &mut World) -> (ClientError, ServerError, u64) {
     world.participants = 1;
@@ -291,4 +340,43 @@ async fn full_day_ends_the_run_before_the_round_that_would_exceed_it() {
     assert_eq!(totals.transfers().count, 1);
     assert!(totals.stream_bytes() < day);
     assert_eq!(refusals(&world).len(), 1);
+}
+
+/// Keys, shares and reports of progress: what a server can ask for again and again.
+#[tokio::test]
+async fn messages_count_against_the_day_and_the_round_as_updates_do() {
+    let world = World::new();
+    let server = Server::bind(world.server()).unwrap();
+    let mut settings = Settings::new(
+        "hub:4433".to_owned(),
+        tls(world.certificates.participant("north").unwrap()),
+    );
+    let said = ToServer::Progress {
+        round: Round(1),
+        step: 1,
+        steps: 3,
+    };
+    for key in ["round_max", "day_max"] {
+        settings.ledger = Some(world.folder.path().join(key));
+        let mut egress = Egress::open(&settings).unwrap();
+        egress.about(server.plan(), &settings);
+        let (from, to) = (format!("{key} = \"1GiB\""), format!("{key} = \"100B\""));
+        let strict = policy(&[(&from, &to)]);
+        let day = |egress: &Egress| egress.day_bytes(Timestamp::now());
+        let mut times = 0;
+        let refusal = loop {
+            let circumstances = Circumstances {
+                server_certificate: Digest([0; 32]),
+                now: Timestamp::now(),
+                day_bytes: day(&egress),
+            };
+            match egress.permit(&said, &strict, &circumstances) {
+                Ok(()) => egress.message(&said).unwrap(),
+                Err(refusal) => break refusal.to_string(),
+            }
+            times += 1;
+        };
+        assert!(refusal.contains(&format!("egress.{key}")), "{refusal}");
+        assert!(0 < times && day(&egress) <= 100, "{times}");
+    }
 }
