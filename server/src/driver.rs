@@ -304,6 +304,9 @@ impl Driver {
     }
 
     fn connect(&mut self, link: Link, now: Instant) {
+        if let Err(reason) = link.connection.recheck(&self.tls, SystemTime::now()) {
+            return self.turn_away(&link.connection, reason);
+        }
         let identity = link.connection.peer();
         let Ok(name) = identity.name().parse::<ParticipantName>() else {
             // Both alphabets are the same; a name that is none of ours has no place in the run.

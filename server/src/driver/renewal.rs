@@ -4,7 +4,7 @@ use std::time::SystemTime;
 
 use protocol::close::CloseCode;
 use protocol::plan::SignedPlan;
-use protocol::quic::{Listener, Rejection, TlsMaterial};
+use protocol::quic::{Connection, HandshakeError, Listener, RefusedPeer, Rejection, TlsMaterial};
 
 use super::Driver;
 use crate::error::ServerError;
@@ -63,5 +63,21 @@ impl Driver {
             // At once and not after what waits to be sent: nothing more is for this peer.
             peer.outbox.connection().close(code);
         }
+    }
+
+    /// Turns away a peer that was let in by what held when its handshake began, and would not be by what holds now: it may have
+    /// taken its time in between, and was among nobody's connections when those were checked again.
+    pub(super) fn turn_away(&mut self, connection: &Connection, reason: Rejection) {
+        connection.close(match reason {
+            Rejection::Revoked => CloseCode::Revoked,
+            Rejection::Expired { .. } => CloseCode::Expired,
+            // It comes back, and is told at its next handshake.
+            _ => CloseCode::Internal,
+        });
+        self.reject(&HandshakeError::Refused(Box::new(RefusedPeer {
+            remote: connection.remote_address(),
+            claimed: Some(connection.peer().clone()),
+            reason,
+        })));
     }
 }

@@ -18,5 +18,6 @@ mod resume;
 mod revocation;
 mod scene;
 mod scripted;
+mod slow_greeting;
 mod strategy;
 mod turns;

@@ -10,6 +10,7 @@ use server::config::IdentitySource;
 
 use crate::scene::{Scene, in_time};
 use crate::scripted::{Scripted, constant};
+use crate::slow_greeting::SlowGreeting;
 
 /// A scene whose server reads its identity from files, and the path of the list.
 fn scene() -> (Scene, PathBuf) {
@@ -55,6 +56,24 @@ async fn a_revoked_participant_is_cut_off_in_mid_delivery_and_the_round_goes_on(
     south.finished().await;
     let outcome = running.outcome().await.unwrap();
     assert_eq!(outcome.records[0].missing, ["north"]);
+}
+
+#[tokio::test]
+async fn a_handshake_that_is_held_open_while_its_certificate_is_revoked_lets_nobody_in() {
+    let (mut scene, list) = scene();
+    let mut running = scene.serve();
+    let north = scene.federation.participant("north").unwrap();
+    let slow = in_time(SlowGreeting::connect(north, running.address)).await;
+
+    fs::write(&list, scene.federation.revoke("north").unwrap()).unwrap();
+    running.saw(&["IdentityReloaded"]).await;
+    let how = in_time(slow.greet()).await;
+    assert_eq!(how, Some(CloseCode::Revoked));
+    running
+        .saw(&["HandshakeRejected", "north", "revoked"])
+        .await;
+    running.stop();
+    running.outcome().await.unwrap_err();
 }
 
 #[tokio::test]
