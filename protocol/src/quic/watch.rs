@@ -17,8 +17,24 @@ pub fn days_left(expires: SystemTime, now: SystemTime) -> Option<u64> {
     (left < EXPIRY_WARNING).then(|| left.as_secs() / DAY.as_secs())
 }
 
-/// What tells one version of a file from another: when it was written, its length, and which file it is.
-type Stamp = Option<(SystemTime, u64, u64)>;
+/// What tells one version of a file from another, as the system has it; none if the file is not there.
+type Stamp = Option<Version>;
+
+/// When a file was written, its length, which file it is, and when any of this or its permissions changed.
+#[derive(Debug, Eq, PartialEq)]
+struct Version {
+    written: SystemTime,
+    length: u64,
+    file: u64,
+    changed: (i64, i64),
+}
+
+/// Files that cannot be used.
+#[derive(Debug)]
+struct Unusable {
+    reason: String,
+    told: SystemTime,
+}
 
 /// The files of one party's identity, and the version of them that was seen last.
 #[derive(Debug)]
@@ -27,6 +43,8 @@ pub struct IdentityWatch {
     current: TlsMaterial,
     /// None before the first look: the files may have been replaced since they were read.
     seen: Vec<Stamp>,
+    /// Why they could not be used at the last look.
+    unusable: Option<Unusable>,
     warned: SystemTime,
 }
 
@@ -37,6 +55,7 @@ impl IdentityWatch {
             files,
             current: material.clone(),
             seen: Vec::new(),
+            unusable: None,
             warned: now,
         }
     }
@@ -44,32 +63,50 @@ impl IdentityWatch {
     /// Reads the files again if one was replaced: none if all say what they said before.
     ///
     /// A certificate for another key is taken, one for another party is not. Certificate and key are two files: between the
-    /// writing of one and the other they do not fit, and are read again when the other has come.
+    /// writing of one and the other they do not fit. Files that cannot be used are read again at every look, since much of what
+    /// may be in the way changes without them: a date, a disk, a folder's permissions. When they can be used again, that is told
+    /// also if they say what they said before.
     ///
     /// # Errors
-    /// Why they cannot be used; what was read before then stays in use.
+    /// Why they cannot be used, once for each reason and once a day; what was read before then stays in use.
     pub fn look(&mut self, now: SystemTime) -> Option<Result<TlsMaterial, String>> {
         let found = stamps(&self.files);
-        if found == self.seen {
+        if found == self.seen && self.unusable.is_none() {
             return None;
         }
         self.seen = found;
         match self.read(now) {
-            Ok(material) if material.is_same_as(&self.current) => None,
             Ok(material) => {
+                let is_usable_again = self.unusable.take().is_some();
+                if material.is_same_as(&self.current) && !is_usable_again {
+                    return None;
+                }
                 self.current = material.clone();
                 Some(Ok(material))
             }
-            Err(what) => Some(Err(what)),
+            Err(reason) => self.tell(reason, now).map(Err),
         }
+    }
+
+    /// Takes note of why the files cannot be used; gives it if it is to be told.
+    fn tell(&mut self, reason: String, now: SystemTime) -> Option<String> {
+        let is_told = self
+            .unusable
+            .as_ref()
+            .is_some_and(|before| before.reason == reason && !has_passed(DAY, before.told, now));
+        if is_told {
+            return None;
+        }
+        self.unusable = Some(Unusable {
+            reason: reason.clone(),
+            told: now,
+        });
+        Some(reason)
     }
 
     /// Whether a day has passed since this was true, or since the watch began.
     pub fn is_new_day(&mut self, now: SystemTime) -> bool {
-        // A clock that was set back counts as a day: better a warning too many.
-        let passed = now
-            .duration_since(self.warned)
-            .map_or(true, |time| DAY <= time);
+        let passed = has_passed(DAY, self.warned, now);
         if passed {
             self.warned = now;
         }
@@ -90,6 +127,12 @@ impl IdentityWatch {
     }
 }
 
+/// Whether it is so long after `since`. A clock that was set back counts: better a warning too many.
+fn has_passed(time: Duration, since: SystemTime, now: SystemTime) -> bool {
+    now.duration_since(since)
+        .map_or(true, |passed| time <= passed)
+}
+
 fn stamps(files: &TlsFiles) -> Vec<Stamp> {
     let paths = [&files.certificate, &files.key, &files.authority];
     paths
@@ -104,13 +147,23 @@ fn stamp(path: &Path) -> Stamp {
     use std::os::unix::fs::MetadataExt as _;
 
     let metadata = fs::metadata(path).ok()?;
-    Some((metadata.modified().ok()?, metadata.len(), metadata.ino()))
+    Some(Version {
+        written: metadata.modified().ok()?,
+        length: metadata.len(),
+        file: metadata.ino(),
+        changed: (metadata.ctime(), metadata.ctime_nsec()),
+    })
 }
 
 #[cfg(not(unix))]
 fn stamp(path: &Path) -> Stamp {
     let metadata = fs::metadata(path).ok()?;
-    Some((metadata.modified().ok()?, metadata.len(), 0))
+    Some(Version {
+        written: metadata.modified().ok()?,
+        length: metadata.len(),
+        file: 0,
+        changed: (0, 0),
+    })
 }
 
 #[cfg(test)]

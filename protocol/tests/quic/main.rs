@@ -17,3 +17,4 @@ mod party;
 mod plan_file;
 mod restart;
 mod secrets;
+mod watch;

@@ -87,6 +87,8 @@ pub(super) struct Counts {
     pub(super) round_seconds: Histogram,
     pub(super) reloads: u64,
     pub(super) reloads_failed: u64,
+    /// Whether the files of our identity could not be used when they were last read.
+    pub(super) has_unusable_files: bool,
     pub(super) broken: Option<String>,
     pub(super) failed: Option<(RunFailure, String)>,
 }
@@ -124,6 +126,7 @@ impl Counts {
             round_seconds: Histogram::new(ROUND_SECONDS),
             reloads: 0,
             reloads_failed: 0,
+            has_unusable_files: false,
             broken: None,
             failed: None,
         }
@@ -223,10 +226,14 @@ impl Counts {
                 ..
             } => {
                 self.reloads += 1;
+                self.has_unusable_files = false;
                 self.facts.expires = *expires;
                 self.facts.revocations_due = *revocations_due;
             }
-            RunEvent::IdentityKept { .. } => self.reloads_failed += 1,
+            RunEvent::IdentityKept { .. } => {
+                self.reloads_failed += 1;
+                self.has_unusable_files = true;
+            }
             RunEvent::HandshakeRejected { label, count, .. } => {
                 *self.rejected.entry(label).or_default() += count;
             }

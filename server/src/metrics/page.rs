@@ -274,6 +274,13 @@ fn of_certificates(page: &mut Page, counts: &Counts) {
         help,
         counts.reloads_failed as f64,
     );
+    let help =
+        "1 while the files of this server's identity cannot be used; those from before are in use.";
+    page.gauge(
+        "foedus_identity_files_unusable",
+        help,
+        is(counts.has_unusable_files),
+    );
 }
 
 fn of_machine(page: &mut Page, commits: &Histogram, process: Process) {

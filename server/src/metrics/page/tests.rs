@@ -7,6 +7,7 @@ use protocol::plan::Participants;
 use super::super::counts::tests::{accepted, connected, counts};
 use super::*;
 use crate::network::Network;
+use crate::observer::RunEvent;
 
 fn text(counts: &Counts, now: Instant) -> String {
     let process = Process {
@@ -65,6 +66,25 @@ fn a_fresh_page_has_every_reason_with_nothing_counted() {
         protocol::close::CloseCode::ALL.len()
     );
     assert_eq!(of("foedus_run_failed"), RunFailure::ALL.len());
+}
+
+#[test]
+fn files_that_cannot_be_used_are_shown_until_they_can() {
+    let now = Instant::now();
+    let mut counts = counts(&["north"], now);
+    let reason = "cannot read crl.pem".to_owned();
+    let kept = RunEvent::IdentityKept { reason };
+    let reloaded = RunEvent::IdentityReloaded {
+        serial: "01".to_owned(),
+        expires: UNIX_EPOCH,
+        revocations_due: None,
+    };
+    for (event, shown) in [(&kept, 1), (&kept, 1), (&reloaded, 0)] {
+        counts.take(event, now);
+        let line = format!("foedus_identity_files_unusable {shown}");
+        let page = text(&counts, now);
+        assert!(page.lines().any(|found| found == line), "{page}");
+    }
 }
 
 #[test]
