@@ -23,7 +23,7 @@ pub enum Event {
         /// Why.
         reason: String,
     },
-    /// Our certificate or the revocations were replaced, and are used from the next connection on.
+    /// Our certificate or the revocations were replaced: the certificate is used from the next connection on, the revocations at once.
     IdentityReloaded {
         /// The serial number of our certificate, in hexadecimal.
         serial: String,

@@ -34,6 +34,7 @@ mod diverging;
 mod dropouts;
 mod egress;
 mod garbage;
+mod identity;
 mod private;
 mod protected;
 mod untrained;

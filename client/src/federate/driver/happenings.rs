@@ -148,6 +148,8 @@ impl Driver {
                 self.session = Some(session);
                 self.machine.transfers_kept(self.arrivals.list()?);
                 self.machine.handle_connected(now);
+                // The handshake was judged by the list that was in use when it began.
+                self.cut_off_revoked(SystemTime::now());
             }
             // A refused certificate is refused again: nobody is helped by trying for ten minutes.
             Err(DialError::Handshake(error)) if !error.is_temporary() => return Err(error.into()),

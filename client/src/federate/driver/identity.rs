@@ -1,17 +1,19 @@
 //! Our own certificate while a run goes on: taken up anew when its files are replaced, and warned of before it ends.
 
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
 use protocol::{
+    close::CloseCode,
     identity::Identity,
-    quic::{IdentityWatch, days_left},
+    quic::{IdentityWatch, Rejection, days_left},
 };
 
 use super::Driver;
 use crate::observer::Event;
 
 impl Driver {
-    /// Looks after the files of our identity. A new certificate is used from the next connection on; the present one goes on.
+    /// Looks after the files of our identity. A new certificate is used from the next connection on; the present one goes on
+    /// unless a new list revokes the server.
     pub(in crate::federate) fn look_at_identity(&mut self, now: SystemTime) {
         let Some(watch) = &mut self.identity else {
             return;
@@ -23,10 +25,33 @@ impl Driver {
                 self.settings.tls = tls;
                 self.observer.observe(&Event::IdentityReloaded { serial });
                 self.warn_of_own_expiry(now);
+                self.cut_off_revoked(now);
             }
             Some(Err(reason)) => self.observer.observe(&Event::IdentityKept { reason }),
             None if is_new_day => self.warn_of_own_expiry(now),
             None => {}
+        }
+    }
+
+    /// Ends the present connection at once if the list in use revokes the server. The next handshake says whether the server has
+    /// another certificate by now; if not, it ends our part in the run.
+    pub(super) fn cut_off_revoked(&mut self, now: SystemTime) {
+        let Some(session) = &self.session else {
+            return;
+        };
+        let server = session.connection.peer().clone();
+        match session.connection.recheck(&self.settings.tls, now) {
+            Ok(()) => {}
+            Err(rejection @ Rejection::Revoked) => {
+                session.close(CloseCode::Revoked);
+                self.session = None;
+                self.obstacle(format!("cut off {server}: {rejection}"));
+                self.machine.handle_disconnected(None, Instant::now());
+            }
+            // What held when the connection was made let the server pass; the next one will be judged by what holds now.
+            Err(rejection) => {
+                tracing::warn!(%server, %rejection, "would not be taken for the server again");
+            }
         }
     }
 
