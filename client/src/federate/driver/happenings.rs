@@ -9,10 +9,11 @@ use bytes::Bytes;
 use finetune::train::TrainError;
 use protocol::{
     Digest,
+    close::CloseCode,
     message::{Metrics, TransferHeader, TransferKind},
     participant::{AnchorCopy, Disposition, Spooled},
     plan::Download,
-    quic::{Closed, Link},
+    quic::{Closed, HandshakeError, Link},
     transcript::Witness,
 };
 
@@ -152,13 +153,23 @@ impl Driver {
                 self.cut_off_revoked(SystemTime::now());
             }
             // A refused certificate is refused again: nobody is helped by trying for ten minutes.
-            Err(DialError::Handshake(error)) if !error.is_temporary() => return Err(error.into()),
+            Err(DialError::Handshake(error))
+                if !error.is_temporary() && !self.is_of_old_certificate(&error) =>
+            {
+                return Err(error.into());
+            }
             Err(error) => {
                 self.obstacle(error.to_string());
                 self.machine.handle_connect_failed(now);
             }
         }
         Ok(())
+    }
+
+    /// Whether a server refused a certificate of ours that was replaced meanwhile.
+    fn is_of_old_certificate(&mut self, error: &HandshakeError) -> bool {
+        matches!(error, HandshakeError::RefusedByPeer { .. })
+            && self.has_newer_certificate(SystemTime::now())
     }
 
     fn received(&mut self, header: &TransferHeader, bytes: Bytes, now: Instant) {
@@ -189,6 +200,9 @@ impl Driver {
     fn gone(&mut self, closed: &Closed, now: Instant) {
         self.session = None;
         let code = match closed {
+            Closed::ByPeer(CloseCode::Revoked) if self.has_newer_certificate(SystemTime::now()) => {
+                None
+            }
             Closed::ByPeer(code) => Some(*code),
             _ => None,
         };

@@ -55,6 +55,14 @@ impl Driver {
         }
     }
 
+    /// Whether our certificate was replaced since the present connection was asked for: what a server holds against the old one, it does
+    /// not hold against the new one.
+    pub(super) fn has_newer_certificate(&mut self, now: SystemTime) -> bool {
+        // It may be in its place for less time than passes between two looks.
+        self.look_at_identity(now);
+        self.tls.serial() != self.settings.tls.serial()
+    }
+
     /// Whether there are files to look after.
     pub(in crate::federate) fn has_identity_files(&self) -> bool {
         self.identity.is_some()
