@@ -12,7 +12,7 @@ use protocol::{
     Misuse, Round, Text, Violation,
     close::{CloseCode, RunFailure},
     identity::Identity,
-    quic::{HandshakeError, MaterialError},
+    quic::{HandshakeError, MaterialError, Rejection},
 };
 
 use crate::{
@@ -51,6 +51,9 @@ pub enum ClientError {
         /// Whose it is.
         identity: Identity,
     },
+    /// Our own certificate would be refused by every server.
+    #[error("[tls]: servers would refuse our own certificate: {0}")]
+    Certificate(Rejection),
     /// The server and we do not accept each other; waiting does not help.
     #[error(transparent)]
     Handshake(#[from] HandshakeError),
@@ -205,6 +208,7 @@ impl ClientError {
             Self::Policy(refusal) => refusal.is_temporary(),
             Self::Tls(_)
             | Self::NoParticipant { .. }
+            | Self::Certificate(_)
             | Self::Violation { .. }
             | Self::Transcript { .. }
             | Self::Evidence(_)

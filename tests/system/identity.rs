@@ -16,7 +16,7 @@ fn a_client_of_another_authority_is_refused_and_named() {
     federation.write_client("bank-x", "bank-x");
     let (server, address) = federation.start_server(1, &[]);
     let finished = federation.start_client("bank-x", &address).finish();
-    assert_ne!(finished.code, Some(0), "{}", finished.text);
+    assert_eq!(finished.code, Some(78), "{}", finished.text);
     assert!(server.wait_for("handshake rejected").contains("bank-x"));
     assert_success(&federation.start_client("hospital-a", &address).finish());
     assert_success(&server.finish());
@@ -28,8 +28,14 @@ fn a_revoked_client_is_refused_and_named() {
     federation.certs(&["revoke", "bank-b"]);
     let (server, address) = federation.start_server(1, &[]);
     let finished = federation.start_client("bank-b", &address).finish();
-    assert_ne!(finished.code, Some(0), "{}", finished.text);
+    assert_eq!(finished.code, Some(78), "{}", finished.text);
     assert!(finished.text.contains("revoked"), "{}", finished.text);
+    let checked = federation.client(&["run", "--config", "bank-b.toml", "--check"]);
+    assert_eq!(checked.code, Some(78), "{}", checked.text);
+    assert!(checked.text.contains("revoked"), "{}", checked.text);
+    let checked = federation.client(&["run", "--config", "hospital-a.toml", "--check"]);
+    assert_success(&checked);
+    assert!(checked.text.contains("days"), "{}", checked.text);
     let line = server.wait_for("handshake rejected");
     assert!(
         line.contains("bank-b") && line.contains("revoked"),

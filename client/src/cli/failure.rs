@@ -2,6 +2,8 @@
 
 use std::process::ExitCode;
 
+use protocol::quic::{HandshakeError, PeerRefusal};
+
 use crate::{config::ConfigError, error::ClientError};
 
 /// Wrong usage (EX_USAGE of sysexits).
@@ -70,7 +72,10 @@ impl From<ConfigError> for Failure {
 impl From<ClientError> for Failure {
     fn from(error: ClientError) -> Self {
         let code = match &error {
-            ClientError::Tls(_) | ClientError::NoParticipant { .. } => CONFIGURATION,
+            ClientError::Tls(_)
+            | ClientError::NoParticipant { .. }
+            | ClientError::Certificate(_) => CONFIGURATION,
+            ClientError::Handshake(error) if is_of_configuration(error) => CONFIGURATION,
             error if error.is_temporary() => TRY_AGAIN,
             _ => 1,
         };
@@ -78,6 +83,21 @@ impl From<ClientError> for Failure {
             code,
             error: error.into(),
         }
+    }
+}
+
+/// Whether a certificate, ours or the server's, is in the way: the same files come to the same end.
+fn is_of_configuration(error: &HandshakeError) -> bool {
+    match error {
+        // Something on the server's side, and nothing of ours.
+        HandshakeError::RefusedByPeer { reason, .. } => *reason != PeerRefusal::Unchecked,
+        HandshakeError::Refused(_) | HandshakeError::Role { .. } => true,
+        HandshakeError::Busy { .. }
+        | HandshakeError::TurnedAway { .. }
+        | HandshakeError::Closed { .. }
+        | HandshakeError::TimedOut { .. }
+        | HandshakeError::Foreign { .. }
+        | HandshakeError::Local { .. } => false,
     }
 }
 

@@ -2,11 +2,14 @@
 
 mod check;
 
-use std::sync::Arc;
+use std::{path::Path, sync::Arc, time::SystemTime};
 
 use anyhow::Context as _;
 use finetune::base::BaseModel;
-use protocol::{identity::Role, quic::TlsMaterial};
+use protocol::{
+    identity::Role,
+    quic::{Rejection, TlsMaterial},
+};
 
 use super::{
     answer::say,
@@ -31,14 +34,10 @@ pub(super) fn run(arguments: &RunArguments, log: &LogArguments) -> Result<(), Fa
         let identity = tls.identity().clone();
         return Err(ClientError::NoParticipant { identity }.into());
     }
+    let refusal = tls.check(Role::Participant, SystemTime::now()).err();
     if arguments.check {
         check::material(&config, policy.as_ref())?;
-        say!(
-            "{}: ok, this site is {}",
-            arguments.config.display(),
-            tls.identity()
-        )?;
-        return Ok(());
+        return say_checked(&arguments.config, &tls, refusal);
     }
     adapter_folder::prepare(&config.out, &[]).map_err(anyhow::Error::from)?;
     let bar = RunBar::new();
@@ -46,6 +45,10 @@ pub(super) fn run(arguments: &RunArguments, log: &LogArguments) -> Result<(), Fa
     let format = log.log_format.unwrap_or(config.log.format);
     telemetry::install(format, filter, bar.clone()).map_err(Failure::usage)?;
     warn_without_list(&tls);
+    if let Some(rejection) = refusal {
+        // The server judges by its own clock and list.
+        tracing::warn!(%rejection, "by our own files, servers will refuse our certificate");
+    }
     if policy.is_none() {
         tracing::warn!("no policy is configured: this site trains whatever plan the server signs");
     }
@@ -61,6 +64,24 @@ pub(super) fn run(arguments: &RunArguments, log: &LogArguments) -> Result<(), Fa
         Bytes(outcome.bytes_up),
         Bytes(outcome.bytes_down),
         config.out.display()
+    )?;
+    Ok(())
+}
+
+/// Says whether servers would take our certificate, by our own authority and list, and how long it lasts.
+fn say_checked(
+    config: &Path,
+    tls: &TlsMaterial,
+    refusal: Option<Rejection>,
+) -> Result<(), Failure> {
+    if let Some(rejection) = refusal {
+        return Err(ClientError::Certificate(rejection).into());
+    }
+    let left = tls.expires().duration_since(SystemTime::now());
+    let days = left.unwrap_or_default().as_secs() / (24 * 3600);
+    let (config, identity) = (config.display(), tls.identity());
+    say!(
+        "{config}: ok, this site is {identity}, and its certificate or the authority's ends in {days} days"
     )?;
     Ok(())
 }

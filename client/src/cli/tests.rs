@@ -1,7 +1,10 @@
 //! The command line: what is accepted, what is refused, and which exit code an error leads to.
 
 use clap::{CommandFactory as _, Parser as _, error::ErrorKind};
-use protocol::close::{CloseCode, RunFailure};
+use protocol::{
+    close::{CloseCode, RunFailure},
+    quic::{HandshakeError, PeerRefusal, RefusedPeer, Rejection},
+};
 
 use super::{
     arguments::{Arguments, Command},
@@ -139,4 +142,28 @@ fn cause_that_an_error_has_said_already_is_not_said_again() {
         Failure::from(other).to_string(),
         "cannot write state: the disk is full"
     );
+}
+
+#[test]
+fn refused_certificate_is_a_matter_of_configuration_unless_the_server_could_not_check_it() {
+    let refused = |reason| {
+        Failure::from(ClientError::Handshake(HandshakeError::RefusedByPeer {
+            remote: "192.0.2.1:4433".parse().unwrap(),
+            own: Box::new("foedus://treaty/participant/north".parse().unwrap()),
+            reason,
+        }))
+        .code()
+    };
+    assert_eq!(refused(PeerRefusal::Revoked), 78);
+    assert_eq!(refused(PeerRefusal::WrongAuthority), 78);
+    assert_eq!(refused(PeerRefusal::Unchecked), 1);
+    let servers = RefusedPeer {
+        remote: "192.0.2.1:4433".parse().unwrap(),
+        claimed: None,
+        reason: Rejection::WrongAuthority,
+    };
+    let servers = HandshakeError::Refused(Box::new(servers));
+    assert_eq!(Failure::from(ClientError::Handshake(servers)).code(), 78);
+    let own = ClientError::Certificate(Rejection::Revoked);
+    assert_eq!(Failure::from(own).code(), 78);
 }
