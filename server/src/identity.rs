@@ -2,7 +2,8 @@
 //!
 //! A revocation list that is replaced takes effect at once: new handshakes are judged by it, and so are the connections that
 //! are up, whatever they are at. A renewed certificate, for the same key or another one, is used from the next handshake on,
-//! and its key signs plan and records from then on. Files that cannot be used change nothing.
+//! and its key signs plan and records from then on. Files that cannot be used change nothing; that our own certificate is over or
+//! revoked keeps no list from being used.
 
 use std::time::{Duration, SystemTime};
 
@@ -26,6 +27,7 @@ pub(crate) async fn watch(files: TlsFiles, mut tls: TlsMaterial, events: mpsc::S
         let now = SystemTime::now();
         if watch.is_new_day(now) {
             warn_of_expiry(tls.identity(), tls.expires(), now);
+            warn_of_refusal(&tls, now);
         }
         let Some(found) = watch.look(now) else {
             continue;
@@ -33,9 +35,18 @@ pub(crate) async fn watch(files: TlsFiles, mut tls: TlsMaterial, events: mpsc::S
         if let Ok(material) = &found {
             tls = material.clone();
             warn_of_expiry(tls.identity(), tls.expires(), now);
+            warn_of_refusal(&tls, now);
         }
         if events.send(Event::Identity(found)).await.is_err() {
             return;
         }
+    }
+}
+
+/// Warns if participants would not let us pass: what else was in the files was taken all the same.
+fn warn_of_refusal(tls: &TlsMaterial, now: SystemTime) {
+    let identity = tls.identity();
+    if let Err(rejection) = tls.check(identity.role(), now) {
+        tracing::warn!(%identity, %rejection, "participants would refuse this server's certificate; have another one signed");
     }
 }

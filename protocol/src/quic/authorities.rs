@@ -38,6 +38,12 @@ impl Authorities {
         self.0.iter().map(|authority| authority.expires).max()
     }
 
+    /// Returns all of them, those that have expired too.
+    pub(super) fn anchors(&self) -> Vec<TrustAnchor<'static>> {
+        let all = self.0.iter();
+        all.map(|authority| authority.anchor.clone()).collect()
+    }
+
     /// Returns those that have not expired at `now`. webpki leaves that to its caller.
     pub(super) fn anchors_at(&self, now: UnixTime) -> Vec<TrustAnchor<'static>> {
         let now = moment(now.as_secs());

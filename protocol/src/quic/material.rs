@@ -13,9 +13,7 @@ use std::time::SystemTime;
 use ring::signature::{Ed25519KeyPair, KeyPair, UnparsedPublicKey};
 use rustls::crypto::ring::sign::any_eddsa_type;
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{
-    CertificateDer, CertificateRevocationListDer, PrivatePkcs8KeyDer, TrustAnchor, UnixTime,
-};
+use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivatePkcs8KeyDer};
 use rustls::sign::CertifiedKey;
 use serde::Deserialize;
 use thiserror::Error;
@@ -27,7 +25,7 @@ use super::authorities::Authorities;
 use super::certificate::PartyCertificate;
 use super::rejection::{Rejection, moment};
 use super::reset::ResetSecret;
-use super::verifier::{check, unix};
+use super::verifier::{check, check_undated, unix};
 use crate::identity::{Identity, Role};
 use crate::ids::Digest;
 use crate::seal::Seal;
@@ -222,6 +220,13 @@ impl TlsMaterial {
         self.check_chain(&self.0.certified.cert, role, now)
     }
 
+    /// Checks our own certificate as [`TlsMaterial::check`] does, but for whatever depends on the time.
+    pub(super) fn check_undated(&self, role: Role) -> Result<(), Rejection> {
+        let (end_entity, intermediates) =
+            self.chain().split_first().ok_or(Rejection::NoCertificate)?;
+        check_undated(self, end_entity, intermediates, role)
+    }
+
     /// Checks the certificate chain of a participant that was passed on by somebody else, DER, end entity first.
     ///
     /// # Errors
@@ -267,11 +272,6 @@ impl TlsMaterial {
 
     pub(super) fn revocations(&self) -> &[CertRevocationList<'static>] {
         &self.0.revocations.lists
-    }
-
-    /// Returns the authorities that have not expired at `now`. webpki leaves that to its caller.
-    pub(super) fn anchors_at(&self, now: UnixTime) -> Vec<TrustAnchor<'static>> {
-        self.0.authorities.anchors_at(now)
     }
 }
 

@@ -16,7 +16,7 @@ use std::time::SystemTime;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::WebPkiSupportedAlgorithms;
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::pki_types::{CertificateDer, ServerName, TrustAnchor, UnixTime};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::{DigitallySignedStruct, DistinguishedName, Error, PeerIncompatible, SignatureScheme};
 use webpki::{EndEntityCert, KeyUsage, RevocationCheckDepth, RevocationOptionsBuilder};
@@ -118,6 +118,7 @@ pub(super) fn check(
     chain(material, end_entity, intermediates, expected, now)
 }
 
+/// Checks the chain and says first of all that it was revoked: neither the certificate's end nor the authority's hides that.
 fn chain(
     material: &TlsMaterial,
     end_entity: &CertificateDer<'_>,
@@ -125,7 +126,50 @@ fn chain(
     expected: Role,
     now: UnixTime,
 ) -> Result<(), Rejection> {
-    let anchors = material.anchors_at(now);
+    let anchors = material.authorities().anchors_at(now);
+    let found = under(
+        material,
+        &anchors,
+        (end_entity, intermediates),
+        expected,
+        now,
+    );
+    let Err(rejection) = found else {
+        return Ok(());
+    };
+    match check_undated(material, end_entity, intermediates, expected) {
+        Err(Rejection::Revoked) => Err(Rejection::Revoked),
+        _ => Err(rejection),
+    }
+}
+
+/// Checks a chain at the end of its certificate's own validity and under any authority of ours, whether expired or not: for what does
+/// not depend on the time.
+pub(super) fn check_undated(
+    material: &TlsMaterial,
+    end_entity: &CertificateDer<'_>,
+    intermediates: &[CertificateDer<'_>],
+    expected: Role,
+) -> Result<(), Rejection> {
+    let then = unix(PartyCertificate::read(end_entity)?.expires);
+    let anchors = material.authorities().anchors();
+    under(
+        material,
+        &anchors,
+        (end_entity, intermediates),
+        expected,
+        then,
+    )
+}
+
+/// Checks a chain, end entity first, under these authorities.
+fn under(
+    material: &TlsMaterial,
+    anchors: &[TrustAnchor<'static>],
+    (end_entity, intermediates): (&CertificateDer<'_>, &[CertificateDer<'_>]),
+    expected: Role,
+    now: UnixTime,
+) -> Result<(), Rejection> {
     if anchors.is_empty() {
         return Err(Rejection::AuthorityExpired);
     }
@@ -144,7 +188,7 @@ fn chain(
         .map_err(refused)?
         .verify_for_usage(
             ED25519.all,
-            &anchors,
+            anchors,
             intermediates,
             now,
             usage,

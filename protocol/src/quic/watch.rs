@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use super::material::{TlsFiles, TlsMaterial};
+use super::rejection::Rejection;
 
 /// How long before its end a certificate is warned of.
 pub const EXPIRY_WARNING: Duration = Duration::from_secs(30 * 24 * 3600);
@@ -63,7 +64,7 @@ impl IdentityWatch {
     /// Reads the files again if one was replaced: none if all say what they said before.
     ///
     /// A certificate for another key is taken, one for another party is not. Certificate and key are two files: between the
-    /// writing of one and the other they do not fit. Files that cannot be used are read again at every look, since much of what
+    /// writing of one and the other they do not fit. A list is taken though our own certificate is over or in it. Files that cannot be used are read again at every look, since much of what
     /// may be in the way changes without them: a date, a disk, a folder's permissions. When they can be used again, that is told
     /// also if they say what they said before.
     ///
@@ -121,9 +122,33 @@ impl IdentityWatch {
                 "the certificate is that of {found}, and this is {own}"
             ));
         }
-        let checked = material.check(own.role(), now);
-        checked.map_err(|rejection| rejection.to_string())?;
-        Ok(material)
+        match self.obstacle(&material, now) {
+            None => Ok(material),
+            Some(rejection) => Err(rejection.to_string()),
+        }
+    }
+
+    /// What is in the way of using `material` at `now`.
+    ///
+    /// That our certificate is over or revoked is not, if it is the one in use: nothing is better without the rest of the files, and a
+    /// list that the authority signed holds for others all the same.
+    fn obstacle(&self, material: &TlsMaterial, now: SystemTime) -> Option<Rejection> {
+        let role = self.current.identity().role();
+        let rejection = material.check(role, now).err()?;
+        let is_as_before = match rejection {
+            Rejection::Expired { .. } | Rejection::Revoked => true,
+            Rejection::AuthorityExpired => {
+                self.current.check(role, now) == Err(Rejection::AuthorityExpired)
+            }
+            _ => false,
+        };
+        if !is_as_before || material.chain() != self.current.chain() {
+            return Some(rejection);
+        }
+        match material.check_undated(role) {
+            Ok(()) | Err(Rejection::Revoked) => None,
+            Err(rejection) => Some(rejection),
+        }
     }
 }
 

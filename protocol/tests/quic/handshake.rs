@@ -263,6 +263,30 @@ async fn a_reloaded_list_ends_old_connections_and_refuses_new_ones() {
 }
 
 #[tokio::test]
+async fn a_revocation_shows_though_the_certificate_or_the_authority_is_over() {
+    let mut federation = federation();
+    let starts = Timestamp::now() - Duration::from_secs(60);
+    let role = Role::Participant;
+    let short = federation.issue(role, "hospital-a", starts, DAY).unwrap();
+    let mut listener = server(&federation);
+    let (_client, server) = meet(&mut listener, &tls(&short)).await;
+    let connection = server.unwrap().connection;
+    let mut material = federation.server().clone();
+    let old = tls(&material);
+    material.revocations = federation.revoke("hospital-a").unwrap();
+    let new = tls(&material);
+    let now = SystemTime::now();
+    let over = connection.recheck(&old, now + 2 * DAY);
+    assert!(matches!(over, Err(Rejection::Expired { .. })), "{over:?}");
+    let over = connection.recheck(&old, now + 8 * DAY);
+    assert_eq!(over, Err(Rejection::AuthorityExpired));
+    for later in [2 * DAY, 8 * DAY] {
+        let found = connection.recheck(&new, now + later);
+        assert_eq!(found, Err(Rejection::Revoked));
+    }
+}
+
+#[tokio::test]
 async fn a_full_server_says_that_it_is_busy() {
     let federation = federation();
     let limits = Limits {

@@ -123,3 +123,43 @@ fn files_that_are_put_back_are_told_to_be_usable_again() {
     assert_eq!(watched.look(Duration::ZERO), Some(Ok(serial)));
     assert_eq!(watched.look(Duration::ZERO), None);
 }
+
+#[test]
+fn a_list_is_taken_though_our_own_certificate_is_over_or_revoked() {
+    let mut watched = Watched::new();
+    let starts = Timestamp::now() - Duration::from_secs(60);
+    let role = Role::Participant;
+    let own = watched.federation.issue(role, "hospital-a", starts, DAY);
+    watched.put(&own.unwrap());
+    let serial = watched.look(Duration::ZERO).unwrap().unwrap();
+    // Over, then the authority as well, then revoked.
+    for (revoked, later) in [
+        ("hospital-b", 2 * DAY),
+        ("server", 8 * DAY),
+        ("hospital-a", DAY / 2),
+    ] {
+        let list = watched.federation.revoke(revoked).unwrap();
+        fs::write(watched.list(), list).unwrap();
+        assert_eq!(watched.look(later), Some(Ok(serial.clone())), "{revoked}");
+    }
+}
+
+#[test]
+fn a_list_of_another_authority_is_refused_though_our_own_certificate_is_over() {
+    let mut watched = Watched::new();
+    let other = federation();
+    fs::write(watched.list(), &other.server().revocations).unwrap();
+    let reason = watched.complaint(8 * DAY);
+    assert!(reason.contains("revocation list"), "{reason}");
+}
+
+#[test]
+fn another_certificate_that_is_over_is_refused() {
+    let mut watched = Watched::new();
+    let starts = Timestamp::now() - 2 * DAY;
+    let role = Role::Participant;
+    let old = watched.federation.issue(role, "hospital-a", starts, DAY);
+    watched.put(&old.unwrap());
+    let reason = watched.complaint(Duration::ZERO);
+    assert!(reason.contains("expired"), "{reason}");
+}

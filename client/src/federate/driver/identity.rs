@@ -25,6 +25,7 @@ impl Driver {
                 self.settings.tls = tls;
                 self.observer.observe(&Event::IdentityReloaded { serial });
                 self.warn_of_own_expiry(now);
+                self.warn_of_refusal(now);
                 self.cut_off_revoked(now);
             }
             Some(Err(reason)) => self.observer.observe(&Event::IdentityKept { reason }),
@@ -81,6 +82,14 @@ impl Driver {
     pub(super) fn warn_of_own_expiry(&self, now: SystemTime) {
         let tls = &self.settings.tls;
         self.warn_of_expiry(tls.identity(), tls.expires(), now);
+    }
+
+    /// Warns if servers would not let us in: what else was in the files was taken all the same.
+    fn warn_of_refusal(&self, now: SystemTime) {
+        let tls = &self.settings.tls;
+        if let Err(rejection) = tls.check(tls.identity().role(), now) {
+            tracing::warn!(%rejection, "servers would refuse this site's certificate; have another one signed");
+        }
     }
 
     /// Begins to watch, if the settings name files.
