@@ -4,6 +4,7 @@
 //! checks again. What all participants must agree on (rank, learning rate, steps) is not here: it comes in the server's
 //! signed run plan. Secrets are paths. `client.example.toml` shows every key with its default.
 
+mod places;
 mod privacy;
 mod quantity;
 
@@ -208,6 +209,26 @@ pub enum ConfigError {
         key: &'static str,
         /// The missing file.
         found: PathBuf,
+    },
+    /// What a run writes could not be written where the configuration wants it.
+    #[error(
+        "{}: {key} names {}, but {} cannot be written: {cause}; let the user that runs the client write there, or name a place, with its \
+         whole path if it is not beside this file, where it may",
+        path.display(),
+        place.display(),
+        found.display()
+    )]
+    Unwritable {
+        /// The configuration file.
+        path: PathBuf,
+        /// The key with its section.
+        key: &'static str,
+        /// What the key names, or what is meant without it.
+        place: PathBuf,
+        /// It, or the nearest folder above it that is there.
+        found: PathBuf,
+        /// The operating system's reason.
+        cause: std::io::Error,
     },
 }
 

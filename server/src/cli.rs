@@ -50,7 +50,7 @@ struct Arguments {
     /// The configuration, a TOML file
     #[arg(long, value_name = "FILE", required = true)]
     config: Option<PathBuf>,
-    /// Check everything that can be checked without listening, print the run plan's digest, and end
+    /// Check everything that can be checked without listening, also whether results can be written; print the run plan's digest, and end
     #[arg(long)]
     check: bool,
     /// Print the configuration with all defaults filled in, and end
@@ -184,6 +184,8 @@ fn perform_run(arguments: &Arguments, path: &Path, out: &mut dyn Write) -> Resul
     })?;
     let prepared = Prepared::load(config).map_err(|error| Failure::located(&error, &source))?;
     if arguments.check {
+        let writable = prepared.check_results();
+        writable.map_err(|error| Failure::located(&error, &source))?;
         return say(out, &checked(&prepared));
     }
     if let Some(file) = &arguments.write_plan {

@@ -1,12 +1,14 @@
 //! What a run starts from: the PEFT folder, the anchor, and the signed run plan made of them and the configuration.
 //!
-//! Everything that can be wrong before a socket is opened is found here; `--check` is this module and nothing more.
+//! Everything that can be wrong before a socket is opened is found here; `--check` is this module and nothing more. It leaves nothing on
+//! disk.
 
 mod anchor;
 mod error;
 mod folder;
 mod layers;
 mod plan;
+mod results;
 
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -99,6 +101,14 @@ impl Prepared {
             fixed,
             ring,
         })
+    }
+
+    /// Checks that the run's results can be written where the configuration wants them. It makes no folder and leaves no file.
+    ///
+    /// # Errors
+    /// [`ServerError::Start`] names the folder and what the system said.
+    pub fn check_results(&self) -> Result<(), ServerError> {
+        Ok(results::check(&self.config.run.folder())?)
     }
 
     /// Gives the checked run plan.

@@ -63,6 +63,25 @@ fn the_documents_name_only_options_that_the_programs_have() {
 }
 
 #[test]
+fn units_are_started_again_after_exit_code_75_and_after_no_other() {
+    for unit in ["foedus-client.service", "foedus-server.service"] {
+        let text = fs::read_to_string(repository().join("deploy/systemd").join(unit)).unwrap();
+        let about_ends: Vec<&str> = text
+            .lines()
+            .filter(|line| line.starts_with("Restart") || line.starts_with("SuccessExit"))
+            .collect();
+        let expected = [
+            // Of ends by an exit code none: that also covers ExecStartPre, which the next line does not.
+            "Restart=on-abnormal",
+            "RestartSec=30",
+            "RestartForceExitStatus=75",
+            "SuccessExitStatus=75",
+        ];
+        assert_eq!(about_ends, expected, "{unit}");
+    }
+}
+
+#[test]
 fn every_test_that_a_promise_of_security_names_exists() {
     let text = fs::read_to_string(repository().join("SECURITY.md")).unwrap();
     // A test is a sentence of at least four words.

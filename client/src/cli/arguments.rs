@@ -75,7 +75,8 @@ pub(super) struct RunArguments {
     /// Configuration file (TOML)
     #[arg(long, value_name = "FILE")]
     pub(super) config: PathBuf,
-    /// Only check the configuration and the files that it names, every record among them; connect to nobody
+    /// Only check the configuration, the files that it names, every record among them, and that what a run writes can be written;
+    /// connect to nobody
     #[arg(long)]
     pub(super) check: bool,
 }

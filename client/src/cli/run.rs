@@ -36,6 +36,7 @@ pub(super) fn run(arguments: &RunArguments, log: &LogArguments) -> Result<(), Fa
     }
     let refusal = tls.check(Role::Participant, SystemTime::now()).err();
     if arguments.check {
+        config.check_places(&arguments.config, policy.as_ref())?;
         check::material(&config, policy.as_ref())?;
         return say_checked(&arguments.config, &tls, refusal);
     }

@@ -6,7 +6,7 @@ use super::*;
 
 const EXAMPLE: &str = include_str!("../../client.example.toml");
 
-const REQUIRED: &str = r#"
+pub(super) const REQUIRED: &str = r#"
 server = "foedus.example.org:4433"
 model = "models/SmolLM2-135M-Instruct"
 data = "data/train.jsonl"

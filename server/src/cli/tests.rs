@@ -104,6 +104,39 @@ fn check_names_file_line_and_column_and_exits_78() {
 }
 
 #[test]
+fn check_names_a_folder_that_results_cannot_be_written_in_and_leaves_nothing() {
+    // A file is in the way: that stops the superuser too.
+    let folder = folder("out = \"start/foedus.json/runs\"\n");
+    let before = files_under(folder.path());
+    let failure = said(&folder, &["--check"]).unwrap_err();
+    let message = failure.message;
+    assert_eq!(failure.code, 78, "{message}");
+    for expected in [
+        "server.toml:9:7: run.out: nothing can be written in ",
+        "start/foedus.json, ",
+        "start/foedus.json/runs/trial: ",
+    ] {
+        assert!(message.contains(expected), "{message}");
+    }
+    assert_eq!(files_under(folder.path()), before);
+    // One that is not there yet is made by the run.
+    said(&folder, &["--check", "--set", "run.out=new/runs"]).unwrap();
+    assert_eq!(files_under(folder.path()), before);
+}
+
+fn files_under(folder: &Path) -> std::collections::BTreeSet<PathBuf> {
+    let mut found = std::collections::BTreeSet::new();
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            found.append(&mut files_under(&path));
+        }
+        found.insert(path);
+    }
+    found
+}
+
+#[test]
 fn a_missing_start_folder_is_named_with_its_line() {
     let folder = folder("");
     fs::remove_dir_all(folder.path().join("start")).unwrap();

@@ -1,4 +1,4 @@
-//! What a run starts from that cannot be used.
+//! What a run starts from that cannot be used, and where its results cannot be.
 
 use std::path::PathBuf;
 
@@ -8,7 +8,7 @@ use protocol::Digest;
 
 use super::folder::{CONFIG_FILE, MODEL_FILE, SIDECAR_FILE};
 
-/// What a run starts from cannot be used.
+/// What a run starts from cannot be used, or its results could not be written.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// A file cannot be read.
@@ -19,6 +19,21 @@ pub enum StartError {
     Read {
         /// The file.
         path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The run's results could not be written.
+    #[error(
+        "nothing can be written in {}, so the run's results cannot be in {}: {source}; name a folder, with its whole path if it is not \
+         beside the configuration, in which the user that runs the server may write",
+        folder.display(),
+        results.display()
+    )]
+    Unwritable {
+        /// The folder of the run.
+        results: PathBuf,
+        /// It, or the nearest one above it that is there.
+        folder: PathBuf,
         /// What the system said.
         source: std::io::Error,
     },
@@ -81,6 +96,7 @@ impl StartError {
                 let is_start = of_folder.iter().any(|name| path.ends_with(name)) || path.is_dir();
                 if is_start { "run.start" } else { "ewc.anchor" }
             }
+            Self::Unwritable { .. } => "run.out",
             Self::Peft { .. } | Self::Layers { .. } => "run.start",
             Self::OtherBase { .. } => "run.base",
             Self::Anchor { .. } => "ewc.anchor",
