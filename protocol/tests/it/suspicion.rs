@@ -94,7 +94,11 @@ impl Victim {
             certificates: Vec::new(),
         };
         let (first, total, items) = (0, 3, vec![entry]);
-        let message = ForMember::Roster(Piece { first, total, items });
+        let message = ForMember::Roster(Piece {
+            first,
+            total,
+            items,
+        });
         self.hears(ToClient::Secure { attempt, message });
     }
 
