@@ -93,11 +93,10 @@ impl Outbox {
 /// The round that is over for a peer once it is told so; none if it was told of an update that was never the one asked for.
 fn round_over(message: &ToClient) -> Option<Round> {
     match message {
-        ToClient::Refused { reason, .. }
-            if matches!(reason, RefusalReason::WrongPlan | RefusalReason::WrongRound) =>
-        {
-            None
-        }
+        ToClient::Refused {
+            reason: RefusalReason::WrongPlan | RefusalReason::WrongRound,
+            ..
+        } => None,
         ToClient::Refused { round, .. } => Some(*round),
         _ => None,
     }
