@@ -116,6 +116,14 @@ impl Federation {
         self.authority.crl_pem(now)
     }
 
+    /// Returns the revocation list as of `now`, from which it has its number.
+    ///
+    /// # Errors
+    /// As [`Authority::crl_pem`].
+    pub fn revocations(&self, now: Timestamp) -> Result<String, IssueError> {
+        self.authority.crl_pem(now)
+    }
+
     /// Writes everybody's files into one folder: `ca.crt`, `crl.pem`, `server.crt`, `server.key`,
     /// and `NAME.crt` and `NAME.key` of each participant. A second federation replaces the first.
     ///

@@ -29,6 +29,7 @@ mod meter;
 mod plan_file;
 mod rejection;
 mod reset;
+mod revocations;
 mod socket;
 mod tls;
 mod transfer;

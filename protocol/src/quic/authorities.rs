@@ -14,9 +14,12 @@ use super::rejection::moment;
 #[derive(Clone, Debug)]
 pub struct Authorities(Vec<Authority>);
 
+/// One of them.
 #[derive(Clone, Debug)]
-struct Authority {
-    anchor: TrustAnchor<'static>,
+pub(super) struct Authority {
+    pub(super) anchor: TrustAnchor<'static>,
+    /// Its public key; two authorities may have one name.
+    pub(super) key: Vec<u8>,
     expires: SystemTime,
 }
 
@@ -39,15 +42,20 @@ impl Authorities {
     }
 
     /// Returns all of them, those that have expired too.
-    pub(super) fn anchors(&self) -> Vec<TrustAnchor<'static>> {
-        let all = self.0.iter();
-        all.map(|authority| authority.anchor.clone()).collect()
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Authority> {
+        self.0.iter()
     }
 
     /// Returns those that have not expired at `now`. webpki leaves that to its caller.
-    pub(super) fn anchors_at(&self, now: UnixTime) -> Vec<TrustAnchor<'static>> {
+    pub(super) fn living_at(&self, now: UnixTime) -> impl Iterator<Item = &Authority> {
         let now = moment(now.as_secs());
-        let living = self.0.iter().filter(|authority| now <= authority.expires);
+        self.iter()
+            .filter(move |authority| now <= authority.expires)
+    }
+
+    /// Returns the anchors of those that have not expired at `now`.
+    pub(super) fn anchors_at(&self, now: UnixTime) -> Vec<TrustAnchor<'static>> {
+        let living = self.living_at(now);
         living.map(|authority| authority.anchor.clone()).collect()
     }
 }
@@ -70,6 +78,7 @@ fn authority(der: &CertificateDer<'static>) -> Result<Authority, MaterialError> 
     let seconds = certificate.validity().not_after.timestamp();
     Ok(Authority {
         anchor,
+        key: certificate.public_key().subject_public_key.data.to_vec(),
         expires: moment(u64::try_from(seconds).unwrap_or(0)),
     })
 }

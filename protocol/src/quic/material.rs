@@ -13,18 +13,17 @@ use std::time::SystemTime;
 use ring::signature::{Ed25519KeyPair, KeyPair, UnparsedPublicKey};
 use rustls::crypto::ring::sign::any_eddsa_type;
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivatePkcs8KeyDer};
+use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer};
 use rustls::sign::CertifiedKey;
 use serde::Deserialize;
 use thiserror::Error;
-use webpki::{CertRevocationList, OwnedCertRevocationList};
-use x509_parser::prelude::{CertificateRevocationList, FromDer};
 use zeroize::{Zeroize, Zeroizing};
 
 use super::authorities::Authorities;
 use super::certificate::PartyCertificate;
-use super::rejection::{Rejection, moment};
+use super::rejection::Rejection;
 use super::reset::ResetSecret;
+use super::revocations::Revocations;
 use super::verifier::{check, check_undated, unix};
 use crate::identity::{Identity, Role};
 use crate::ids::Digest;
@@ -139,13 +138,15 @@ impl TlsMaterial {
                 identity: Box::new(own.identity),
             });
         }
-        let revocations = revocations.map(self::revocations).transpose()?;
+        let authorities = Authorities::from_pem(authority)?;
+        let revocations = revocations.map(|pem| Revocations::from_pem(pem, &authorities));
+        let revocations = revocations.transpose()?;
         Ok(Self(Arc::new(Content {
             own,
             certified: Arc::new(certified),
             signing,
             reset,
-            authorities: Authorities::from_pem(authority)?,
+            authorities,
             revocations: revocations.unwrap_or_default(),
             source,
         })))
@@ -176,12 +177,12 @@ impl TlsMaterial {
 
     /// Returns when the authority promised a newer revocation list; past that, programs warn.
     pub fn revocations_due(&self) -> Option<SystemTime> {
-        self.0.revocations.due
+        self.0.revocations.due()
     }
 
     /// Says whether there is a revocation list at all.
     pub fn checks_revocation(&self) -> bool {
-        !self.0.revocations.lists.is_empty()
+        !self.0.revocations.is_empty()
     }
 
     /// Signs `message` with our certificate's key (Ed25519, RFC 8032).
@@ -270,8 +271,8 @@ impl TlsMaterial {
         Arc::clone(&self.0.certified)
     }
 
-    pub(super) fn revocations(&self) -> &[CertRevocationList<'static>] {
-        &self.0.revocations.lists
+    pub(super) fn revocations(&self) -> &Revocations {
+        &self.0.revocations
     }
 }
 
@@ -327,37 +328,6 @@ fn own_key(chain: Vec<CertificateDer<'static>>, pem: &str) -> Result<OwnKey, Mat
         }),
         _ => Err(MaterialError::Key),
     }
-}
-
-#[derive(Default)]
-struct Revocations {
-    lists: Vec<CertRevocationList<'static>>,
-    due: Option<SystemTime>,
-}
-
-fn revocations(pem: &str) -> Result<Revocations, MaterialError> {
-    let what = "revocations";
-    let mut found = Revocations::default();
-    for der in CertificateRevocationListDer::pem_slice_iter(pem.as_bytes()) {
-        let der = der.map_err(|cause| MaterialError::Pem { what, cause })?;
-        let list = OwnedCertRevocationList::from_der(&der).map_err(|error| {
-            MaterialError::Revocations {
-                what: error.to_string(),
-            }
-        })?;
-        found.lists.push(list.into());
-        found.due = found.due.into_iter().chain(next_update(&der)).min();
-    }
-    if found.lists.is_empty() {
-        return Err(MaterialError::Empty { what });
-    }
-    Ok(found)
-}
-
-fn next_update(der: &[u8]) -> Option<SystemTime> {
-    let (_, list) = CertificateRevocationList::from_der(der).ok()?;
-    let seconds = list.next_update()?.timestamp();
-    Some(moment(u64::try_from(seconds).ok()?))
 }
 
 /// Why TLS material cannot be used.

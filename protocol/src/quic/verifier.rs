@@ -16,11 +16,12 @@ use std::time::SystemTime;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::WebPkiSupportedAlgorithms;
-use rustls::pki_types::{CertificateDer, ServerName, TrustAnchor, UnixTime};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::{DigitallySignedStruct, DistinguishedName, Error, PeerIncompatible, SignatureScheme};
 use webpki::{EndEntityCert, KeyUsage, RevocationCheckDepth, RevocationOptionsBuilder};
 
+use super::authorities::Authority;
 use super::certificate::PartyCertificate;
 use super::material::TlsMaterial;
 use super::rejection::Rejection;
@@ -126,14 +127,8 @@ fn chain(
     expected: Role,
     now: UnixTime,
 ) -> Result<(), Rejection> {
-    let anchors = material.authorities().anchors_at(now);
-    let found = under(
-        material,
-        &anchors,
-        (end_entity, intermediates),
-        expected,
-        now,
-    );
+    let living = material.authorities().living_at(now);
+    let found = under_any(material, living, (end_entity, intermediates), expected, now);
     let Err(rejection) = found else {
         return Ok(());
     };
@@ -152,29 +147,46 @@ pub(super) fn check_undated(
     expected: Role,
 ) -> Result<(), Rejection> {
     let then = unix(PartyCertificate::read(end_entity)?.expires);
-    let anchors = material.authorities().anchors();
-    under(
-        material,
-        &anchors,
-        (end_entity, intermediates),
-        expected,
-        then,
-    )
+    let all = material.authorities().iter();
+    under_any(material, all, (end_entity, intermediates), expected, then)
 }
 
-/// Checks a chain, end entity first, under these authorities.
+/// Checks a chain, end entity first, under these authorities, each with its own list: two may have one name.
+fn under_any<'a>(
+    material: &TlsMaterial,
+    authorities: impl Iterator<Item = &'a Authority>,
+    chain: (&CertificateDer<'_>, &[CertificateDer<'_>]),
+    expected: Role,
+    now: UnixTime,
+) -> Result<(), Rejection> {
+    // As long as there is none.
+    let mut found = Rejection::AuthorityExpired;
+    for authority in authorities {
+        match under(material, authority, chain, expected, now) {
+            Ok(()) => return Ok(()),
+            // That one did not sign it is said only if no other did.
+            Err(rejection) => {
+                if matches!(
+                    found,
+                    Rejection::AuthorityExpired | Rejection::WrongAuthority
+                ) {
+                    found = rejection;
+                }
+            }
+        }
+    }
+    Err(found)
+}
+
 fn under(
     material: &TlsMaterial,
-    anchors: &[TrustAnchor<'static>],
+    authority: &Authority,
     (end_entity, intermediates): (&CertificateDer<'_>, &[CertificateDer<'_>]),
     expected: Role,
     now: UnixTime,
 ) -> Result<(), Rejection> {
-    if anchors.is_empty() {
-        return Err(Rejection::AuthorityExpired);
-    }
     let refused = |error: webpki::Error| Rejection::from_chain(&error, expected);
-    let lists: Vec<_> = material.revocations().iter().collect();
+    let lists = material.revocations().of(authority);
     // A list past its next update is still used: to have an old one must not shut a federation
     // down. `TlsMaterial::revocations_due` lets programs warn.
     let revocation = RevocationOptionsBuilder::new(&lists)
@@ -188,7 +200,7 @@ fn under(
         .map_err(refused)?
         .verify_for_usage(
             ED25519.all,
-            anchors,
+            std::slice::from_ref(&authority.anchor),
             intermediates,
             now,
             usage,
@@ -196,6 +208,9 @@ fn under(
             None,
         )
         .map_err(refused)?;
+    if lists.is_empty() && material.checks_revocation() {
+        return Err(Rejection::RevocationUnknown);
+    }
     Ok(())
 }
 

@@ -122,6 +122,12 @@ impl IdentityWatch {
                 "the certificate is that of {found}, and this is {own}"
             ));
         }
+        if let Some(what) = material
+            .revocations()
+            .older_than(self.current.revocations())
+        {
+            return Err(what);
+        }
         match self.obstacle(&material, now) {
             None => Ok(material),
             Some(rejection) => Err(rejection.to_string()),

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use certs::throwaway::Federation;
+use certs::throwaway::{Federation, Material};
 use jiff::Timestamp;
 use protocol::close::CloseCode;
 use protocol::identity::Role;
@@ -284,6 +284,54 @@ async fn a_revocation_shows_though_the_certificate_or_the_authority_is_over() {
         let found = connection.recheck(&new, now + later);
         assert_eq!(found, Err(Rejection::Revoked));
     }
+}
+
+#[tokio::test]
+async fn of_lists_that_follow_each_other_in_one_file_the_newest_counts() {
+    let mut federation = federation();
+    let (_listener, _client, server) = linked(&federation).await;
+    let mut material = federation.server().clone();
+    let old = material.revocations.clone();
+    federation.revoke("hospital-a").unwrap();
+    let new = federation.revocations(Timestamp::now() + DAY).unwrap();
+    for lists in [[&*old, &*new], [&*new, &*old]] {
+        material.revocations = lists.concat();
+        let found = server
+            .connection
+            .recheck(&tls(&material), SystemTime::now());
+        assert_eq!(found, Err(Rejection::Revoked));
+    }
+}
+
+#[tokio::test]
+async fn each_of_two_authorities_with_one_name_has_its_own_list() {
+    let (first, mut second) = (federation(), federation());
+    let authorities = [&*first.server().authority, &*second.server().authority].concat();
+    let both = |own: &Material, second_list: &str| {
+        TlsMaterial::from_pem(
+            &own.certificate,
+            &own.key,
+            &authorities,
+            Some(&[&*first.server().revocations, second_list].concat()),
+        )
+        .unwrap()
+    };
+    let list = second.server().revocations.clone();
+    let mut listener = start(&both(first.server(), &list));
+    let mut servers = Vec::new();
+    for federation in [&first, &second] {
+        let own = both(federation.participant("hospital-a").unwrap(), &list);
+        let (at_client, at_server) = meet(&mut listener, &own).await;
+        servers.push((at_client.unwrap(), at_server.unwrap().connection));
+    }
+    let list = second.revoke("hospital-a").unwrap();
+    let new = both(first.server(), &list);
+    let now = SystemTime::now();
+    let found: Vec<_> = servers
+        .iter()
+        .map(|(_, one)| one.recheck(&new, now))
+        .collect();
+    assert_eq!(found, [Ok(()), Err(Rejection::Revoked)]);
 }
 
 #[tokio::test]

@@ -163,3 +163,24 @@ fn another_certificate_that_is_over_is_refused() {
     let reason = watched.complaint(Duration::ZERO);
     assert!(reason.contains("expired"), "{reason}");
 }
+
+#[test]
+fn a_list_that_is_older_than_the_one_in_use_is_refused_with_both_numbers() {
+    let mut watched = Watched::new();
+    let now = Timestamp::now();
+    let numbers = [now.as_second() + 120, now.as_second() + 60];
+    let [newer, older] = numbers.map(|number| {
+        let then = Timestamp::from_second(number).unwrap();
+        watched.federation.revocations(then).unwrap()
+    });
+    fs::write(watched.list(), &newer).unwrap();
+    assert!(matches!(watched.look(Duration::ZERO), Some(Ok(_))));
+    fs::write(watched.list(), &older).unwrap();
+    let reason = watched.complaint(Duration::ZERO);
+    for number in numbers {
+        assert!(reason.contains(&number.to_string()), "{reason}");
+    }
+    // Beside the newer one it takes nothing away.
+    fs::write(watched.list(), [older, newer].concat()).unwrap();
+    assert!(matches!(watched.look(Duration::ZERO), Some(Ok(_))));
+}
