@@ -210,6 +210,7 @@ fn exit_code(error: &IssueError) -> u8 {
         | IssueError::Exists { .. }
         | IssueError::File { .. }
         | IssueError::Unreadable { .. } => CONFIGURATION,
+        IssueError::Unlisted { cause } => exit_code(cause),
         IssueError::Request { .. }
         | IssueError::WrongFederation { .. }
         | IssueError::WrongParty { .. }

@@ -78,6 +78,14 @@ pub enum IssueError {
         /// What was given.
         what: String,
     },
+    /// What was revoked is in the index, and not in the revocation list.
+    #[error(
+        "{cause}; it is revoked in the index, and the list that servers read does not say so yet: repeat the command"
+    )]
+    Unlisted {
+        /// Why the list was not written.
+        cause: Box<Self>,
+    },
     /// A name that both a server and a participant have.
     #[error("{what:?} is the name of several parties; give the identity: {}", list(.candidates))]
     AmbiguousName {

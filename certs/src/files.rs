@@ -44,6 +44,20 @@ pub(crate) fn read(path: &Path) -> Result<Zeroizing<String>, IssueError> {
         .map_err(|cause| failed("read", path, cause))
 }
 
+/// Makes a folder for its owner only, and those above it, where they are not there yet.
+pub(crate) fn private_folder(path: &Path) -> Result<(), IssueError> {
+    let mut builder = fs::DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::DirBuilderExt;
+        builder.mode(0o700);
+    }
+    builder
+        .create(path)
+        .map_err(|cause| failed("write", path, cause))
+}
+
 /// Says that others may use a private key, and what to do, if they may.
 #[cfg(unix)]
 pub(crate) fn shared(key: &Path) -> Result<Option<String>, IssueError> {
@@ -115,8 +129,11 @@ fn open(path: &Path, readers: Readers) -> io::Result<File> {
     options.open(path)
 }
 
-/// Makes the new name survive a power cut.
+/// Makes the new name survive a power cut. Only Unix can open a folder.
 fn sync_folder(path: &Path) -> Result<(), IssueError> {
+    if !cfg!(unix) {
+        return Ok(());
+    }
     let folder = match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),

@@ -1,9 +1,10 @@
 //! An authority on disk: `ca.crt`, `ca.key`, `crl.pem`, `index.jsonl`, in a folder for its owner only.
 //!
 //! Every change is in the index before it leaves the folder: a certificate that somebody holds is
-//! always one that can be revoked. A lock on the folder makes two operators take turns.
+//! always one that can be revoked. A lock on the folder makes two operators take turns. The revocation list follows the index: what a
+//! change that failed halfway left out of it, the next one puts in.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -12,6 +13,7 @@ use jiff::Timestamp;
 use crate::authority::Authority;
 use crate::error::IssueError;
 use crate::files::{self, Readers, failed};
+use crate::inspect;
 use crate::issued::{self, Issued};
 use crate::terms::Terms;
 
@@ -35,7 +37,7 @@ impl Folder {
     /// # Errors
     /// [`IssueError::Exists`] if there is one already; [`IssueError::File`] from the system.
     pub fn create(path: &Path, authority: Authority, now: Timestamp) -> Result<Self, IssueError> {
-        private_folder(path)?;
+        files::private_folder(path)?;
         let lock = lock(path)?;
         for name in [KEY, CERTIFICATE, REVOCATIONS, INDEX] {
             let file = path.join(name);
@@ -130,15 +132,39 @@ impl Folder {
         Ok(certificate)
     }
 
-    /// Revokes certificates, as [`Authority::revoke`] does, and writes the new list.
+    /// Revokes certificates, as [`Authority::revoke`] does, and writes the new list. Returns those that the list did not have before:
+    /// also ones that were revoked earlier, if what failed then was writing the list.
     ///
     /// # Errors
-    /// As [`Authority::revoke`]; [`IssueError::File`] if index or list cannot be written.
+    /// As [`Authority::revoke`], with [`IssueError::AlreadyRevoked`] only if the list lacks nobody; [`IssueError::File`] if the index
+    /// cannot be written, and then nothing is revoked; [`IssueError::Unlisted`] if the list cannot be.
     pub fn revoke(&mut self, what: &str, now: Timestamp) -> Result<Vec<Issued>, IssueError> {
-        let revoked = self.authority.revoke(what, now)?;
-        self.save_index()?;
-        self.renew_list(now)?;
-        Ok(revoked)
+        let mut unlisted = self.unlisted();
+        match self.authority.revoke(what, now) {
+            Ok(revoked) => {
+                self.save_index()?;
+                unlisted.extend(revoked);
+            }
+            Err(IssueError::AlreadyRevoked { .. }) if !unlisted.is_empty() => {}
+            Err(error) => return Err(error),
+        }
+        let written = self.renew_list(now);
+        written.map_err(|cause| IssueError::Unlisted {
+            cause: Box::new(cause),
+        })?;
+        Ok(unlisted)
+    }
+
+    /// Returns what is revoked and not in the revocation list on disk, so that servers still let it in. A list that cannot be read
+    /// names nobody.
+    pub fn unlisted(&self) -> Vec<Issued> {
+        let list = files::read(&self.revocations()).ok();
+        let listed = list.and_then(|pem| inspect::revoked_serials(&pem));
+        let listed = listed.unwrap_or_default();
+        let issued = self.authority.issued().iter();
+        let unlisted =
+            issued.filter(|entry| entry.revoked.is_some() && !listed.contains(&entry.serial));
+        unlisted.cloned().collect()
     }
 
     /// Signs the revocation list again, so that it counts as fresh.
@@ -156,19 +182,6 @@ impl Folder {
             .map_err(|error| failed("write", &path, io::Error::other(error)))?;
         files::replace(&path, &lines, Readers::Owner)
     }
-}
-
-fn private_folder(path: &Path) -> Result<(), IssueError> {
-    let mut builder = fs::DirBuilder::new();
-    builder.recursive(true);
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::DirBuilderExt;
-        builder.mode(0o700);
-    }
-    builder
-        .create(path)
-        .map_err(|cause| failed("write", path, cause))
 }
 
 fn lock(folder: &Path) -> Result<File, IssueError> {

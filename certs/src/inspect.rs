@@ -1,5 +1,6 @@
 //! What is in a PEM file, for people and for reading an authority back.
 
+use std::collections::BTreeSet;
 use std::fmt::Write;
 
 use jiff::Timestamp;
@@ -45,6 +46,14 @@ impl AuthorityFacts {
                 .ok_or("its certificate ends at no known time")?,
         })
     }
+}
+
+/// Reads the serial numbers that a revocation list names, in hexadecimal; none if it is no list.
+pub(crate) fn revoked_serials(pem: &str) -> Option<BTreeSet<String>> {
+    let (_, pem) = x509_parser::pem::parse_x509_pem(pem.as_bytes()).ok()?;
+    let (_, list) = CertificateRevocationList::from_der(&pem.contents).ok()?;
+    let revoked = list.iter_revoked_certificates();
+    Some(revoked.map(|one| hex(one.raw_serial())).collect())
 }
 
 /// Describes every block of a PEM text: certificates, requests, revocation lists. A private key

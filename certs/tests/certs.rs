@@ -247,6 +247,54 @@ fn a_federation_is_made_signed_shown_and_revoked_from_the_command_line() {
 }
 
 #[test]
+fn a_revocation_that_failed_halfway_is_warned_about_and_repeated_until_the_list_has_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    passes(at, INIT);
+    passes(at, REQUEST);
+    passes(at, SIGN);
+    // A folder in the place of the list: that stops the superuser too.
+    let (list, aside) = (at.join("authority/crl.pem"), at.join("crl.pem"));
+    fs::rename(&list, &aside).unwrap();
+    fs::create_dir_all(list.join("in-the-way")).unwrap();
+    let failed = fails(at, "revoke hospital-a", 78);
+    assert!(
+        failed.contains("crl.pem") && failed.contains("repeat the command"),
+        "{failed}"
+    );
+    fs::remove_dir_all(&list).unwrap();
+    fs::rename(&aside, &list).unwrap();
+    assert!(passes(at, "show authority/crl.pem").contains("0 revoked"));
+
+    let listed = run(at, "list");
+    let warned = String::from_utf8(listed.stderr).unwrap();
+    assert!(
+        warned.contains("is revoked, and authority/crl.pem does not say so"),
+        "{warned}"
+    );
+    let repeated = passes(at, "revoke hospital-a");
+    assert!(
+        repeated.contains("already, and the list did not have it"),
+        "{repeated}"
+    );
+    assert!(passes(at, "show authority/crl.pem").contains("1 revoked"));
+    assert!(fails(at, "revoke hospital-a", 1).contains("revoked already"));
+    assert!(run(at, "list").stderr.is_empty());
+}
+
+#[test]
+fn a_request_makes_the_folder_that_it_is_to_lie_in() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    passes(at, &format!("{REQUEST} --out next/keys"));
+    for name in ["hospital-a.key", "hospital-a.csr"] {
+        assert!(at.join("next/keys").join(name).is_file(), "{name}");
+    }
+    #[cfg(unix)]
+    assert_eq!(mode(&at.join("next")), 0o700);
+}
+
+#[test]
 #[cfg(unix)]
 fn private_keys_are_for_their_owner_only() {
     let folder = tempfile::tempdir().unwrap();

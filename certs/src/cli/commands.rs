@@ -38,6 +38,7 @@ impl Request {
         let request = request::Request::new(identity)?;
         let key = self.out.join(format!("{}.key", self.name));
         let csr = self.out.join(format!("{}.csr", self.name));
+        files::private_folder(&self.out)?;
         files::create(&key, request.key_pem(), Readers::Owner)?;
         files::replace(&csr, request.request_pem(), Readers::Everybody)?;
         Ok(format!(
@@ -57,7 +58,7 @@ impl Sign {
         let mut terms = Terms::new(self.role, &self.name, now, self.days)?;
         terms.hosts.clone_from(&self.hosts);
         let text = files::read(&self.request)?;
-        let mut folder = Folder::open(&self.place.authority)?;
+        let mut folder = open(&self.place.authority)?;
         let certificate = folder.sign(&text, &terms, now)?;
         let by_default = self.request.with_extension("crt");
         let out = self.out.as_deref().unwrap_or(&by_default);
@@ -100,8 +101,22 @@ impl Revoke {
         let mut folder = Folder::open(&self.place.authority)?;
         let revoked = folder.revoke(&self.what, now)?;
         let mut text = String::new();
-        for entry in revoked {
-            let _ = writeln!(text, "revoked {} of {}", entry.serial, entry.identity);
+        for Issued {
+            serial,
+            identity,
+            revoked,
+            ..
+        } in revoked
+        {
+            // Writing to a string cannot fail.
+            let _ = match revoked.filter(|&when| when != now) {
+                None => writeln!(text, "revoked {serial} of {identity}"),
+                Some(when) => writeln!(
+                    text,
+                    "{serial} of {identity} was revoked on {} already, and the list did not have it",
+                    day(when)
+                ),
+            };
         }
         text.push_str(&hand_out(&folder.revocations()));
         Ok(text)
@@ -115,6 +130,7 @@ impl Renew {
             folder.renew_list(now)?;
             return Ok(hand_out(&folder.revocations()));
         };
+        warn_of_unlisted(&folder);
         let certificate = folder.renew(&files::read(path)?, self.days, now)?;
         let out = self.out.as_deref().unwrap_or(path);
         files::replace(out, &certificate, Readers::Everybody)?;
@@ -131,6 +147,26 @@ impl Renew {
     }
 }
 
+/// Opens an authority for a command that does not write its revocation list.
+fn open(authority: &Path) -> Result<Folder, IssueError> {
+    let folder = Folder::open(authority)?;
+    warn_of_unlisted(&folder);
+    Ok(folder)
+}
+
+/// A revocation that failed halfway must not go unnoticed: servers go by the list.
+fn warn_of_unlisted(folder: &Folder) {
+    for Issued {
+        serial, identity, ..
+    } in folder.unlisted()
+    {
+        eprintln!(
+            "foedus-certs: {serial} of {identity} is revoked, and {} does not say so: foedus-certs renew writes the list again",
+            folder.revocations().display()
+        );
+    }
+}
+
 fn hand_out(list: &Path) -> String {
     format!(
         "  {}  is new: copy it to the server, and to the institutions\n",
@@ -140,7 +176,7 @@ fn hand_out(list: &Path) -> String {
 
 impl List {
     pub(super) fn run(&self, now: Timestamp) -> Result<String, IssueError> {
-        let folder = Folder::open(&self.place.authority)?;
+        let folder = open(&self.place.authority)?;
         let mut text = String::new();
         for entry in folder.authority().issued() {
             let Issued {
