@@ -23,6 +23,8 @@ use crate::start::{CONFIG_FILE, MODEL_FILE, SIDECAR_FILE};
 
 pub(crate) const ROUNDS_FILE: &str = "rounds.jsonl";
 pub(crate) const TRANSCRIPT_FILE: &str = "transcript.jsonl";
+/// The folder of the adapter that came out of the run.
+pub(crate) const FINAL_FOLDER: &str = "adapter";
 const JOURNAL_FILE: &str = "journal.redb";
 
 /// One line of `rounds.jsonl`.
@@ -265,7 +267,7 @@ impl RunFolder {
 
     /// Writes the adapter that came out of the run.
     pub(crate) fn write_final(&self, adapter: &Adapter) -> Result<PathBuf, ServerError> {
-        self.write_adapter("adapter", adapter)
+        self.write_adapter(FINAL_FOLDER, adapter)
     }
 
     /// Adds a round's lines.

@@ -26,6 +26,7 @@ use crate::metrics::{Endpoint, Monitoring};
 use crate::narrate::{Narrator, warn_of_expiry};
 use crate::network::Network;
 use crate::observer::{Observer, RunEvent, RunOutcome};
+use crate::record::FINAL_FOLDER;
 use crate::recovery::Recovered;
 use crate::session::{NARROW_BYTES, Shared};
 use crate::spool::Spool;
@@ -361,7 +362,7 @@ fn conclude(
                 records,
                 adapter: Arc::unwrap_or_clone(folder.global),
                 adapter_sha256,
-                adapter_folder: prepared.config.run.folder().join("adapter"),
+                adapter_folder: prepared.config.run.folder().join(FINAL_FOLDER),
                 bytes_up: traffic.up,
                 bytes_down: traffic.down,
                 seconds: started.elapsed().as_secs_f64(),

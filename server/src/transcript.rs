@@ -3,6 +3,7 @@
 //! What a record is and how it is checked is decided in `protocol::transcript`. Here is what needs a key or a disk: the secret
 //! behind the lines' blinds, the chain that a server goes on from, and the offline check of a file (`audit`).
 
+mod adapters;
 mod audit;
 mod reader;
 

@@ -11,7 +11,7 @@ use crate::transcript::{Audit, AuditedRound, audit};
 /// What to do with a transcript.
 #[derive(Debug, Subcommand)]
 pub(super) enum TranscriptCommand {
-    /// Check every record: signatures, hash chain, lines; of a run's folder also its rounds.jsonl and adapters
+    /// Check every record: signatures, hash chain, lines; of a run's folder also its rounds.jsonl, its adapters and the final one
     Verify(Place),
     /// The same, and print what each round came to
     Show(Place),
@@ -45,12 +45,15 @@ impl TranscriptCommand {
 }
 
 fn verdict(audit: &Audit) -> String {
-    let compared = match audit.adapters {
-        0 => String::new(),
-        adapters => format!(", {adapters} adapters on disk are the ones on record"),
+    let compared = match audit.adapters.as_slice() {
+        [] => String::new(),
+        folders => format!(
+            "    adapters on disk that are the ones on record: {}\n",
+            folders.join(", ")
+        ),
     };
     format!(
-        "ok: {} rounds of plan {} signed by {}{compared}\n    last record {}; the participants have the same",
+        "ok: {} rounds of plan {} signed by {}\n{compared}    last record {}; the participants have the same",
         audit.rounds.len(),
         audit.plan,
         audit.server,

@@ -1,21 +1,20 @@
 //! The offline check: needs the file and the authority's certificate, no key and no network.
 //!
 //! Of a run's folder also the other files are compared: `rounds.jsonl` names the same adapters, and the adapters on disk are
-//! those. What no check of one file can find is a transcript that ends too early: compare the last hash with a participant's.
+//! those ([`super::adapters`]). What no check of one file can find is a transcript that ends too early: compare the last hash with a participant's.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use aggregation::peft;
 use protocol::identity::Identity;
 use protocol::quic::{Authorities, MaterialError, signer};
 use protocol::transcript::{Chain, Record, SealedRecord, participant_digest};
 use protocol::{Digest, ParticipantName};
 
+use super::adapters;
 use super::reader::Reader;
-use crate::record::{ROUNDS_FILE, RoundRecord, TRANSCRIPT_FILE, round_folder};
-use crate::start::{CONFIG_FILE, MODEL_FILE};
+use crate::record::{ROUNDS_FILE, RoundRecord, TRANSCRIPT_FILE};
 
 /// A transcript that was read and found right.
 #[derive(Debug)]
@@ -30,8 +29,8 @@ pub struct Audit {
     pub last: Digest,
     /// Names by the digests under which they appear, as far as the run's folder tells.
     pub names: BTreeMap<Digest, ParticipantName>,
-    /// Adapters on disk that were compared.
-    pub adapters: u32,
+    /// The folders of adapters that were compared, by name: those of rounds in order, then the final one.
+    pub adapters: Vec<String>,
 }
 
 /// One record that was found right.
@@ -41,6 +40,21 @@ pub struct AuditedRound {
     pub record: Record,
     /// The serial number of the certificate that it was signed with, in hexadecimal.
     pub serial: String,
+}
+
+impl AuditedRound {
+    pub(super) fn round(&self) -> u32 {
+        self.record.heading.round.0
+    }
+
+    /// A file or folder that says something else than this record.
+    pub(super) fn contradicted_by(&self, path: &Path, what: String) -> AuditError {
+        AuditError::Other {
+            round: self.round(),
+            path: path.to_owned(),
+            what,
+        }
+    }
 }
 
 /// A transcript that cannot be believed, or not be read.
@@ -114,7 +128,7 @@ pub fn audit(path: &Path, authority: &Path) -> Result<Audit, AuditError> {
     }
     let mut audit = audit_file(&path.join(TRANSCRIPT_FILE), &authorities)?;
     audit.compare_rounds(&path.join(ROUNDS_FILE))?;
-    audit.compare_adapters(path)?;
+    audit.adapters = adapters::compare(path, &audit.rounds)?;
     Ok(audit)
 }
 
@@ -155,7 +169,7 @@ fn audit_file(path: &Path, authorities: &Authorities) -> Result<Audit, AuditErro
         last: chain.last(),
         rounds,
         names: BTreeMap::new(),
-        adapters: 0,
+        adapters: Vec::new(),
     })
 }
 
@@ -194,34 +208,6 @@ impl Audit {
             .filter_map(|name| name.parse::<ParticipantName>().ok());
         let known = names.map(|name| (participant_digest(self.plan, &name), name));
         self.names = known.collect();
-        Ok(())
-    }
-
-    /// Compares the adapters that are on disk; ones that were moved away are not missed.
-    fn compare_adapters(&mut self, folder: &Path) -> Result<(), AuditError> {
-        for AuditedRound { record, .. } in &self.rounds {
-            let (round, expected) = (record.heading.round.0, record.heading.adapter);
-            let path = folder.join(round_folder(round));
-            if !path.exists() {
-                continue;
-            }
-            let read = |name: &str| {
-                let file = path.join(name);
-                fs::read(&file).map_err(AuditError::read(&file))
-            };
-            let other = |what: String| AuditError::Other {
-                round,
-                path: path.clone(),
-                what,
-            };
-            let (adapter, _) = peft::load(&read(CONFIG_FILE)?, &read(MODEL_FILE)?)
-                .map_err(|error| other(error.to_string()))?;
-            let found = Digest(adapter.sha256());
-            if found != expected {
-                return Err(other(format!("it holds the adapter {found}")));
-            }
-            self.adapters += 1;
-        }
         Ok(())
     }
 }
