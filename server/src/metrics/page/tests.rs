@@ -173,3 +173,19 @@ fn the_operators_page_and_the_alerts_name_metrics_that_exist_and_the_page_names_
         );
     }
 }
+
+#[test]
+fn the_alerts_about_a_server_that_is_gone_look_at_the_job_that_is_scraped() {
+    let repository = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    let text = |file| fs::read_to_string(repository.join("deploy/prometheus").join(file)).unwrap();
+    let (alerts, scrape) = (text("alerts.yml"), text("scrape.yml"));
+    let named = |text: &str, before| -> Vec<String> {
+        let parts = text.split(before).skip(1);
+        let ends = |c: char| c == '"' || c == '\n';
+        parts
+            .filter_map(|part| Some(part.split(ends).next()?.to_owned()))
+            .collect()
+    };
+    assert_eq!(named(&scrape, "job_name: "), ["foedus"]);
+    assert_eq!(named(&alerts, "job=\""), ["foedus", "foedus"]);
+}
