@@ -1,6 +1,8 @@
 //! What the documents show is what the programs do.
 
-use std::{fs, path::Path};
+use std::{collections::BTreeSet, fs, path::Path};
+
+use tests::Program;
 
 /// The repository's folder.
 fn repository() -> &'static Path {
@@ -60,6 +62,69 @@ fn the_documents_name_only_options_that_the_programs_have() {
             }
         }
     }
+}
+
+/// Of `foedus-sim` no program is built for these tests.
+#[test]
+fn every_command_that_the_documents_show_exists() {
+    let documents = [
+        "README.md",
+        "SECURITY.md",
+        "ARCHITECTURE.md",
+        "docs/deploying.md",
+        "docs/monitoring.md",
+        "docs/privacy.md",
+        "docs/protocol.md",
+        "deploy/README.md",
+        "deploy/policy.example.toml",
+        "deploy/systemd/foedus-client.service",
+        "deploy/systemd/foedus-server.service",
+        "server/server.example.toml",
+        "client/client.example.toml",
+    ];
+    let texts = documents.map(|name| fs::read_to_string(repository().join(name)).unwrap());
+    for (program, binary) in [
+        ("foedus-certs", crate::PROGRAMS.certs),
+        ("foedus-server", crate::PROGRAMS.server),
+        ("foedus-client", crate::PROGRAMS.client),
+    ] {
+        let commands: BTreeSet<Vec<&str>> = texts
+            .iter()
+            .flat_map(|text| commands_of(program, text))
+            .collect();
+        assert!(!commands.is_empty(), "{program} is in no document");
+        for command in commands {
+            let arguments = [command.as_slice(), &["--help"]].concat();
+            let finished = Program::run(binary, repository(), &arguments);
+            let (code, said) = (finished.code, finished.text);
+            assert_eq!(code, Some(0), "{program} {}: {said}", command.join(" "));
+        }
+    }
+}
+
+/// The one or two words behind a program's name where a text shows a command of it; a second may also be what the command is about.
+fn commands_of<'a>(program: &str, text: &'a str) -> Vec<Vec<&'a str>> {
+    let is_letter = |c: char| c.is_ascii_lowercase() || c == '-';
+    let mut found = Vec::new();
+    for (at, name) in text.match_indices(program) {
+        let mut rest = &text[at + name.len()..];
+        let mut words = Vec::new();
+        while let Some(next) = rest.strip_prefix(' ') {
+            let end = next.find(|c| !is_letter(c)).unwrap_or(next.len());
+            let (word, after) = next.split_at(end);
+            // An option, a file, or the end of the line.
+            if word.is_empty() || word.starts_with('-') || after.starts_with(['.', '/', '=']) {
+                break;
+            }
+            words.push(word);
+            rest = after;
+        }
+        words.truncate(2);
+        if !words.is_empty() {
+            found.push(words);
+        }
+    }
+    found
 }
 
 #[test]

@@ -204,7 +204,7 @@ impl Lines<'_> {
     }
 }
 
-/// A SHA-256 as `foedus-certs inspect` and `foedus-client adapter show` write it.
+/// A SHA-256 as `foedus-certs show` and `foedus-client adapter show` write it.
 #[derive(Debug)]
 struct Sha256(Digest);
 

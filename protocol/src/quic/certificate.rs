@@ -29,7 +29,7 @@ pub struct PartyCertificate {
     pub expires: SystemTime,
     /// Its serial number in hexadecimal, as `foedus-certs revoke` takes it.
     pub serial: String,
-    /// SHA-256 of the whole certificate (DER), as `foedus-certs inspect` shows it.
+    /// SHA-256 of the whole certificate (DER), as `foedus-certs show` shows it.
     pub fingerprint: Digest,
 }
 
