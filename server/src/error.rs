@@ -108,6 +108,19 @@ pub enum ServerError {
         /// Rounds planned.
         rounds: u32,
     },
+    /// The run had ended before, and what is in its journal ends it again at once, whoever comes.
+    #[error(
+        "the run ended after {rounds_done} of {rounds} rounds and cannot go on: {detail}; starting it again comes to the same, so choose \
+         another run.name to begin anew"
+    )]
+    EndsAgain {
+        /// Why, with numbers.
+        detail: String,
+        /// Rounds that were completed and written.
+        rounds_done: u32,
+        /// Rounds planned.
+        rounds: u32,
+    },
     /// The updates could not be merged, or a part of the server ended that must not.
     #[error("the server cannot go on: {what}")]
     Internal {
@@ -138,6 +151,7 @@ impl ServerError {
             | Self::UpdateLost { .. }
             | Self::AdapterLost { .. }
             | Self::Unfinished { .. }
+            | Self::EndsAgain { .. }
             | Self::Internal { .. } => exit::FAILURE,
         }
     }
@@ -163,10 +177,29 @@ impl ServerError {
             Self::Start(error) => Some(ValueError::new(error.key(), error.to_string())),
             Self::Metrics { .. } => Some(ValueError::new("metrics.listen", self.to_string())),
             Self::Limits(error) => Some(ValueError::new("limits", error.to_string())),
-            Self::RunExists { .. } | Self::Journal(JournalError::OtherRun { .. }) => {
+            Self::RunExists { .. }
+            | Self::EndsAgain { .. }
+            | Self::Journal(JournalError::OtherRun { .. }) => {
                 Some(ValueError::new("run.name", self.to_string()))
             }
             _ => None,
+        }
+    }
+
+    /// Of a run that was over before anybody could come: that the next start would end so too, whatever the reason lets hope for.
+    pub(crate) fn after_no_work(self, was_over: bool) -> Self {
+        match self {
+            Self::Unfinished {
+                detail,
+                rounds_done,
+                rounds,
+                ..
+            } if was_over => Self::EndsAgain {
+                detail,
+                rounds_done,
+                rounds,
+            },
+            error => error,
         }
     }
 

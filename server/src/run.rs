@@ -140,6 +140,7 @@ impl Server {
             .as_ref()
             .map_or_else(Bytes::new, |anchor| anchor.bytes.clone());
         let coordinator = coordinator(&prepared, &recovered, &anchor)?;
+        let was_over = coordinator.is_over();
         tell_of_start(&narrator, listener.local_address(), &prepared, &recovered);
         let (journal, traffic) = (Arc::clone(&recovered.disk.journal), recovered.traffic());
         let records = recovered.records.clone();
@@ -171,7 +172,8 @@ impl Server {
         };
         let ended = driver::drive(parts, shutdown).await;
         let folder = work.finish().await?;
-        conclude(&prepared, ended, folder, &narrator, started)
+        let result = conclude(&prepared, ended, folder, &narrator, started);
+        result.map_err(|error| error.after_no_work(was_over))
     }
 }
 

@@ -6,6 +6,7 @@ use aggregation::{AdapterLayout, ModuleLayout};
 use certs::throwaway::{Federation, Material};
 use protocol::ConnectionId;
 use protocol::close::RunFailure;
+use protocol::coordinator::Entry;
 use protocol::message::{Capabilities, PROTOCOL_VERSION, ToServer};
 use protocol::plan::Participants;
 use protocol::quic::TlsMaterial;
@@ -109,4 +110,29 @@ async fn a_run_whose_end_cannot_be_written_down_ends_all_the_same() {
             ..
         }
     ));
+}
+
+/// Not exit code 75, at which a supervisor would start it for ever, and its participants come for ever.
+#[tokio::test]
+async fn a_run_that_can_only_end_again_says_so_and_does_not_ask_to_be_tried_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = config(folder.path());
+    let mut prepared = Prepared::load(config.clone()).unwrap();
+    let recovered = Recovered::open(&mut prepared).unwrap();
+    let round = protocol::Round(1);
+    let entries = [
+        Entry::Opened { round },
+        Entry::SumUnopened { round, times: 2 },
+    ];
+    recovered.disk.journal.record(&entries).unwrap();
+    drop(recovered);
+    let observer: Arc<dyn Observer> = Arc::new(|_: &RunEvent| {});
+    let served = run(config, observer, std::future::pending());
+    let ended = tokio::time::timeout(Duration::from_secs(20), served).await;
+    let error = ended.expect("the run goes on for ever").unwrap_err();
+    assert_eq!(error.exit_code(), 1, "{error}");
+    let said = error.to_string();
+    for expected in ["gave no sum of updates", "choose another run.name"] {
+        assert!(said.contains(expected), "{said}");
+    }
 }
