@@ -64,9 +64,11 @@ impl IdentityWatch {
     /// Reads the files again if one was replaced: none if all say what they said before.
     ///
     /// A certificate for another key is taken, one for another party is not. Certificate and key are two files: between the
-    /// writing of one and the other they do not fit. A list is taken though our own certificate is over or in it. Files that cannot be used are read again at every look, since much of what
-    /// may be in the way changes without them: a date, a disk, a folder's permissions. When they can be used again, that is told
-    /// also if they say what they said before.
+    /// writing of one and the other they do not fit. A list is taken though our own certificate is over or in it, but not one
+    /// that is older than the list in use.
+    ///
+    /// Files that cannot be used are read again at every look, since much of what may be in the way changes without them: a
+    /// date, a disk, a folder's permissions. When they can be used again, that is told also if they say what they said before.
     ///
     /// # Errors
     /// Why they cannot be used, once for each reason and once a day; what was read before then stays in use.
