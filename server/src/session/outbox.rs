@@ -1,17 +1,18 @@
 //! What waits to be written to a peer: bounded, so that one that does not read is cut off and not waited for.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
-use protocol::close::{CloseCode, RefusalReason};
+use protocol::close::CloseCode;
 use protocol::message::{ToClient, TransferHeader};
 use protocol::quic::Connection;
-use protocol::{Round, TransferId};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
+use super::asked::Asked;
 use crate::released::Payload;
 
 /// Messages and transfers that may wait for one peer, besides records. A peer that reads gets by with a handful.
 const OUTBOX_MAX: usize = 64;
+
 /// Something to be written to a peer.
 #[derive(Debug)]
 pub(crate) enum Outgoing {
@@ -30,28 +31,22 @@ pub(crate) struct Outbox {
     /// What may still be queued, in places.
     room: Arc<Semaphore>,
     asked: Asked,
-    /// The last round whose update was refused.
-    refused: watch::Sender<Round>,
     connection: Connection,
 }
 
 /// What waits to be written, with its place in the outbox; records wait without one.
 pub(super) type Queued = (Outgoing, Option<OwnedSemaphorePermit>);
 
-/// The transfer that the coordinator has asked for and from which byte, until it begins.
-pub(super) type Asked = Arc<Mutex<Option<(TransferId, u64)>>>;
-
 impl Outbox {
     pub(super) fn new(
         queue: mpsc::UnboundedSender<Queued>,
-        (asked, refused): (Asked, watch::Sender<Round>),
+        asked: Asked,
         connection: Connection,
     ) -> Self {
         Self {
             queue,
             room: Arc::new(Semaphore::new(OUTBOX_MAX)),
             asked,
-            refused,
             connection,
         }
     }
@@ -64,7 +59,7 @@ impl Outbox {
     /// Queues something for the peer. One that lets its queue fill up is cut off.
     pub(crate) fn put(&self, outgoing: Outgoing) {
         if let Outgoing::Message(message) = &outgoing {
-            self.note(message);
+            self.asked.note(message);
         }
         let place = if is_record(&outgoing) {
             None
@@ -76,29 +71,6 @@ impl Outbox {
         };
         // A session that has ended needs nothing more.
         let _ = self.queue.send((outgoing, place));
-    }
-
-    /// Takes note of what the coordinator wants delivered now, and of what it does not want any more.
-    fn note(&self, message: &ToClient) {
-        if let ToClient::Deliver { transfer, offset } = message {
-            *self.asked.lock().unwrap_or_else(PoisonError::into_inner) = Some((*transfer, *offset));
-        }
-        if let Some(round) = round_over(message) {
-            self.refused
-                .send_modify(|refused| *refused = round.max(*refused));
-        }
-    }
-}
-
-/// The round that is over for a peer once it is told so; none if it was told of an update that was never the one asked for.
-fn round_over(message: &ToClient) -> Option<Round> {
-    match message {
-        ToClient::Refused {
-            reason: RefusalReason::WrongPlan | RefusalReason::WrongRound,
-            ..
-        } => None,
-        ToClient::Refused { round, .. } => Some(*round),
-        _ => None,
     }
 }
 

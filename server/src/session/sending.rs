@@ -3,10 +3,14 @@
 //! A peer that stays but does not read its adapter would otherwise make the server keep one a round: what is on its way holds the
 //! memory that it is sent from. Nobody needs the adapter of an earlier round, so the newer one takes its place.
 
+use std::time::Instant;
+
 use protocol::message::{TransferHeader, TransferKind};
-use tokio::task::{AbortHandle, JoinSet};
+use tokio::task::{AbortHandle, JoinSet, spawn_blocking};
 
 use super::Session;
+use super::pace::MOVED_INTERVAL;
+use crate::driver::Event;
 use crate::released::Payload;
 
 /// The tasks that send. Dropping it breaks off what they send.
@@ -31,6 +35,40 @@ impl Sending {
     pub(super) async fn ended(&mut self) {
         if self.tasks.join_next().await.is_none() {
             std::future::pending().await
+        }
+    }
+}
+
+impl Session {
+    async fn send_transfer(self, header: TransferHeader, payload: Payload) {
+        let connection = self.id;
+        let bytes = match payload {
+            Payload::Bytes(bytes) => bytes,
+            Payload::Adapter(adapter) => {
+                let Ok(bytes) = spawn_blocking(move || adapter.get()).await else {
+                    let what = "the encoding of an adapter panicked";
+                    return self.tell(Event::Broken(what)).await;
+                };
+                bytes
+            }
+        };
+        let events = self.shared.events.clone();
+        let mut told_at: Option<Instant> = None;
+        let progress = move |_| {
+            if told_at.is_none_or(|told| told.elapsed() >= MOVED_INTERVAL) {
+                told_at = Some(Instant::now());
+                let _ = events.try_send(Event::Waiting { connection });
+            }
+        };
+        match self
+            .connection
+            .send_transfer(&header, bytes, progress)
+            .await
+        {
+            Ok(()) => self.tell(Event::Waiting { connection }).await,
+            Err(error) => {
+                tracing::debug!(participant = self.connection.peer().name(), %error, "transfer not sent");
+            }
         }
     }
 }
