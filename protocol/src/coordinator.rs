@@ -24,6 +24,8 @@ mod history;
 mod joining;
 mod lateness;
 mod offer;
+mod phase;
+mod quorum;
 mod release;
 mod resuming;
 mod roster;
@@ -31,6 +33,7 @@ mod round;
 mod secure;
 mod selection;
 mod sending;
+mod setup;
 mod suspicion;
 mod telling;
 
@@ -41,38 +44,21 @@ pub use action::{AcceptedUpdate, Action, Admission, Outcome, Report, RoundSummar
 pub use allowance::Allowance;
 pub use history::{Entry, History, Late, OpenHistory};
 pub use release::{Delta, Release};
+pub use setup::{Setup, SetupError};
 
 use crate::close::CloseCode;
 use crate::ids::{ConnectionId, Digest, ParticipantName, Round};
-use crate::message::{Content, ToClient, ToServer, TransferHeader, TransferKind};
-use crate::plan::{ANCHOR_BYTES_MAX, CheckedPlan, Participants, SignedPlan};
+use crate::message::{ToClient, ToServer, TransferHeader};
+use crate::plan::{CheckedPlan, Participants, SignedPlan};
 use crate::secagg::Verify;
 use crate::text::Text;
 use crate::transcript::{Archive, SealedRecord};
 use crate::violation::{Breach, Misuse, Party, Violation};
 use allowance::Accounts;
+use phase::Phase;
 use resuming::Returning;
 use roster::{Roster, Stage};
 use round::OpenRound;
-
-/// What a run starts from.
-#[derive(Clone, Debug)]
-pub struct Setup {
-    /// The plan.
-    pub plan: CheckedPlan,
-    /// The same plan under the server's signature.
-    pub signed: SignedPlan,
-    /// The adapter that the first round starts from; after a restart, what the last round that is done came to.
-    pub release: Release,
-    /// The anchor's file; needed if the participants apply EWC.
-    pub anchor: Option<Content>,
-    /// The records of the rounds that are done.
-    pub transcript: Vec<SealedRecord>,
-    /// Program and version, for the participants' logs.
-    pub software: Text,
-    /// What one participant may ask of the server.
-    pub allowance: Allowance,
-}
 
 /// One run, from the server's side.
 #[derive(Debug)]
@@ -96,55 +82,22 @@ pub struct Coordinator {
     actions: VecDeque<Action>,
 }
 
-/// Where the run stands.
-#[derive(Debug)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "there is one of it, and it is replaced twice a round"
-)]
-enum Phase {
-    /// Waiting for the cohort.
-    Joining { since: Instant },
-    /// A round is open.
-    Open(OpenRound),
-    /// The owner forms the next adapter. What is late for the closed round may come for the next meanwhile.
-    Aggregating { closed: OpenRound, next: OpenRound },
-    /// The final adapter is on its way to the participants.
-    Finishing {
-        adapter: TransferHeader,
-        since: Instant,
-    },
-    /// Nothing more happens; late connections are closed with this code.
-    Over { code: CloseCode },
-}
-
 impl Coordinator {
     /// A run that waits for its participants.
     ///
     /// # Errors
     /// [`SetupError`] if the parts do not belong together.
     pub fn new(setup: Setup, now: Instant) -> Result<Self, SetupError> {
+        let anchor = setup.check()?;
         let Setup {
             plan,
             signed,
             release,
-            anchor,
+            anchor: _,
             transcript,
             software,
             allowance,
         } = setup;
-        let adapter = release.adapter;
-        if signed.plan != plan.bytes() {
-            return Err(SetupError::OtherPlanSigned);
-        }
-        // That of a run of which all rounds are done is the final one.
-        if ![plan.encoded_bytes(), plan.adapter_bytes].contains(&adapter.bytes) {
-            return Err(SetupError::AdapterSize {
-                found: adapter.bytes,
-                expected: plan.encoded_bytes(),
-            });
-        }
-        let anchor = anchor_to_send(&plan, anchor)?;
         Ok(Self {
             software,
             plan,
@@ -297,20 +250,13 @@ impl Coordinator {
         now: Instant,
     ) -> Result<(), Misuse> {
         self.acknowledge_summed();
-        let placeholder = Phase::Joining { since: now };
-        let next = match std::mem::replace(&mut self.phase, placeholder) {
-            Phase::Aggregating { next, .. } => next,
-            phase => {
-                let state = phase.label();
-                let is_over = matches!(phase, Phase::Over { .. });
-                self.phase = phase;
-                let verb = "round_aggregated";
-                return if is_over {
-                    Ok(())
-                } else {
-                    Err(Misuse { verb, state })
-                };
-            }
+        let Some((_, next)) = self.phase.take_aggregating() else {
+            let (verb, state) = ("round_aggregated", self.phase.label());
+            return if self.is_over() {
+                Ok(())
+            } else {
+                Err(Misuse { verb, state })
+            };
         };
         self.release = release;
         self.transcript.push(record);
@@ -521,64 +467,4 @@ fn punishment(breach: Breach) -> (CloseCode, Violation) {
     let code = breach.close_code();
     let guilty = Party::Participant;
     (code, Violation { guilty, breach })
-}
-
-impl Phase {
-    /// The phase in words, for errors.
-    fn label(&self) -> &'static str {
-        match self {
-            Self::Joining { .. } => "waiting for the cohort",
-            Self::Open(_) => "a round is open",
-            Self::Aggregating { .. } => "a round is being aggregated",
-            Self::Finishing { .. } => "the final adapter is being sent",
-            Self::Over { .. } => "the run is over",
-        }
-    }
-}
-
-/// The anchor's transfer, if the participants need it.
-fn anchor_to_send(
-    plan: &CheckedPlan,
-    anchor: Option<Content>,
-) -> Result<Option<TransferHeader>, SetupError> {
-    let Some(ewc) = plan.anchor_at_participants() else {
-        return Ok(None);
-    };
-    let content = anchor
-        .filter(|anchor| anchor.sha256 == ewc.anchor)
-        .ok_or(SetupError::AnchorMissing)?;
-    if ANCHOR_BYTES_MAX < content.bytes {
-        return Err(SetupError::AnchorSize {
-            found: content.bytes,
-        });
-    }
-    let header =
-        TransferHeader::from_server(TransferKind::Anchor, Round::FIRST, plan.digest(), content);
-    Ok(Some(header))
-}
-
-/// Parts of a [`Setup`] that do not belong together. Our own caller's fault.
-#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
-#[non_exhaustive]
-pub enum SetupError {
-    /// The signed bytes are not those of the plan.
-    #[error("the signed plan is not the plan of this run")]
-    OtherPlanSigned,
-    /// The first adapter has another size than the plan says.
-    #[error("the first adapter has {found} bytes, the plan says {expected}")]
-    AdapterSize {
-        /// Its length in bytes.
-        found: u64,
-        /// The plan's.
-        expected: u64,
-    },
-    /// The plan has the participants apply EWC, and there is no anchor with the plan's digest.
-    #[error("the plan asks for EWC at the participants, and the anchor it names was not given")]
-    AnchorMissing,
-    /// The anchor is longer than any that participants take in.
-    #[error("the anchor has {found} bytes, at most {ANCHOR_BYTES_MAX} are sent")]
-    AnchorSize {
-        /// Its length in bytes.
-        found: u64,
-    },
 }

@@ -5,6 +5,7 @@
 
 use std::time::{Duration, Instant};
 
+use super::quorum::has_quorum_joined;
 use super::roster::{Link, Roster, Stage};
 use super::round::{Lateness, OpenRound, Work};
 use super::{Coordinator, Phase};
@@ -68,12 +69,6 @@ fn joining_deadline(cohort: &CohortPlan, roster: &Roster, since: Instant) -> Ins
     } else {
         since + cohort.hard_deadline
     }
-}
-
-/// Whether enough participants are ready for a quorum.
-pub(super) fn has_quorum_joined(cohort: &CohortPlan, roster: &Roster) -> bool {
-    let ready = u32::try_from(roster.all_ready().count()).unwrap_or(u32::MAX);
-    cohort.quorum <= ready
 }
 
 /// The first deadline that has not passed. After the hard one the round only waits for its owner's folding, or for those of a fixed sum.

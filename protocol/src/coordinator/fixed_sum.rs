@@ -83,12 +83,9 @@ impl Coordinator {
 
     /// The round is open again, for those whose updates are in its sum.
     fn sum_anew(&mut self, detail: &Text, now: Instant) {
-        let placeholder = Phase::Joining { since: now };
-        let Phase::Aggregating { closed, .. } = std::mem::replace(&mut self.phase, placeholder)
-        else {
+        let Some((mut open, _)) = self.phase.take_aggregating() else {
             return;
         };
-        let mut open = closed;
         let (round, number) = (open.round, open.attempts);
         let attempt = AttemptId { round, number };
         let reason = Text::new(&format!("its sum was not opened: {detail}"));

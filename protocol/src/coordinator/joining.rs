@@ -3,7 +3,7 @@
 
 use std::time::Instant;
 
-use super::deadline::has_quorum_joined;
+use super::quorum::has_quorum_joined;
 use super::roster::Stage;
 use super::round::OpenRound;
 use super::{Coordinator, Entry, Phase, Report, SetupError};
@@ -206,15 +206,6 @@ impl Coordinator {
                 let ready = u32::try_from(self.roster.all_ready().count()).unwrap_or(u32::MAX);
                 self.plan.limits.participants_max <= ready
             }
-        }
-    }
-
-    /// The most updates that a round could still come to; `is_out` says who delivers no more. Without named
-    /// participants there is no bound: others may join.
-    pub(super) fn most_possible(&self, is_out: impl Fn(&ParticipantName) -> bool) -> u64 {
-        match &self.plan.cohort.participants {
-            Participants::Named(names) => names.iter().filter(|name| !is_out(name)).count() as u64,
-            Participants::Any => u64::MAX,
         }
     }
 }

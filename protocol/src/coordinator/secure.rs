@@ -301,8 +301,7 @@ impl Coordinator {
 
     /// The sum can be opened: the round takes in nothing more.
     fn close_summed(&mut self, opening: Opening, now: Instant) {
-        let placeholder = Phase::Joining { since: now };
-        let Phase::Open(closed) = std::mem::replace(&mut self.phase, placeholder) else {
+        let Some(closed) = self.phase.take_open() else {
             return;
         };
         let (summary, round) = (closed.summary(self.named(), now), closed.round);
@@ -356,29 +355,9 @@ impl Coordinator {
 
     /// No attempt is under way and none can begin: perhaps none ever will.
     fn settle_waiting(&mut self, soft_passed: bool) {
-        let Phase::Open(open) = &self.phase else {
-            return;
-        };
-        let (round, lateness) = (open.round, open.lateness);
-        let quorum = self.plan.cohort.quorum;
-        let trained = u32::try_from(self.trained(open).count()).unwrap_or(u32::MAX);
-        if self.most_possible(|name| self.is_out(open, name)) < u64::from(quorum) {
-            let detail = format!(
-                "round {round} has {trained} updates, the quorum is {quorum}, and too few are left"
-            );
-            self.fail(RunFailure::QuorumOutOfReach, Text::new(&detail));
-        } else if lateness == Lateness::Hard && trained < quorum {
-            let limit = self.plan.cohort.hard_deadline;
-            let detail = format!(
-                "round {round} has {trained} updates after {limit:?}, the quorum is {quorum}"
-            );
-            self.fail(RunFailure::QuorumNotMet, Text::new(&detail));
-        } else if soft_passed {
-            self.report(Report::QuorumMissing {
-                round,
-                accepted: trained,
-                quorum,
-            });
+        if let Phase::Open(open) = &self.phase {
+            let trained = u32::try_from(self.trained(open).count()).unwrap_or(u32::MAX);
+            self.settle_shortfall(trained, soft_passed);
         }
     }
 }
