@@ -1,7 +1,8 @@
 //! The offline check: needs the file and the authority's certificate, no key and no network.
 //!
 //! Of a run's folder also the other files are compared: `rounds.jsonl` names the same adapters, and the adapters on disk are
-//! those ([`super::adapters`]). What no check of one file can find is a transcript that ends too early: compare the last hash with a participant's.
+//! those ([`super::adapters`]). What no check of one file can find is a transcript that ends too early: compare the last hash with a
+//! participant's.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
