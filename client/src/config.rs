@@ -4,6 +4,7 @@
 //! checks again. What all participants must agree on (rank, learning rate, steps) is not here: it comes in the server's
 //! signed run plan. Secrets are paths. `client.example.toml` shows every key with its default.
 
+mod error;
 mod places;
 mod privacy;
 mod quantity;
@@ -17,6 +18,8 @@ use finetune::{device::DeviceChoice, model::Checkpointing, precision::BasePrecis
 use protocol::{participant::Patience, quic::TlsFiles};
 use serde::Deserialize;
 
+pub use self::error::ConfigError;
+pub(crate) use self::error::place;
 pub use self::quantity::Bytes;
 use self::{privacy::RawPrivacy, quantity::WrittenDuration};
 use crate::{
@@ -167,69 +170,6 @@ pub struct Config {
     pub transfer_max: Bytes,
     /// Logging.
     pub log: Log,
-}
-
-/// A configuration that cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum ConfigError {
-    /// The file cannot be read.
-    #[error("cannot read {}: {source}", path.display())]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// The operating system's reason.
-        source: std::io::Error,
-    },
-    /// The file is not TOML, or a key is unknown, missing or of the wrong kind.
-    #[error("{} {what}", path.display())]
-    Syntax {
-        /// The file.
-        path: PathBuf,
-        /// Line, column and reason.
-        what: String,
-    },
-    /// A value has the right kind and makes no sense.
-    #[error("{}: {key} is {found}: {rule}", path.display())]
-    Value {
-        /// The file.
-        path: PathBuf,
-        /// The key with its section.
-        key: &'static str,
-        /// Its value.
-        found: String,
-        /// What it must be.
-        rule: String,
-    },
-    /// A file that the configuration names is not there.
-    #[error("{}: {key} names {}, which is not there", path.display(), found.display())]
-    Missing {
-        /// The configuration file.
-        path: PathBuf,
-        /// The key with its section.
-        key: &'static str,
-        /// The missing file.
-        found: PathBuf,
-    },
-    /// What a run writes could not be written where the configuration wants it.
-    #[error(
-        "{}: {key} names {}, but {} cannot be written: {cause}; let the user that runs the client write there, or name a place, with its \
-         whole path if it is not beside this file, where it may",
-        path.display(),
-        place.display(),
-        found.display()
-    )]
-    Unwritable {
-        /// The configuration file.
-        path: PathBuf,
-        /// The key with its section.
-        key: &'static str,
-        /// What the key names, or what is meant without it.
-        place: PathBuf,
-        /// It, or the nearest folder above it that is there.
-        found: PathBuf,
-        /// The operating system's reason.
-        cause: std::io::Error,
-    },
 }
 
 impl Config {
@@ -480,20 +420,4 @@ fn is_address(text: &str) -> bool {
             && !host.contains(char::is_whitespace)
             && port.parse::<u16>().is_ok_and(|port| port > 0)
     })
-}
-
-/// Writes an error of the TOML parser as "line 3, column 5: reason".
-pub(crate) fn place(text: &str, error: &toml::de::Error) -> String {
-    let reason = error.message().trim_end().replace('\n', "; ");
-    let Some(span) = error.span() else {
-        return reason;
-    };
-    let before = text.get(..span.start).unwrap_or(text);
-    let line = before.matches('\n').count() + 1;
-    let column = before
-        .rsplit('\n')
-        .next()
-        .map_or(0, |last| last.chars().count())
-        + 1;
-    format!("line {line}, column {column}: {reason}")
 }

@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     Config, DeviceTurn, Event, Outcome, Settings, Shutdown, ShutdownSwitch, SitePolicy,
-    TrainingText, adapter_folder, config::Bytes, error::ClientError, federate, telemetry,
+    TrainingText, config::Bytes, error::ClientError, federate, telemetry,
 };
 
 /// Takes part in a run, or only checks the configuration.
@@ -35,12 +35,11 @@ pub(super) fn run(arguments: &RunArguments, log: &LogArguments) -> Result<(), Fa
         return Err(ClientError::NoParticipant { identity }.into());
     }
     let refusal = tls.check(Role::Participant, SystemTime::now()).err();
+    config.check_places(&arguments.config, policy.as_ref())?;
     if arguments.check {
-        config.check_places(&arguments.config, policy.as_ref())?;
         check::material(&config, policy.as_ref())?;
         return say_checked(&arguments.config, &tls, refusal);
     }
-    adapter_folder::prepare(&config.out, &[]).map_err(anyhow::Error::from)?;
     let bar = RunBar::new();
     let filter = log.log.as_deref().unwrap_or(&config.log.filter);
     let format = log.log_format.unwrap_or(config.log.format);

@@ -42,6 +42,21 @@ async fn withhold(connection: Connection, header: TransferHeader) -> Result<(), 
         .await
 }
 
+/// Offers an update, and once it is asked for begins with it: its header, and what goes on as long as it is polled.
+async fn begin_to_withhold(
+    mallory: &mut Scripted,
+) -> (
+    TransferHeader,
+    impl Future<Output = Result<(), TransferError>> + use<>,
+) {
+    let header = mallory.header(FIRST, &constant(0.1));
+    mallory.offer(header, 1).await;
+    mallory.hear().await;
+    let mut withheld = Box::pin(withhold(mallory.link.connection.clone(), header));
+    begin(&mut withheld).await;
+    (header, withheld)
+}
+
 /// Lets it come as far as it can at once.
 async fn begin(work: &mut (impl Future<Output = Result<(), TransferError>> + Unpin)) {
     tokio::select! {
@@ -54,11 +69,7 @@ async fn begin(work: &mut (impl Future<Output = Result<(), TransferError>> + Unp
 #[tokio::test]
 async fn one_that_was_refused_while_it_delivers_gives_its_turn_back_at_once() {
     let (_scene, running, mut honest, mut mallory) = scene().await;
-    let header = mallory.header(FIRST, &constant(0.1));
-    mallory.offer(header, 1).await;
-    mallory.hear().await;
-    let mut withheld = pin!(withhold(mallory.link.connection.clone(), header));
-    begin(&mut withheld).await;
+    let (_, _withheld) = begin_to_withhold(&mut mallory).await;
     let too_short = mallory.header(FIRST, &constant(0.1)[4..]);
     mallory.offer(too_short, 1).await;
     mallory.is_refused(FIRST, RefusalReason::WrongSize).await;
@@ -73,11 +84,7 @@ async fn one_that_was_refused_while_it_delivers_gives_its_turn_back_at_once() {
 #[tokio::test]
 async fn a_delivery_without_bytes_gives_its_turn_back_though_its_sender_keeps_talking() {
     let (_scene, running, mut honest, mut mallory) = scene().await;
-    let header = mallory.header(FIRST, &constant(0.1));
-    mallory.offer(header, 1).await;
-    mallory.hear().await;
-    let mut withheld = pin!(withhold(mallory.link.connection.clone(), header));
-    begin(&mut withheld).await;
+    let (header, _withheld) = begin_to_withhold(&mut mallory).await;
     {
         let accepted = async {
             honest.deliver(FIRST, &constant(0.5), 1).await;

@@ -60,6 +60,38 @@ fn renewed(world: &mut World, role: Role, name: &str) -> Material {
     world.certificates.issue(role, name, now, WEEK).unwrap()
 }
 
+/// One participant, and a server that looks after its files, of which one party is to be renewed.
+struct Renewal {
+    north: Party,
+    hub: Party,
+    new: Material,
+    server: Server,
+    settings: Settings,
+    _folder: TempDir,
+}
+
+impl Renewal {
+    fn of(role: Role, name: &str) -> Self {
+        let mut world = World::new();
+        world.participants = 1;
+        let north = Party::create(&world, "north");
+        let hub = Party::create(&world, "server");
+        let mut config = world.server();
+        config.identity = IdentitySource::Files(hub.files.clone());
+        let new = renewed(&mut world, role, name);
+        let server = Server::bind(config).unwrap();
+        let settings = north.settings(&server.address().to_string());
+        Self {
+            north,
+            hub,
+            new,
+            server,
+            settings,
+            _folder: world.folder,
+        }
+    }
+}
+
 /// A site whose first training begins with `first` and lasts until it may go on.
 fn site(first: impl Fn() + Send + Sync + 'static, go_on: Receiver<()>) -> Arc<Untrained> {
     let go_on = Mutex::new(Some(go_on));
@@ -117,17 +149,14 @@ async fn a_server_that_is_revoked_in_mid_round_is_cut_off_and_named() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_whose_old_certificate_is_revoked_is_met_again_with_its_renewed_one() {
-    let mut world = World::new();
-    world.participants = 1;
-    let (north, hub) = (
-        Party::create(&world, "north"),
-        Party::create(&world, "server"),
-    );
-    let mut config = world.server();
-    config.identity = IdentitySource::Files(hub.files.clone());
-    let new = renewed(&mut world, Role::Server, "server");
-    let server = Server::bind(config).unwrap();
-    let settings = north.settings(&server.address().to_string());
+    let Renewal {
+        north,
+        hub,
+        new,
+        server,
+        settings,
+        _folder,
+    } = Renewal::of(Role::Server, "server");
     let (list, revocations) = (north.list(), new.revocations.clone());
     let heard = move |event: &RunEvent| {
         if matches!(event, RunEvent::IdentityReloaded { .. }) {
@@ -152,17 +181,14 @@ async fn a_server_whose_old_certificate_is_revoked_is_met_again_with_its_renewed
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_participant_whose_old_certificate_is_revoked_goes_on_with_its_renewed_one() {
-    let mut world = World::new();
-    world.participants = 1;
-    let (north, hub) = (
-        Party::create(&world, "north"),
-        Party::create(&world, "server"),
-    );
-    let mut config = world.server();
-    config.identity = IdentitySource::Files(hub.files.clone());
-    let new = renewed(&mut world, Role::Participant, "north");
-    let server = Server::bind(config).unwrap();
-    let settings = north.settings(&server.address().to_string());
+    let Renewal {
+        north,
+        hub,
+        new,
+        server,
+        settings,
+        _folder,
+    } = Renewal::of(Role::Participant, "north");
     let unheard = Arc::new(|_: &RunEvent| {});
     let serving = tokio::spawn(server.run(unheard, std::future::pending()));
 
