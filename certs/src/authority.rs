@@ -86,7 +86,10 @@ impl Authority {
             return Err("its key does not belong to its certificate".to_owned());
         }
         // A serial number that cannot be read could not be put into the revocation list either.
-        if let Some(entry) = issued.iter().find(|entry| unhex(&entry.serial).is_none()) {
+        if let Some(entry) = issued
+            .iter()
+            .find(|entry| !hex::decode(&entry.serial).is_ok_and(|serial| !serial.is_empty()))
+        {
             return Err(format!(
                 "its index has the serial number {:?}",
                 entry.serial
@@ -203,7 +206,7 @@ impl Authority {
             .signed_by(public_key, &self.issuer()?)
             .map_err(IssueError::crypto("sign a certificate"))?;
         self.issued.push(Issued {
-            serial: hex(&serial),
+            serial: hex::encode(serial),
             identity,
             issued: now,
             expires,
@@ -282,7 +285,7 @@ impl Authority {
         let revoked_certs = self
             .issued
             .iter()
-            .filter_map(|entry| Some((unhex(&entry.serial)?, entry.revoked?)))
+            .filter_map(|entry| Some((hex::decode(&entry.serial).ok()?, entry.revoked?)))
             .map(|(serial, revoked)| {
                 Ok(RevokedCertParams {
                     serial_number: SerialNumber::from_slice(&serial),
@@ -371,18 +374,4 @@ fn moment(at: Timestamp) -> Result<OffsetDateTime, IssueError> {
         doing: "write a date",
         what: error.to_string(),
     })
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-fn unhex(text: &str) -> Option<Vec<u8>> {
-    if !text.is_ascii() || text.is_empty() || !text.len().is_multiple_of(2) {
-        return None;
-    }
-    (0..text.len())
-        .step_by(2)
-        .map(|at| u8::from_str_radix(&text[at..at + 2], 16).ok())
-        .collect()
 }

@@ -53,7 +53,7 @@ pub(crate) fn revoked_serials(pem: &str) -> Option<BTreeSet<String>> {
     let (_, pem) = x509_parser::pem::parse_x509_pem(pem.as_bytes()).ok()?;
     let (_, list) = CertificateRevocationList::from_der(&pem.contents).ok()?;
     let revoked = list.iter_revoked_certificates();
-    Some(revoked.map(|one| hex(one.raw_serial())).collect())
+    Some(revoked.map(|one| hex::encode(one.raw_serial())).collect())
 }
 
 /// Describes every block of a PEM text: certificates, requests, revocation lists. A private key
@@ -109,7 +109,7 @@ fn describe_certificate(certificate: &X509Certificate<'_>, now: Timestamp) -> St
     }
     page.line("subject", &name(certificate.subject()));
     page.line("issuer", &name(certificate.issuer()));
-    page.line("serial", &hex(certificate.raw_serial()));
+    page.line("serial", &hex::encode(certificate.raw_serial()));
     page.line("key", key(certificate.public_key()));
     if let Ok(Some(usage)) = certificate.extended_key_usage() {
         let server = usage.value.server_auth.then_some("server");
@@ -124,7 +124,7 @@ fn describe_certificate(certificate: &X509Certificate<'_>, now: Timestamp) -> St
         &format!("{} ({})", date(end), left(end, now)),
     );
     let digest = ring::digest::digest(&ring::digest::SHA256, certificate.as_raw());
-    page.line("sha-256", &hex(digest.as_ref()));
+    page.line("sha-256", &hex::encode(digest.as_ref()));
     page.text
 }
 
@@ -162,7 +162,7 @@ fn describe_list(list: &CertificateRevocationList<'_>, now: Timestamp) -> String
         let when = date(revoked.revocation_date);
         page.line(
             "revoked",
-            &format!("{} on {when}", hex(revoked.raw_serial())),
+            &format!("{} on {when}", hex::encode(revoked.raw_serial())),
         );
     }
     page.line("total", &format!("{count} revoked"));
@@ -217,7 +217,7 @@ fn address(bytes: &[u8]) -> String {
     match (v4, v6) {
         (Ok(v4), _) => std::net::Ipv4Addr::from(v4).to_string(),
         (_, Ok(v6)) => std::net::Ipv6Addr::from(v6).to_string(),
-        _ => hex(bytes),
+        _ => hex::encode(bytes),
     }
 }
 
@@ -238,8 +238,4 @@ fn left(end: ASN1Time, now: Timestamp) -> String {
         0.. => format!("{days} days left"),
         _ => format!("EXPIRED {days} days ago"),
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

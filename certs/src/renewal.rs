@@ -46,11 +46,7 @@ impl EarlierCertificate {
             identity,
             public_key,
             hosts,
-            serial: certificate
-                .raw_serial()
-                .iter()
-                .map(|byte| format!("{byte:02x}"))
-                .collect(),
+            serial: hex::encode(certificate.raw_serial()),
         })
     }
 }

@@ -147,8 +147,12 @@ impl AdapterFolder {
         }
         Err(FolderError::OtherBase {
             path: folder.to_owned(),
-            wanted: format!("{} ({})", sidecar.base_name, hex(&sidecar.base_fingerprint)),
-            found: hex(fingerprint),
+            wanted: format!(
+                "{} ({})",
+                sidecar.base_name,
+                hex::encode(sidecar.base_fingerprint)
+            ),
+            found: hex::encode(fingerprint),
         })
     }
 }
@@ -181,11 +185,6 @@ const TENSORS_FILE: &str = "adapter_model.safetensors";
 const SIDECAR_FILE: &str = "foedus.json";
 /// All that is in an adapter's folder.
 const FILES: [&str; 3] = [CONFIG_FILE, TENSORS_FILE, SIDECAR_FILE];
-
-/// Writes bytes as hexadecimal digits.
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
 
 fn read(path: &Path) -> Result<Vec<u8>, FolderError> {
     attempt("read", path, fs::read(path))

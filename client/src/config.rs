@@ -8,6 +8,8 @@ mod error;
 mod places;
 mod privacy;
 mod quantity;
+mod raw;
+mod within_policy;
 
 #[cfg(test)]
 mod tests;
@@ -21,90 +23,8 @@ use serde::Deserialize;
 pub use self::error::ConfigError;
 pub(crate) use self::error::place;
 pub use self::quantity::Bytes;
-use self::{privacy::RawPrivacy, quantity::WrittenDuration};
-use crate::{
-    policy::SitePolicy,
-    privacy::{BudgetError, PrivacySettings, ledger_beside},
-    telemetry::LogFormat,
-};
-
-/// The configuration as typed.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawConfig {
-    server: String,
-    model: PathBuf,
-    data: PathBuf,
-    #[serde(default = "default_out")]
-    out: PathBuf,
-    #[serde(default)]
-    state: Option<PathBuf>,
-    #[serde(default)]
-    ledger: Option<PathBuf>,
-    #[serde(default)]
-    policy: Option<PathBuf>,
-    #[serde(default)]
-    device: Option<String>,
-    #[serde(default)]
-    base_precision: Option<String>,
-    #[serde(default)]
-    activation_checkpointing: Option<String>,
-    tls: RawTls,
-    #[serde(default)]
-    share: Share,
-    #[serde(default)]
-    privacy: Option<RawPrivacy>,
-    #[serde(default)]
-    connection: RawConnection,
-    #[serde(default)]
-    log: Log,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawTls {
-    certificate: PathBuf,
-    key: PathBuf,
-    authority: PathBuf,
-    #[serde(default)]
-    revocations: Option<PathBuf>,
-}
-
-impl RawTls {
-    fn resolved(self, folder: &Path) -> TlsFiles {
-        TlsFiles {
-            certificate: folder.join(self.certificate),
-            key: folder.join(self.key),
-            authority: folder.join(self.authority),
-            revocations: self.revocations.map(|file| folder.join(file)),
-        }
-    }
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-struct RawConnection {
-    first_pause: WrittenDuration,
-    longest_pause: WrittenDuration,
-    give_up_after: WrittenDuration,
-    transfer_max: Bytes,
-}
-
-impl Default for RawConnection {
-    fn default() -> Self {
-        let Patience {
-            first_pause,
-            longest_pause,
-            give_up_after,
-        } = Patience::default();
-        Self {
-            first_pause: WrittenDuration(first_pause),
-            longest_pause: WrittenDuration(longest_pause),
-            give_up_after: WrittenDuration(give_up_after),
-            transfer_max: TRANSFER_MAX,
-        }
-    }
-}
+use self::raw::RawConfig;
+use crate::{privacy::PrivacySettings, telemetry::LogFormat};
 
 /// Which numbers may leave the site beside the update and its weight.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -223,93 +143,6 @@ impl Config {
             }
         }
         Ok(())
-    }
-
-    /// Reads the site's policy, if there is one, and checks that nothing here goes beyond it.
-    ///
-    /// # Errors
-    /// [`ConfigError`] with the policy's line and column, or with the key that contradicts it.
-    pub fn site_policy(&self, path: &Path) -> Result<Option<SitePolicy>, ConfigError> {
-        let Some(file) = &self.policy else {
-            return Ok(None);
-        };
-        let policy = SitePolicy::read(file)?;
-        let (allowed, line) = policy.shares_train_loss();
-        if self.share.train_loss && !allowed {
-            return Err(ConfigError::Value {
-                path: path.to_owned(),
-                key: "share.train_loss",
-                found: "true".to_owned(),
-                rule: format!(
-                    "{}:{line} does not list \"train_loss\" in egress.metrics",
-                    file.display()
-                ),
-            });
-        }
-        self.check_budget(&policy, path)?;
-        self.check_groups(&policy, path)?;
-        Ok(Some(policy))
-    }
-
-    /// Gives what private training may cost, and the ledger that counts it: the policy's, or the one named here, or the one that the
-    /// contents of the data lead to.
-    ///
-    /// # Errors
-    /// [`BudgetError`] if the ledgers beside the data cannot be read or contradict each other.
-    pub fn private_settings(
-        &self,
-        policy: Option<&SitePolicy>,
-    ) -> Result<PrivacySettings, BudgetError> {
-        let ledger = match policy.and_then(SitePolicy::privacy_ledger) {
-            Some(ledger) => ledger,
-            None if self.privacy_ledger_named => self.privacy.ledger.clone(),
-            None => ledger_beside(&self.data)?,
-        };
-        Ok(PrivacySettings {
-            ledger,
-            ..self.privacy.clone()
-        })
-    }
-
-    /// Checks that the site's own privacy budget, which counts over all runs, is within the policy's bounds on its lifetime.
-    fn check_budget(&self, policy: &SitePolicy, path: &Path) -> Result<(), ConfigError> {
-        let Some([epsilon, delta]) = policy.lifetime() else {
-            return Ok(());
-        };
-        let budget = self.privacy.budget;
-        for (key, found, (limit, line)) in [
-            ("privacy.epsilon_max", budget.epsilon(), epsilon),
-            ("privacy.delta", budget.delta(), delta),
-        ] {
-            if limit < found {
-                return Err(ConfigError::Value {
-                    path: path.to_owned(),
-                    key,
-                    found: found.to_string(),
-                    rule: format!(
-                        "{}:{line} allows {limit} over the lifetime of the data",
-                        policy.path().display()
-                    ),
-                });
-            }
-        }
-        Ok(())
-    }
-
-    /// Checks that a site whose policy wants persons protected says which records are one person's.
-    fn check_groups(&self, policy: &SitePolicy, path: &Path) -> Result<(), ConfigError> {
-        let (Some(line), None) = (policy.wants_groups(), &self.privacy.group_by) else {
-            return Ok(());
-        };
-        Err(ConfigError::Value {
-            path: path.to_owned(),
-            key: "privacy.group_by",
-            found: "\"\"".to_owned(),
-            rule: format!(
-                "{}:{line} wants all records of a person protected together: name the field by which they belong together",
-                policy.path().display()
-            ),
-        })
     }
 
     fn check(raw: RawConfig, path: &Path) -> Result<Self, ConfigError> {

@@ -16,6 +16,7 @@ mod allowance;
 mod asking;
 mod attempt;
 mod closing;
+mod connection;
 mod deadline;
 mod delivery;
 mod ending;
@@ -23,6 +24,7 @@ mod fixed_sum;
 mod history;
 mod joining;
 mod lateness;
+mod message;
 mod offer;
 mod phase;
 mod quorum;
@@ -46,19 +48,17 @@ pub use history::{Entry, History, Late, OpenHistory};
 pub use release::{Delta, Release};
 pub use setup::{Setup, SetupError};
 
-use crate::close::CloseCode;
-use crate::ids::{ConnectionId, Digest, ParticipantName, Round};
+use crate::ids::{ConnectionId, ParticipantName, Round};
 use crate::message::{ToClient, ToServer, TransferHeader};
 use crate::plan::{CheckedPlan, Participants, SignedPlan};
 use crate::secagg::Verify;
 use crate::text::Text;
 use crate::transcript::{Archive, SealedRecord};
-use crate::violation::{Breach, Misuse, Party, Violation};
+use crate::violation::Misuse;
 use allowance::Accounts;
 use phase::Phase;
 use resuming::Returning;
-use roster::{Roster, Stage};
-use round::OpenRound;
+use roster::Roster;
 
 /// One run, from the server's side.
 #[derive(Debug)]
@@ -142,54 +142,6 @@ impl Coordinator {
 
     // What happened.
 
-    /// A participant, known by its certificate, opened a connection. It supersedes an older one of its own.
-    pub fn handle_connected(
-        &mut self,
-        connection: ConnectionId,
-        name: ParticipantName,
-        now: Instant,
-    ) {
-        if let Some((code, violation)) = self.refusal_to_connect(&name, now) {
-            self.actions.push_back(Action::Close {
-                connection,
-                code,
-                violation,
-            });
-            return;
-        }
-        if let Some(old) = self.roster.connect(connection, name.clone(), now) {
-            self.interrupt_delivery(&name);
-            self.expect_back(&name, now);
-            self.actions.push_back(Action::Close {
-                connection: old,
-                code: CloseCode::Superseded,
-                violation: None,
-            });
-        }
-        self.settle(now);
-    }
-
-    /// A connection is gone. The participant may come back.
-    pub fn handle_disconnected(&mut self, connection: ConnectionId, now: Instant) {
-        if let Some(participant) = self.roster.disconnect(connection) {
-            self.interrupt_delivery(&participant);
-            self.expect_back(&participant, now);
-            self.report(Report::Disconnected { participant });
-            self.settle(now);
-        }
-    }
-
-    /// The participant closed its connection with [`CloseCode::Left`]: it has said its last word, and does not come back.
-    ///
-    /// What it said may have been lost with the connection, also that it has the final adapter.
-    pub fn handle_left(&mut self, connection: ConnectionId, now: Instant) {
-        if let Some(participant) = self.roster.name(connection).cloned() {
-            self.roster.withdraw(&participant);
-            self.part(&participant);
-            self.handle_disconnected(connection, now);
-        }
-    }
-
     /// A message arrived. One of a connection that is already forgotten is ignored.
     pub fn handle_message(&mut self, connection: ConnectionId, message: ToServer, now: Instant) {
         if let Some(name) = self.roster.name(connection).cloned() {
@@ -199,32 +151,6 @@ impl Coordinator {
                 self.punish(connection, breach);
             }
             self.settle(now);
-        }
-    }
-
-    /// What arrived on the control stream is no message, or a bulk stream has no readable header.
-    pub fn handle_malformed(&mut self, connection: ConnectionId, now: Instant) {
-        if self.roster.name(connection).is_some() {
-            self.close(connection, CloseCode::Malformed, None);
-            self.settle(now);
-        }
-    }
-
-    /// The participant opened a bulk stream and let go of it, or sent one that was not asked for. It costs as much as a
-    /// message that moves nothing on.
-    pub fn handle_stray_stream(&mut self, connection: ConnectionId, now: Instant) {
-        if let Some(name) = self.roster.name(connection).cloned()
-            && let Err(breach) = self.accounts.message(&name, now)
-        {
-            self.punish(connection, breach);
-            self.settle(now);
-        }
-    }
-
-    /// Bytes moved on a transfer of this connection, in either direction.
-    pub fn handle_transfer_progress(&mut self, connection: ConnectionId, now: Instant) {
-        if let Some(link) = self.roster.link_mut(connection) {
-            link.moved_at = link.moved_at.max(now);
         }
     }
 
@@ -283,71 +209,6 @@ impl Coordinator {
 
     // Inside.
 
-    fn take(
-        &mut self,
-        connection: ConnectionId,
-        name: &ParticipantName,
-        message: ToServer,
-        now: Instant,
-    ) -> Result<(), Breach> {
-        match message {
-            ToServer::Hello {
-                version, software, ..
-            } => self.take_hello(connection, version, software, now),
-            ToServer::Ready {
-                plan,
-                holds,
-                begun,
-                recorded,
-            } => {
-                self.check_plan("Ready", plan)?;
-                self.take_ready(connection, name, (holds, begun, recorded), now)
-            }
-            ToServer::Decline { plan, reason } => {
-                self.check_plan("Decline", plan)?;
-                self.take_decline(connection, name, reason)
-            }
-            ToServer::Leave { reason } => {
-                self.take_leave(connection, name, reason);
-                Ok(())
-            }
-            ToServer::Progress { round, step, steps } => {
-                self.expect_ready(connection, "Progress")?;
-                self.take_progress(connection, name, (round, step, steps), now)
-            }
-            ToServer::Offer {
-                transfer,
-                weight,
-                metrics,
-            } => {
-                self.expect_ready(connection, "Offer")?;
-                let offered = round::Offered {
-                    transfer,
-                    weight,
-                    metrics,
-                };
-                self.take_offer(connection, name, offered, now)
-            }
-            ToServer::Received { transfer } => {
-                self.expect_ready(connection, "Received")?;
-                self.take_received(connection, transfer, now);
-                Ok(())
-            }
-            ToServer::Trained { round, metrics } => {
-                self.expect_ready(connection, "Trained")?;
-                self.take_trained(connection, name, (round, metrics), now)
-            }
-            ToServer::Secure { attempt, message } => {
-                self.expect_ready(connection, message.name())?;
-                self.take_secure(name, (attempt, message))
-            }
-            ToServer::Resend { transfer, reason } => {
-                self.expect_ready(connection, "Resend")?;
-                self.take_resend(connection, name, (transfer, reason))
-            }
-        }
-    }
-
     /// Draws every conclusion from the present state: the one place where phases end.
     fn settle(&mut self, now: Instant) {
         self.returning.note_time(now);
@@ -363,43 +224,6 @@ impl Coordinator {
             }
             Phase::Finishing { .. } => self.settle_finishing(),
             Phase::Aggregating { .. } | Phase::Over { .. } => {}
-        }
-    }
-
-    /// The round that updates come for: the open one, or while one is aggregated the next.
-    fn taking(&self) -> Option<&OpenRound> {
-        match &self.phase {
-            Phase::Open(open) | Phase::Aggregating { next: open, .. } => Some(open),
-            Phase::Joining { .. } | Phase::Finishing { .. } | Phase::Over { .. } => None,
-        }
-    }
-
-    fn taking_mut(&mut self) -> Option<&mut OpenRound> {
-        match &mut self.phase {
-            Phase::Open(open) | Phase::Aggregating { next: open, .. } => Some(open),
-            Phase::Joining { .. } | Phase::Finishing { .. } | Phase::Over { .. } => None,
-        }
-    }
-
-    fn check_plan(&self, message: &'static str, found: Digest) -> Result<(), Breach> {
-        if found == self.plan.digest() {
-            Ok(())
-        } else {
-            Err(Breach::WrongPlan { message })
-        }
-    }
-
-    fn expect_ready(
-        &mut self,
-        connection: ConnectionId,
-        message: &'static str,
-    ) -> Result<(), Breach> {
-        match self.roster.link_mut(connection).map(|link| &link.stage) {
-            Some(Stage::Ready { .. }) | None => Ok(()),
-            Some(stage) => Err(Breach::Unexpected {
-                message,
-                state: stage.label(),
-            }),
         }
     }
 
@@ -435,36 +259,4 @@ impl Coordinator {
     fn report(&mut self, report: Report) {
         self.actions.push_back(Action::Report(report));
     }
-
-    fn interrupt_delivery(&mut self, name: &ParticipantName) {
-        let may_return = !self.roster.is_withdrawn(name);
-        if let Some(taking) = self.taking_mut() {
-            taking.interrupt(name, may_return);
-        }
-    }
-
-    /// Forgets a connection and has it closed.
-    fn close(&mut self, connection: ConnectionId, code: CloseCode, violation: Option<Violation>) {
-        if let Some(participant) = self.roster.disconnect(connection) {
-            self.interrupt_delivery(&participant);
-            self.actions.push_back(Action::Close {
-                connection,
-                code,
-                violation,
-            });
-            self.report(Report::Disconnected { participant });
-        }
-    }
-
-    fn punish(&mut self, connection: ConnectionId, breach: Breach) {
-        let (code, violation) = punishment(breach);
-        self.close(connection, code, Some(violation));
-    }
-}
-
-/// The code and the words for a participant that broke a rule.
-fn punishment(breach: Breach) -> (CloseCode, Violation) {
-    let code = breach.close_code();
-    let guilty = Party::Participant;
-    (code, Violation { guilty, breach })
 }

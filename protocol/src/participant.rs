@@ -12,7 +12,9 @@ mod action;
 mod connection;
 mod leaving;
 mod link;
+mod offering;
 mod secure;
+mod setup;
 mod task;
 mod transfers;
 mod witnessing;
@@ -25,63 +27,20 @@ use std::time::Instant;
 pub use action::{Action, AnchorCopy, Disposition, Outcome, Report, Spooled};
 pub use link::Patience;
 pub use secure::SecureSetup;
+pub use setup::Setup;
 
-use crate::ids::{Digest, ParticipantName, Round, TransferId};
+use crate::ids::{Digest, ParticipantName, Round};
 use crate::message::{
-    Beginning, Capabilities, Content, Metrics, ToClient, ToServer, TransferHeader, TransferKind,
+    Beginning, Content, Metrics, ToClient, ToServer, TransferHeader, TransferKind,
 };
 use crate::plan::CheckedPlan;
 use crate::seal::Examiner;
 use crate::secagg::{Earlier, Member};
-use crate::text::Text;
 use crate::transcript::Witness;
 use crate::violation::{Breach, Misuse, Party, Violation};
 use leaving::Leaving;
 use link::{LINGER_LIMIT, Link, Redial};
 use work::{Offer, Work};
-
-/// What a participant starts with.
-#[derive(Clone, Debug)]
-pub struct Setup {
-    /// Its name, as its certificate states it.
-    pub name: ParticipantName,
-    /// Program and version, for the server's log.
-    pub software: Text,
-    /// What it can do beyond the protocol's minimum.
-    pub capabilities: Capabilities,
-    /// Spreads its reconnections from those of others.
-    pub seed: u64,
-    /// How long to wait for a server that is away.
-    pub patience: Patience,
-    /// An update that was not acknowledged before the process ended.
-    pub spooled: Option<Spooled>,
-    /// What it takes to take part in secure aggregation.
-    pub secure: Option<SecureSetup>,
-    /// Knows the server's seals.
-    pub examiner: Arc<dyn Examiner>,
-}
-
-impl Setup {
-    /// A participant without a spool that waits by [`Patience::default`].
-    pub fn new(
-        name: ParticipantName,
-        software: Text,
-        seed: u64,
-        examiner: Arc<dyn Examiner>,
-    ) -> Self {
-        let (capabilities, patience) = (Capabilities::NONE, Patience::default());
-        Self {
-            name,
-            software,
-            capabilities,
-            seed,
-            patience,
-            spooled: None,
-            secure: None,
-            examiner,
-        }
-    }
-}
 
 /// One run, from a participant's side.
 #[derive(Debug)]
@@ -320,89 +279,6 @@ impl Participant {
                 state: link.label(),
             }),
         }
-    }
-
-    /// The update is finished: it is offered, or waits to be summed if the plan has it masked.
-    fn present(&mut self, global: Digest, offer: Offer) {
-        let is_masked = |plan: &CheckedPlan| plan.secure_aggregation.is_some();
-        self.work = if self.plan.as_ref().is_some_and(is_masked) {
-            Work::Summing {
-                global,
-                plain: offer.transfer,
-                metrics: offer.metrics,
-                offer: None,
-            }
-        } else {
-            Work::Delivering { global, offer }
-        };
-        self.offer();
-    }
-
-    /// Says that the update is there. One that is masked already is offered first: then the server knows that we still have the
-    /// attempt's keys.
-    fn offer(&mut self) {
-        self.offer_bytes();
-        if let (Work::Summing { plain, metrics, .. }, Link::Up) = (&self.work, &self.link) {
-            let (round, metrics) = (plain.round, *metrics);
-            self.actions
-                .push_back(Action::Send(ToServer::Trained { round, metrics }));
-        }
-    }
-
-    /// Offers the bytes that are to be sent, if there are any by now.
-    fn offer_bytes(&mut self) {
-        let (
-            Work::Delivering { offer, .. }
-            | Work::Summing {
-                offer: Some(offer), ..
-            },
-            Link::Up,
-        ) = (&self.work, &self.link)
-        else {
-            return;
-        };
-        let Offer {
-            transfer,
-            weight,
-            metrics,
-        } = offer.clone();
-        self.is_offered = true;
-        self.actions.push_back(Action::Send(ToServer::Offer {
-            transfer,
-            weight,
-            metrics,
-        }));
-    }
-
-    /// Drops the round's work and what the owner keeps for it; an update on its way is taken back.
-    fn drop_work(&mut self) {
-        self.drop_work_and(|transfer| Action::Withdraw { transfer });
-    }
-
-    /// Drops the round's work, and has `of_offered` done about the update that was offered.
-    fn drop_work_and(&mut self, of_offered: fn(TransferId) -> Action) {
-        match std::mem::replace(&mut self.work, Work::Idle) {
-            Work::Idle | Work::Receiving { .. } | Work::Parting { .. } => {}
-            Work::Training { global } => {
-                self.actions.push_back(Action::StopTraining {
-                    round: global.round,
-                });
-                self.actions.push_back(Action::Forget {
-                    transfer: global.id,
-                });
-            }
-            Work::Delivering { offer, .. } => {
-                self.actions.push_back(of_offered(offer.transfer.id));
-            }
-            Work::Summing { plain, offer, .. } => {
-                let masked = offer.map(|offer| of_offered(offer.transfer.id));
-                self.actions.extend(masked);
-                self.actions
-                    .push_back(Action::Forget { transfer: plain.id });
-            }
-        }
-        self.member = None;
-        self.last_attempt = 0;
     }
 
     /// All is said: waits for the server to close.

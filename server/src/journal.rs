@@ -12,21 +12,24 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
-use protocol::coordinator::{Admission, Entry, History};
+use protocol::coordinator::Entry;
 use protocol::transcript::SealedRecord;
 use protocol::{Digest, Round};
-use redb::{
-    Database, DatabaseError, Durability, ReadableDatabase, ReadableTable, TableDefinition,
-    WriteTransaction,
-};
+use redb::{Database, DatabaseError, Durability, ReadableTable, TableDefinition, WriteTransaction};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use self::error::{of_file, storage};
 use crate::durable;
 use crate::metrics::Histogram;
 use crate::record::RoundRecord;
 
+mod error;
+mod found;
 mod standing;
+
+pub use error::JournalError;
+pub(crate) use found::Found;
 
 /// `format`, `identity` and `finished`, as JSON.
 const RUN: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("run");
@@ -63,21 +66,6 @@ impl Identity {
             start,
         }
     }
-}
-
-/// What a journal holds when a server starts.
-#[derive(Debug, Default)]
-pub(crate) struct Found {
-    /// The rounds that are done, in order.
-    pub(crate) rounds: Vec<RoundRecord>,
-    /// What is on record about each of them.
-    pub(crate) transcript: Vec<SealedRecord>,
-    /// What the coordinator goes on from.
-    pub(crate) history: History,
-    /// The updates of the last round that is done, until its adapter is on disk: it can be formed from them again.
-    pub(crate) unsettled: Vec<Admission>,
-    /// Whether the run came to its end.
-    pub(crate) is_finished: bool,
 }
 
 /// The journal of one run, open.
@@ -287,52 +275,6 @@ impl Journal {
         })
     }
 
-    fn read(&self) -> Result<Found, JournalError> {
-        let read = || -> Result<Values, redb::Error> {
-            let transaction = self.database.begin_read()?;
-            Ok(Values {
-                rounds: rows(&transaction.open_table(ROUNDS)?)?,
-                transcript: rows(&transaction.open_table(TRANSCRIPT)?)?,
-                entries: rows(&transaction.open_table(ENTRIES)?)?,
-                is_finished: transaction.open_table(RUN)?.get(FINISHED)?.is_some(),
-            })
-        };
-        let Values {
-            rounds,
-            transcript,
-            entries,
-            is_finished,
-        } = read().map_err(storage(&self.path))?;
-        let mut found = Found {
-            is_finished,
-            ..Found::default()
-        };
-        for value in &rounds {
-            let record: RoundRecord = self.parse("round", value)?;
-            found.history.round_done();
-            if record.round != found.history.rounds_done {
-                return Err(self.damaged(format!("round {} is missing", found.history.rounds_done)));
-            }
-            found.rounds.push(record);
-        }
-        for value in &transcript {
-            found.transcript.push(self.parse("record", value)?);
-        }
-        if found.transcript.len() != found.rounds.len() {
-            return Err(self.damaged("a round is not on record".to_owned()));
-        }
-        let last = Round(found.history.rounds_done);
-        for value in &entries {
-            match self.parse("entry", value)? {
-                Entry::Accepted(admission) if admission.round == last => {
-                    found.unsettled.push(admission);
-                }
-                entry => found.history.note(entry),
-            }
-        }
-        Ok(found)
-    }
-
     fn json<T: Serialize>(&self, value: &T) -> Result<Vec<u8>, JournalError> {
         serde_json::to_vec(value).map_err(|error| self.damaged(format!("cannot encode: {error}")))
     }
@@ -347,21 +289,6 @@ impl Journal {
             what,
         }
     }
-}
-
-/// What the tables hold, in order.
-struct Values {
-    rounds: Vec<Vec<u8>>,
-    transcript: Vec<Vec<u8>>,
-    entries: Vec<Vec<u8>>,
-    is_finished: bool,
-}
-
-fn rows<K: redb::Key + 'static>(
-    table: &impl ReadableTable<K, &'static [u8]>,
-) -> Result<Vec<Vec<u8>>, redb::StorageError> {
-    let values = table.iter()?.map(|row| Ok(row?.1.value().to_vec()));
-    values.collect()
 }
 
 /// Whether a restart would come to this by itself: the record of a round says that the next one was to be opened.
@@ -386,56 +313,6 @@ fn of_round(entry: &Entry) -> Option<Round> {
         | Entry::SumUnopened { round, .. }
         | Entry::Closed { round } => Some(*round),
     }
-}
-
-fn of_file(path: &Path) -> impl FnOnce(io::Error) -> JournalError + '_ {
-    move |error| storage(path)(redb::Error::Io(error))
-}
-
-fn storage(path: &Path) -> impl FnOnce(redb::Error) -> JournalError + '_ {
-    move |source| JournalError::Storage {
-        path: path.to_owned(),
-        source: Box::new(source),
-    }
-}
-
-/// A journal that cannot be opened, read or written.
-#[derive(Debug, thiserror::Error)]
-pub enum JournalError {
-    /// Another process has it open.
-    #[error("another server has {} open; a run has one server at a time", path.display())]
-    Busy {
-        /// The journal.
-        path: PathBuf,
-    },
-    /// It was begun for another run.
-    #[error(
-        "{} was begun with another {what} than the configuration has now; put the configuration back to go on with that run, or choose another run.name", path.display()
-    )]
-    OtherRun {
-        /// The journal.
-        path: PathBuf,
-        /// What differs.
-        what: &'static str,
-    },
-    /// The file system or the database failed.
-    #[error("the journal {}: {source}", path.display())]
-    Storage {
-        /// The journal.
-        path: PathBuf,
-        /// What the database said.
-        source: Box<redb::Error>,
-    },
-    /// It holds what no server of this version wrote.
-    #[error(
-        "the journal {} is damaged or of another version ({what}); restore the run's folder from a backup, or choose another run.name to begin anew", path.display()
-    )]
-    Damaged {
-        /// The journal.
-        path: PathBuf,
-        /// What was found.
-        what: String,
-    },
 }
 
 #[cfg(test)]

@@ -6,11 +6,11 @@ use aggregation::{Adapter, peft::Sidecar};
 
 use super::{
     answer::say,
-    arguments::{AdapterCommand, NewArguments, ShowArguments},
+    arguments::{AdapterCommand, AdapterNewArguments, AdapterShowArguments},
     failure::Failure,
     open,
 };
-use crate::adapter_folder::{self, AdapterFolder, hex};
+use crate::adapter_folder::{self, AdapterFolder};
 
 /// Runs one of the two.
 pub(super) fn adapter(command: &AdapterCommand) -> Result<(), Failure> {
@@ -21,7 +21,7 @@ pub(super) fn adapter(command: &AdapterCommand) -> Result<(), Failure> {
 }
 
 /// Makes a fresh adapter.
-fn new(arguments: &NewArguments) -> Result<(), Failure> {
+fn new(arguments: &AdapterNewArguments) -> Result<(), Failure> {
     adapter_folder::prepare(&arguments.out, &[]).map_err(anyhow::Error::from)?;
     let base = open::files(&arguments.model)?;
     let lora = arguments.lora.config();
@@ -45,7 +45,7 @@ fn new(arguments: &NewArguments) -> Result<(), Failure> {
 }
 
 /// Shows an adapter.
-fn show(arguments: &ShowArguments) -> Result<(), Failure> {
+fn show(arguments: &AdapterShowArguments) -> Result<(), Failure> {
     let read = AdapterFolder::read(&arguments.folder).map_err(anyhow::Error::from)?;
     let layout = read.adapter.layout();
     let base = read.sidecar.as_ref();
@@ -53,7 +53,7 @@ fn show(arguments: &ShowArguments) -> Result<(), Failure> {
         ("base", base.map(|known| known.base_name.clone()).into()),
         (
             "base_fingerprint",
-            base.map(|known| hex(&known.base_fingerprint)).into(),
+            base.map(|known| hex::encode(known.base_fingerprint)).into(),
         ),
         ("rank", layout.rank().into()),
         ("alpha", layout.alpha().into()),
@@ -64,8 +64,8 @@ fn show(arguments: &ShowArguments) -> Result<(), Failure> {
         ("parameters", layout.parameters().into()),
         ("norm", read.adapter.norm().into()),
         ("product_norm", read.adapter.product_norm().into()),
-        ("layout_digest", hex(&layout.digest()).into()),
-        ("sha256", hex(&read.adapter.sha256()).into()),
+        ("layout_digest", hex::encode(layout.digest()).into()),
+        ("sha256", hex::encode(read.adapter.sha256()).into()),
     ];
     if arguments.json {
         let facts = facts

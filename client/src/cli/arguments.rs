@@ -1,22 +1,27 @@
 //! The arguments of every subcommand, with the help that explains them.
 
-use std::{num::NonZeroU64, path::PathBuf};
+use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
-use finetune::{
-    device::DeviceChoice, lora::Projection, model::Checkpointing, precision::BasePrecision,
-    schedule::Schedule,
-};
+use finetune::{device::DeviceChoice, lora::Projection, precision::BasePrecision};
 
+mod adapter;
 mod bench;
+mod ledger;
 mod privacy;
+mod training;
 
+pub(super) use self::adapter::{AdapterCommand, AdapterNewArguments, AdapterShowArguments};
 pub(super) use self::bench::{
     BenchCommand, BenchProductsArguments, BenchTrainArguments, Shape, Targets,
+};
+pub(super) use self::ledger::{
+    LedgerCommand, LedgerExportArguments, LedgerFile, LedgerShowArguments, LedgerVerifyArguments,
 };
 pub(super) use self::privacy::{
     PrivacyCommand, PrivacyPlanArguments, PrivacySpentArguments, PrivateArguments,
 };
+pub(super) use self::training::{RecipeArguments, TrainArguments};
 use crate::telemetry::LogFormat;
 
 /// Fine-tunes a language model together with other institutions, without showing them your text.
@@ -129,61 +134,6 @@ pub(super) struct PolicyCheckArguments {
     pub(super) config: PathBuf,
 }
 
-/// The egress ledger: every byte that this site has sent
-#[derive(Debug, Subcommand)]
-pub(super) enum LedgerCommand {
-    Show(LedgerShowArguments),
-    Verify(LedgerVerifyArguments),
-    Export(LedgerExportArguments),
-}
-
-/// Which ledger is meant.
-#[derive(Debug, Args)]
-pub(super) struct LedgerFile {
-    /// Configuration file (TOML) that names the ledger
-    #[arg(long, value_name = "FILE", default_value = "client.toml")]
-    pub(super) config: PathBuf,
-    /// The ledger itself, instead of the one that the configuration names
-    #[arg(long, value_name = "FILE")]
-    pub(super) ledger: Option<PathBuf>,
-}
-
-/// Prints the ledger, a line an entry, and its sums
-#[derive(Debug, Args)]
-pub(super) struct LedgerShowArguments {
-    #[command(flatten)]
-    pub(super) file: LedgerFile,
-    /// Only the last so many entries; the sums are always of all
-    #[arg(long, value_name = "ENTRIES")]
-    pub(super) last: Option<usize>,
-}
-
-/// Verifies the chain and every signature, without any network
-///
-/// Prints the ledger's head, the SHA-256 of its last line. Keep it: with --head a later verification notices if lines before it were cut
-/// off. Ends with 0 if the ledger is what this site wrote and with 1 if it is not.
-#[derive(Debug, Args)]
-pub(super) struct LedgerVerifyArguments {
-    #[command(flatten)]
-    pub(super) file: LedgerFile,
-    /// Certificate of this site whose key may have signed; repeat it for earlier ones [default: that of the configuration]
-    #[arg(long, value_name = "FILE")]
-    pub(super) certificate: Vec<PathBuf>,
-    /// A head that was kept from an earlier verification
-    #[arg(long, value_name = "SHA-256")]
-    pub(super) head: Option<protocol::Digest>,
-}
-
-/// Writes the ledger as a table for a spreadsheet
-#[derive(Debug, Args)]
-pub(super) struct LedgerExportArguments {
-    #[command(flatten)]
-    pub(super) file: LedgerFile,
-    /// File for the table (CSV, RFC 4180) [default: standard output]
-    #[arg(long, value_name = "FILE")]
-    pub(super) csv: Option<PathBuf>,
-}
-
 #[derive(Debug, Args)]
 pub(super) struct ModelArguments {
     /// Base model: a Hugging Face folder (config.json, tokenizer.json, *.safetensors) or a GGUF file
@@ -220,97 +170,6 @@ pub(super) struct LoraArguments {
         value_name = "NAMES"
     )]
     pub(super) target_modules: Vec<Projection>,
-}
-
-/// Trains an adapter alone, on this machine only
-///
-/// The baseline for everything federated: the same recipe, data order and optimizer, without the others.
-#[derive(Debug, Args)]
-pub(super) struct TrainArguments {
-    #[command(flatten)]
-    pub(super) model: ModelArguments,
-    /// Training text: one JSON record a line ({"text"}, {"prompt","completion"} or {"messages"})
-    #[arg(long, value_name = "FILE")]
-    pub(super) data: PathBuf,
-    /// Held-out text; evaluated before and after
-    #[arg(long, value_name = "FILE")]
-    pub(super) eval: Option<PathBuf>,
-    /// Folder that the adapter is written to (PEFT format); it may hold nothing but an earlier adapter
-    #[arg(long, value_name = "DIR")]
-    pub(super) out: PathBuf,
-    /// Adapter to start from, instead of a fresh one; its rank, scale and modules then hold
-    #[arg(long, value_name = "DIR")]
-    pub(super) start: Option<PathBuf>,
-    #[command(flatten)]
-    pub(super) lora: LoraArguments,
-    #[command(flatten)]
-    pub(super) recipe: RecipeArguments,
-    #[command(flatten)]
-    pub(super) private: PrivateArguments,
-    /// Anchor (from `foedus-client fisher`) that pulls the adapter back to what the base knew
-    #[arg(long, value_name = "FILE", requires = "lambda")]
-    pub(super) anchor: Option<PathBuf>,
-    /// Strength of the anchor; 0.1 to 3 is the useful range
-    #[arg(long, requires = "anchor")]
-    pub(super) lambda: Option<f64>,
-    /// Evaluate the held-out text every so many steps
-    #[arg(long, value_name = "STEPS", requires = "eval")]
-    pub(super) eval_every: Option<NonZeroU64>,
-    /// Stop early after so many evaluations without a lower loss, and keep the adapter of the lowest
-    #[arg(long, value_name = "EVALUATIONS", requires = "eval_every")]
-    pub(super) patience: Option<NonZeroU64>,
-    /// File that the state of the training is kept in; the same command again goes on from it, exactly. Removed once the adapter is written
-    #[arg(long, value_name = "FILE")]
-    pub(super) checkpoint: Option<PathBuf>,
-    /// Write the checkpoint every so many steps
-    #[arg(
-        long,
-        value_name = "STEPS",
-        default_value = "50",
-        requires = "checkpoint"
-    )]
-    pub(super) checkpoint_every: NonZeroU64,
-    /// Print the result as one line of JSON
-    #[arg(long)]
-    pub(super) json: bool,
-}
-
-/// The hyper-parameters of a training.
-#[derive(Debug, Args)]
-pub(super) struct RecipeArguments {
-    /// Optimizer steps [default: three times through the data]
-    #[arg(long)]
-    pub(super) steps: Option<u64>,
-    /// Peak learning rate
-    #[arg(long, default_value_t = 2e-4)]
-    pub(super) learning_rate: f64,
-    /// Course of the learning rate after the warm-up: constant, linear or cosine
-    #[arg(long, default_value = "linear")]
-    pub(super) schedule: Schedule,
-    /// Steps of linear warm-up
-    #[arg(long, default_value_t = 0)]
-    pub(super) warmup_steps: u64,
-    /// Examples in one forward and backward pass
-    #[arg(long, default_value_t = 4)]
-    pub(super) batch_examples: usize,
-    /// Passes in one optimizer step
-    #[arg(long, default_value_t = 1)]
-    pub(super) accumulation: usize,
-    /// Longest example in tokens; longer ones are cut
-    #[arg(long, default_value_t = 512)]
-    pub(super) max_tokens: usize,
-    /// Largest norm of the gradient
-    #[arg(long, default_value_t = 1.0)]
-    pub(super) clip_norm: f64,
-    /// Decoupled weight decay
-    #[arg(long, default_value_t = 0.0)]
-    pub(super) weight_decay: f64,
-    /// Seed of everything random: fresh factors, data order, dropout
-    #[arg(long, default_value_t = 0)]
-    pub(super) seed: u64,
-    /// Keep less for the backward pass: none, or block for less memory and a third more time; the result is the same
-    #[arg(long, default_value = "none", value_name = "KIND")]
-    pub(super) activation_checkpointing: Checkpointing,
 }
 
 /// Measures a model on held-out text: mean loss and perplexity over the response tokens
@@ -390,40 +249,4 @@ pub(super) struct FisherArguments {
     /// Seed of the sampled labels
     #[arg(long, default_value_t = 0)]
     pub(super) seed: u64,
-}
-
-/// Makes and inspects adapters
-#[derive(Debug, Subcommand)]
-pub(super) enum AdapterCommand {
-    New(NewArguments),
-    Show(ShowArguments),
-}
-
-/// Makes the fresh adapter that a run starts from
-///
-/// B is zero, so the model with it is still the base. The folder is what foedus-server's key `start` names; its layout, rank and scale
-/// become the run's. The weights of the model are not loaded.
-#[derive(Debug, Args)]
-pub(super) struct NewArguments {
-    /// Base model: a Hugging Face folder or a GGUF file
-    #[arg(long, value_name = "PATH")]
-    pub(super) model: PathBuf,
-    #[command(flatten)]
-    pub(super) lora: LoraArguments,
-    /// Seed of the factors A
-    #[arg(long, default_value_t = 0)]
-    pub(super) seed: u64,
-    /// Folder to write; it may hold nothing but an earlier adapter
-    #[arg(long, value_name = "DIR")]
-    pub(super) out: PathBuf,
-}
-
-/// Shows what an adapter's folder holds
-#[derive(Debug, Args)]
-pub(super) struct ShowArguments {
-    /// The folder (PEFT format)
-    pub(super) folder: PathBuf,
-    /// Print it as one line of JSON
-    #[arg(long)]
-    pub(super) json: bool,
 }

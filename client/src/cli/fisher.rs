@@ -4,7 +4,6 @@ use anyhow::Context as _;
 use finetune::lora::LoraConfig;
 
 use super::{answer::say, arguments::FisherArguments, failure::Failure, open, progress::Progress};
-use crate::adapter_folder;
 
 /// Computes the anchor, writes it and prints its digest.
 pub(super) fn fisher(arguments: &FisherArguments) -> Result<(), Failure> {
@@ -34,6 +33,6 @@ pub(super) fn fisher(arguments: &FisherArguments) -> Result<(), Failure> {
         anchor.tokens,
         out.display()
     )?;
-    say!("sha256 {}", adapter_folder::hex(&anchor.sha256()))?;
+    say!("sha256 {}", hex::encode(anchor.sha256()))?;
     Ok(())
 }

@@ -93,7 +93,7 @@ fn keep(arguments: &TrainArguments, base: &BaseModel, adapter: &Adapter) -> Resu
 /// Gives the result as one line of JSON.
 fn line(adapter: &Adapter, summary: &Summary, after: Option<&LossSum>) -> serde_json::Value {
     let mut object = after.map(keys).unwrap_or_default();
-    let digest = adapter_folder::hex(&adapter.sha256());
+    let digest = hex::encode(adapter.sha256());
     let mut put = |key: &str, value: serde_json::Value| object.insert(key.to_owned(), value);
     put("adapter_sha256", digest.into());
     put("steps", summary.steps.into());

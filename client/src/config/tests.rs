@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::*;
+use crate::policy::SitePolicy;
 
 const EXAMPLE: &str = include_str!("../../client.example.toml");
 

@@ -3,7 +3,6 @@
 use super::HashProgress;
 use crate::error::LoadError;
 use sha2::{Digest as _, Sha256};
-use std::fmt::Write as _;
 use std::fs::File;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
@@ -40,9 +39,7 @@ pub(super) fn of_folder(
         let name = file.file_name().unwrap_or_default().to_string_lossy();
         listing.push_str(&name);
         listing.push('\0');
-        for byte in hash_file(file, &mut progress, observe)? {
-            write!(listing, "{byte:02x}").expect("writing to a String cannot fail");
-        }
+        listing.push_str(&hex::encode(hash_file(file, &mut progress, observe)?));
         listing.push('\n');
     }
     Ok(Sha256::digest(listing.as_bytes()).into())

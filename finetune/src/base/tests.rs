@@ -18,10 +18,7 @@ fn fingerprint_covers_configuration_and_weights_and_nothing_else() {
     let first = fingerprint();
     let hex = |name: &str| {
         let bytes = std::fs::read(folder.path().join(name)).unwrap();
-        Sha256::digest(bytes)
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect::<String>()
+        hex::encode(Sha256::digest(bytes))
     };
     let listing = format!(
         "config.json\0{}\nmodel.safetensors\0{}\n",
@@ -62,10 +59,7 @@ fn fingerprint_of_shards_covers_each_that_the_index_names() {
     std::fs::write(path("model.safetensors.index.json"), index.to_string()).unwrap();
     let hex = |name: &str| {
         let bytes = std::fs::read(path(name)).unwrap();
-        Sha256::digest(bytes)
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect::<String>()
+        hex::encode(Sha256::digest(bytes))
     };
     let listing: String = ["a.safetensors", "b.safetensors", "config.json"]
         .map(|name| format!("{name}\0{}\n", hex(name)))
@@ -154,11 +148,7 @@ fn smollm_gguf_opens_with_its_known_fingerprint() {
     let started = std::time::Instant::now();
     let files = BaseFiles::open(&path).unwrap();
     println!("opened in {:?}", started.elapsed());
-    let hex: String = files
-        .fingerprint
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
+    let hex = hex::encode(files.fingerprint);
     assert_eq!(
         hex,
         "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"

@@ -12,7 +12,6 @@ use super::{
     StepReport, TrainError, Trained, Trainer,
     checkpoint::{Checkpoint, CheckpointError, Identity},
     early_stopping::{Best, EarlyStopping, Validation, Verdict},
-    hex,
 };
 
 /// A training from its start adapter to its end.
@@ -39,16 +38,16 @@ impl Course {
     ) -> Self {
         let mut identity = trainer.identity();
         let mut put = |key: &str, value: String| identity.insert(key.to_owned(), value);
-        put("base model", hex(base));
-        put("start adapter", hex(&start.sha256()));
-        put("adapter layout", hex(&start.layout().digest()));
+        put("base model", hex::encode(base));
+        put("start adapter", hex::encode(start.sha256()));
+        put("adapter layout", hex::encode(start.layout().digest()));
         match &validation {
             None => {
                 put("patience", "none".to_owned());
             }
             Some(validation) => {
                 put("patience", validation.patience.evaluations.to_string());
-                put("held-out data", hex(&validation.held_out));
+                put("held-out data", hex::encode(validation.held_out));
                 put("steps between evaluations", validation.every.to_string());
             }
         }

@@ -6,7 +6,7 @@
 
 use aggregation::Adapter;
 
-use super::{Slope, TrainError, Trainer};
+use super::{TrainError, Trainer, slope::Slope};
 use crate::{
     lora::LoraFactors,
     model::{Dropout, LossSum, MaskSeeds, PassOptions},

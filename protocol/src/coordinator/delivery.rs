@@ -99,14 +99,14 @@ impl Coordinator {
         transfer: TransferId,
         bytes: u64,
     ) {
-        if let Some(taking) = self.taking_mut() {
+        if let Some(taking) = self.phase.taking_mut() {
             taking.sent_by(name).keep(connection, transfer, bytes);
         }
     }
 
     /// An earlier process of the owner left so many bytes of a delivery: the next attempt starts after them.
     pub fn update_found(&mut self, name: &ParticipantName, transfer: TransferId, bytes: u64) {
-        if let Some(taking) = self.taking_mut() {
+        if let Some(taking) = self.phase.taking_mut() {
             taking.sent_by(name).hold(transfer, bytes);
         }
     }
@@ -121,7 +121,7 @@ impl Coordinator {
         let Some(name) = self.roster.name(connection).cloned() else {
             return;
         };
-        if let Some(taking) = self.taking_mut() {
+        if let Some(taking) = self.phase.taking_mut() {
             taking.sent_by(&name).forget_kept();
         }
         self.ask_again(connection, &name, transfer, now);
@@ -141,7 +141,7 @@ impl Coordinator {
             return false;
         };
         let limit = self.accounts.allowance().interruptions_per_round;
-        let Some(taking) = self.taking_mut() else {
+        let Some(taking) = self.phase.taking_mut() else {
             return false;
         };
         let round = taking.task(&name);
@@ -164,7 +164,7 @@ impl Coordinator {
         transfer: TransferId,
         now: Instant,
     ) {
-        let works = self.taking().map(|taking| &taking.works);
+        let works = self.phase.taking().map(|taking| &taking.works);
         let Some(Work::Delivering(offered)) = works.and_then(|works| works.get(name)) else {
             return;
         };
@@ -194,7 +194,7 @@ impl Coordinator {
     ) -> Result<(), Breach> {
         self.check_round("Progress", round)?;
         let steps_max = self.plan.training.local_steps;
-        let Some(taking) = self.taking_mut() else {
+        let Some(taking) = self.phase.taking_mut() else {
             return Ok(());
         };
         let task = taking.task(name);
@@ -224,7 +224,7 @@ impl Coordinator {
         name: &ParticipantName,
         header: &TransferHeader,
     ) -> Result<Option<Admission>, RefusalReason> {
-        let Some(taking) = self.taking_mut() else {
+        let Some(taking) = self.phase.taking_mut() else {
             return Err(RefusalReason::Late);
         };
         if header.round != taking.task(name) {
@@ -281,7 +281,7 @@ impl Coordinator {
         name: &ParticipantName,
         verb: &'static str,
     ) -> Result<(Round, Offered), Misuse> {
-        let Some(taking) = self.taking() else {
+        let Some(taking) = self.phase.taking() else {
             let state = self.phase.label();
             return Err(Misuse { verb, state });
         };
@@ -295,7 +295,7 @@ impl Coordinator {
     }
 
     pub(super) fn set_work(&mut self, name: &ParticipantName, work: Work) {
-        if let Some(taking) = self.taking_mut() {
+        if let Some(taking) = self.phase.taking_mut() {
             taking.works.insert(name.clone(), work);
         }
     }
@@ -314,7 +314,7 @@ impl Coordinator {
     /// An update that is refused for what it is ends the participant's part in the round; one for another round or
     /// plan, or beside an update that counts, changes nothing.
     fn spoil(&mut self, name: &ParticipantName, round: Round, reason: RefusalReason) {
-        let Some(taking) = self.taking() else {
+        let Some(taking) = self.phase.taking() else {
             return;
         };
         // While a round is aggregated only those that are late for it owe anything.

@@ -2,7 +2,8 @@
 
 use std::time::Instant;
 
-use super::{Action, Coordinator, Outcome, Phase, Report, Stage};
+use super::roster::Stage;
+use super::{Action, Coordinator, Outcome, Phase, Report};
 use crate::close::{CloseCode, RefusalReason, RunFailure};
 use crate::ids::{ConnectionId, ParticipantName, Round, TransferId};
 use crate::message::{ToClient, TransferHeader, TransferKind};

@@ -3,6 +3,7 @@
 
 use std::time::Instant;
 
+use super::connection::punishment;
 use super::quorum::has_quorum_joined;
 use super::roster::Stage;
 use super::round::OpenRound;
@@ -25,7 +26,7 @@ impl Coordinator {
             return Some((code, None));
         }
         if let Err(breach) = self.accounts.connect(name, now) {
-            let (code, violation) = super::punishment(breach);
+            let (code, violation) = punishment(breach);
             return Some((code, Some(violation)));
         }
         if !self.plan.cohort.participants.admits(name) {

@@ -75,6 +75,7 @@ impl Coordinator {
     /// its update is given up. Returns whether it goes on, or waits for what becomes of an update that is here already.
     pub(super) fn remind(&mut self, name: &ParticipantName) -> bool {
         let Some(late) = self
+            .phase
             .taking()
             .and_then(|taking| taking.late.get(name))
             .copied()
@@ -82,7 +83,10 @@ impl Coordinator {
             return false;
         };
         // The owner will answer for it, whatever its sender still has: until then it must not be forgotten.
-        let work = self.taking().and_then(|taking| taking.works.get(name));
+        let work = self
+            .phase
+            .taking()
+            .and_then(|taking| taking.works.get(name));
         if matches!(work, Some(Work::Folding(_))) {
             return true;
         }
@@ -95,7 +99,7 @@ impl Coordinator {
             self.tell(name, ToClient::Postponed { round, until });
         } else {
             self.settle_late(name);
-            if let Some(taking) = self.taking_mut() {
+            if let Some(taking) = self.phase.taking_mut() {
                 taking.works.remove(name);
                 taking.sent.remove(name);
             }
@@ -106,6 +110,7 @@ impl Coordinator {
     /// A late update was counted, refused or given up. Written down before anything that follows from it.
     pub(super) fn settle_late(&mut self, name: &ParticipantName) {
         let late = self
+            .phase
             .taking_mut()
             .and_then(|taking| taking.late.remove(name));
         if late.is_some() {

@@ -119,7 +119,7 @@ impl Coordinator {
     ) -> Result<u64, RefusalReason> {
         let updates = u64::from(self.accounts.allowance().uploads_per_round);
         let limit = self.plan.update_bytes().saturating_mul(updates);
-        let Some(taking) = self.taking_mut() else {
+        let Some(taking) = self.phase.taking_mut() else {
             return Err(RefusalReason::Late);
         };
         let sent = taking.sent_by(name);

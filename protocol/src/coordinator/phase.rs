@@ -40,6 +40,22 @@ impl Phase {
         }
     }
 
+    /// The round that updates come for: the open one, or while one is aggregated the next.
+    pub(super) fn taking(&self) -> Option<&OpenRound> {
+        match self {
+            Self::Open(open) | Self::Aggregating { next: open, .. } => Some(open),
+            Self::Joining { .. } | Self::Finishing { .. } | Self::Over { .. } => None,
+        }
+    }
+
+    /// The same round, to be changed.
+    pub(super) fn taking_mut(&mut self) -> Option<&mut OpenRound> {
+        match self {
+            Self::Open(open) | Self::Aggregating { next: open, .. } => Some(open),
+            Self::Joining { .. } | Self::Finishing { .. } | Self::Over { .. } => None,
+        }
+    }
+
     /// The open round, to be put into another phase at once; any other phase stays as it is.
     pub(super) fn take_open(&mut self) -> Option<OpenRound> {
         match std::mem::replace(self, Self::BETWEEN) {

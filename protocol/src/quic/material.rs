@@ -1,12 +1,12 @@
 //! Our own side of mutual authentication: certificate, key, authority, revocation list.
 //!
-//! [`TlsFiles`] names the four files as the configuration of a server or a client does;
+//! [`TlsFiles`](super::TlsFiles) names the four files as the configuration of a server or a client does;
 //! [`TlsMaterial`] is their checked content. The private key lives inside ring's key objects only:
 //! its PEM and DER forms are wiped after reading, and nothing here prints it.
 
+mod error;
+
 use std::fmt;
-use std::fs;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -15,10 +15,9 @@ use rustls::crypto::ring::sign::any_eddsa_type;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer};
 use rustls::sign::CertifiedKey;
-use serde::Deserialize;
-use thiserror::Error;
-use zeroize::{Zeroize, Zeroizing};
+use zeroize::Zeroize;
 
+pub use self::error::MaterialError;
 use super::authorities::Authorities;
 use super::certificate::PartyCertificate;
 use super::rejection::Rejection;
@@ -28,65 +27,6 @@ use super::verifier::{check, check_undated, unix};
 use crate::identity::{Identity, Role};
 use crate::ids::Digest;
 use crate::seal::Seal;
-
-/// Where a party keeps its TLS material, all PEM.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq)]
-#[serde(deny_unknown_fields)]
-pub struct TlsFiles {
-    /// Our certificate, followed by intermediate ones if there are any.
-    pub certificate: PathBuf,
-    /// Our private key, PKCS #8.
-    pub key: PathBuf,
-    /// The federation's authority.
-    pub authority: PathBuf,
-    /// The authority's revocation list; without one, revocation is not checked.
-    pub revocations: Option<PathBuf>,
-}
-
-impl TlsFiles {
-    /// Reads and checks the files.
-    ///
-    /// # Errors
-    /// [`MaterialError`] names the file.
-    pub fn load(&self) -> Result<TlsMaterial, MaterialError> {
-        let certificate = read(&self.certificate)?;
-        refuse_shared(&self.key)?;
-        let key = read(&self.key)?;
-        let authority = read(&self.authority)?;
-        let revocations = self.revocations.as_deref().map(read).transpose()?;
-        let list = revocations.as_deref().map(String::as_str);
-        TlsMaterial::from_pem(&certificate, &key, &authority, list)
-    }
-}
-
-fn read(path: &Path) -> Result<Zeroizing<String>, MaterialError> {
-    match fs::read_to_string(path) {
-        Ok(text) => Ok(Zeroizing::new(text)),
-        Err(cause) => Err(MaterialError::Read {
-            path: path.to_owned(),
-            cause,
-        }),
-    }
-}
-
-#[cfg(unix)]
-fn refuse_shared(key: &Path) -> Result<(), MaterialError> {
-    use std::os::unix::fs::PermissionsExt;
-    let path = key.to_owned();
-    match fs::metadata(key) {
-        Ok(found) if found.permissions().mode() & 0o077 != 0 => {
-            let mode = found.permissions().mode() & 0o777;
-            Err(MaterialError::SharedKey { path, mode })
-        }
-        Ok(_) => Ok(()),
-        Err(cause) => Err(MaterialError::Read { path, cause }),
-    }
-}
-
-#[cfg(not(unix))]
-fn refuse_shared(_key: &Path) -> Result<(), MaterialError> {
-    Ok(())
-}
 
 /// Checked TLS material; cheap to clone.
 #[derive(Clone)]
@@ -328,67 +268,4 @@ fn own_key(chain: Vec<CertificateDer<'static>>, pem: &str) -> Result<OwnKey, Mat
         }),
         _ => Err(MaterialError::Key),
     }
-}
-
-/// Why TLS material cannot be used.
-#[derive(Debug, Error)]
-pub enum MaterialError {
-    /// A file cannot be read.
-    #[error("cannot read {}: {cause}", path.display())]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// What the system said.
-        cause: std::io::Error,
-    },
-    /// Others on this machine may read or change the private key.
-    #[error(
-        "others on this machine may use the private key {path}, which has mode {mode:o}: run `chmod 600 {path}`, and have a new \
-         key signed if somebody may have read it",
-        path = path.display()
-    )]
-    SharedKey {
-        /// The key's file.
-        path: PathBuf,
-        /// Its permissions.
-        mode: u32,
-    },
-    /// A PEM text holds nothing of the kind expected.
-    #[error("the {what} file holds no such PEM block; was another file named?")]
-    Empty {
-        /// `certificate`, `authority` or `revocations`.
-        what: &'static str,
-    },
-    /// A PEM text is broken.
-    #[error("the {what} file is not PEM of that kind: {cause}")]
-    Pem {
-        /// `certificate`, `key`, `authority` or `revocations`.
-        what: &'static str,
-        /// What is wrong with it.
-        cause: rustls::pki_types::pem::Error,
-    },
-    /// Our certificate is not a Foedus one.
-    #[error("our own certificate is of no use: {0}")]
-    Certificate(Rejection),
-    /// The key is not PKCS #8 Ed25519.
-    #[error("the key is not an Ed25519 key in PKCS #8; make one with foedus-certs request")]
-    Key,
-    /// Certificate and key belong to different requests.
-    #[error("the key does not belong to the certificate of {identity}")]
-    KeyMismatch {
-        /// Whose certificate it is.
-        identity: Box<Identity>,
-    },
-    /// The authority cannot be used.
-    #[error("the authority's certificate is of no use: {what}")]
-    Authority {
-        /// What is wrong with it.
-        what: String,
-    },
-    /// The revocation list cannot be used.
-    #[error("the revocation list is of no use: {what}")]
-    Revocations {
-        /// What is wrong with it.
-        what: String,
-    },
 }

@@ -4,8 +4,9 @@ use std::fs;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
-use super::material::{TlsFiles, TlsMaterial};
+use super::material::TlsMaterial;
 use super::rejection::Rejection;
+use super::tls_files::TlsFiles;
 
 /// How long before its end a certificate is warned of.
 pub const EXPIRY_WARNING: Duration = Duration::from_secs(30 * 24 * 3600);

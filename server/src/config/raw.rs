@@ -1,16 +1,23 @@
-//! The configuration as it is typed: one struct per section of the TOML file, with its defaults.
+//! The configuration as it is typed: one struct for each section of the TOML file, with its defaults.
 //!
 //! Nothing here has been checked beyond its type; [`Config`](super::Config) is the checked form and the only one that
 //! the rest of the server sees. `server.example.toml` beside the manifest is this file for people, and a test holds the
 //! two together.
 
+mod cohort;
+mod ewc;
+mod secure_aggregation;
+mod training;
+
 use std::net::{Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
-use std::time::Duration;
 
-use jiff::fmt::serde::unsigned_duration::friendly::compact::required as duration;
 use serde::{Deserialize, Serialize};
 
+pub use self::cohort::{AnyWord, RawCohort, RawLate, RawParticipants};
+pub use self::ewc::{RawEwc, RawPlace};
+pub use self::secure_aggregation::{RawRing, RawSecureAggregation, RawTrust};
+pub use self::training::{RawSchedule, RawTraining};
 use super::limits::RawLimits;
 use super::metrics::RawMetrics;
 use super::privacy::{RawParticipantPrivacy, RawPrivacy};
@@ -158,229 +165,6 @@ fn default_out() -> PathBuf {
 
 fn default_rounds() -> u32 {
     3
-}
-
-/// How the learning rate runs over the whole run.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum RawSchedule {
-    /// The same rate throughout.
-    Constant,
-    /// Falls in a straight line to zero.
-    Linear,
-    /// Falls along half a cosine to zero.
-    Cosine,
-}
-
-/// `[training]`: what every participant does in a round. Part of the signed plan.
-#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct RawTraining {
-    /// Optimizer steps in a round.
-    pub local_steps: u32,
-    /// Examples in one micro-batch.
-    pub batch_examples: u32,
-    /// Micro-batches in one optimizer step.
-    pub accumulation: u32,
-    /// Longest example in tokens.
-    pub max_tokens: u32,
-    /// Peak learning rate.
-    pub learning_rate: f64,
-    /// Steps of linear warm-up at the start of the run.
-    pub warmup_steps: u32,
-    /// Course of the rate after the warm-up, over all rounds together.
-    pub schedule: RawSchedule,
-    /// Decoupled weight decay.
-    pub weight_decay: f64,
-    /// Largest norm of one step's mean gradient.
-    pub clip_norm: f64,
-}
-
-impl Default for RawTraining {
-    fn default() -> Self {
-        Self {
-            local_steps: 20,
-            batch_examples: 4,
-            accumulation: 1,
-            max_tokens: 512,
-            learning_rate: 2e-4,
-            warmup_steps: 0,
-            schedule: RawSchedule::Linear,
-            weight_decay: 0.0,
-            clip_norm: 1.0,
-        }
-    }
-}
-
-/// Who may take part.
-#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
-#[serde(
-    untagged,
-    expecting = "expected the word \"any\" or a list of participant names"
-)]
-pub enum RawParticipants {
-    /// These names only.
-    Listed(Vec<String>),
-    /// The word `any`: everybody who holds a participant's certificate of the federation.
-    Word(AnyWord),
-}
-
-/// The one word that stands for everybody.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum AnyWord {
-    /// `any`.
-    Any,
-}
-
-/// `[cohort]`: who takes part in a round, and how long is waited.
-#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct RawCohort {
-    /// `"any"` or a list of names.
-    pub participants: RawParticipants,
-    /// How many must deliver for a round to count.
-    pub quorum: u32,
-    /// How long a round waits for everybody; then the quorum is enough.
-    #[serde(with = "duration")]
-    pub soft_deadline: Duration,
-    /// How long a round waits at all; without a quorum the run fails then.
-    #[serde(with = "duration")]
-    pub hard_deadline: Duration,
-    /// How long a participant may show no progress before it is given up.
-    #[serde(with = "duration")]
-    pub stall_limit: Duration,
-    /// How long the run waits for the whole cohort to join; then a quorum starts it.
-    #[serde(with = "duration")]
-    pub join_deadline: Duration,
-    /// Participants asked in a round, by lot; all if not given.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub select: Option<u32>,
-    /// Updates at which a round closes without waiting for more; all that were asked if not given.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub enough: Option<u32>,
-    /// What becomes of an update that is not there when its round closes.
-    pub late: RawLate,
-    /// Rounds by which an update may be late, if late ones count at all.
-    pub late_rounds_max: u32,
-}
-
-/// What becomes of an update that is not there when its round closes.
-#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum RawLate {
-    /// It is refused.
-    #[default]
-    Refuse,
-    /// It counts in a later round.
-    LaterRound,
-}
-
-impl Default for RawCohort {
-    fn default() -> Self {
-        Self {
-            participants: RawParticipants::Word(AnyWord::Any),
-            quorum: 2,
-            soft_deadline: Duration::from_secs(30 * 60),
-            hard_deadline: Duration::from_secs(2 * 3600),
-            stall_limit: Duration::from_secs(5 * 60),
-            join_deadline: Duration::from_secs(10 * 60),
-            select: None,
-            enough: None,
-            late: RawLate::default(),
-            late_rounds_max: 1,
-        }
-    }
-}
-
-/// Which side takes the EWC step.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum RawPlace {
-    /// After each optimizer step of each participant.
-    Client,
-    /// Once a round, on the merged adapter.
-    Server,
-}
-
-/// `[ewc]`: pulls the merged model toward what the base model knew.
-#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct RawEwc {
-    /// Whether any of this is used.
-    pub enabled: bool,
-    /// Strength, in nats of general-text divergence per token.
-    pub lambda: f64,
-    /// Which side takes the step.
-    pub place: RawPlace,
-    /// The anchor made by `foedus-client fisher`; required when enabled.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub anchor: Option<PathBuf>,
-}
-
-impl Default for RawEwc {
-    fn default() -> Self {
-        Self {
-            enabled: false,
-            lambda: 0.3,
-            place: RawPlace::Client,
-            anchor: None,
-        }
-    }
-}
-
-/// `[ring]`: updates travel as fixed point in a ring of integers and are summed in it.
-#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct RawRing {
-    /// Whether updates travel so without masks too; with secure aggregation they always do.
-    pub enabled: bool,
-    /// The ring's width: 16, 24 or 32.
-    pub bits: u32,
-    /// Largest magnitude of one value of an update; what is beyond is cut off there.
-    pub value_max: f64,
-}
-
-impl Default for RawRing {
-    fn default() -> Self {
-        Self {
-            enabled: false,
-            bits: 32,
-            value_max: 0.25,
-        }
-    }
-}
-
-/// What is assumed of this server.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum RawTrust {
-    /// Nothing.
-    Malicious,
-    /// It follows the protocol and looks at what it gets.
-    HonestButCurious,
-}
-
-/// `[secure_aggregation]`: participants mask their updates, and the server reads their sum only.
-#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct RawSecureAggregation {
-    /// Whether any of this is used.
-    pub enabled: bool,
-    /// A participant helps to open no sum of fewer updates.
-    pub cohort_min: u32,
-    /// Against which server sums of few are protected.
-    pub trust: RawTrust,
-}
-
-impl Default for RawSecureAggregation {
-    fn default() -> Self {
-        Self {
-            enabled: false,
-            cohort_min: 3,
-            trust: RawTrust::Malicious,
-        }
-    }
 }
 
 /// The form of log lines.

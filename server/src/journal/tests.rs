@@ -1,10 +1,13 @@
 use protocol::ParticipantName;
 use protocol::close::RefusalReason;
-use protocol::coordinator::Late;
+use protocol::coordinator::{Admission, History, Late};
 use protocol::message::{Content, Metrics, TransferHeader};
 use protocol::secagg::{AttemptId, Failure};
 use protocol::text::Text;
 
+use redb::ReadableDatabase as _;
+
+use super::found::rows;
 use super::*;
 use crate::record::tests::sealed;
 

@@ -1,6 +1,8 @@
 //! DP-SGD inside the trainer: what clipping, noise and sampling do to whole steps.
 
 use super::*;
+use crate::lora::LoraFactors;
+use crate::model::PassOptions;
 use crate::privacy::{DpSgd, NoiseSource, Units};
 
 const KEY: [u8; 32] = [9; 32];
