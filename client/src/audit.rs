@@ -103,8 +103,10 @@ pub struct Findings {
     pub protects_groups: bool,
     /// Records of the site that were trained on.
     pub members: usize,
-    /// Records of the site that were held out to compare with.
+    /// Different records of the site that were held out to compare with.
     pub outsiders: usize,
+    /// Records of the site that stand there once more.
+    pub repeated: usize,
     /// Canary records among those trained on.
     pub planted: usize,
     /// Exposure by number of insertions.
@@ -122,10 +124,10 @@ pub struct Findings {
 pub enum AuditError {
     /// Not enough text for a comparison.
     #[error(
-        "{found} records are too few to audit: half of them are held out to compare with, so at least {MEMBERS_MIN} are needed"
+        "{found} different records are too few to audit: half of them are held out to compare with, so at least {MEMBERS_MIN} are needed"
     )]
     TooFew {
-        /// Records found.
+        /// Different records found.
         found: usize,
     },
     /// The settings make no sense.
@@ -157,13 +159,16 @@ pub enum AuditError {
 /// [`AuditError`].
 pub fn audit(
     base: &BaseModel,
-    text: Dataset,
+    text: &Dataset,
     settings: &AuditSettings,
     observe: &mut dyn FnMut(&StepReport) -> ControlFlow<()>,
 ) -> Result<Findings, AuditError> {
-    check(&text, settings)?;
-    let held_out = text.examples.len() / 2;
-    let (members, outsiders) = text.split(settings.seed, held_out);
+    // Equal records are on one side together: one that is held out was trained on in its double otherwise.
+    let distinct = text.distinct();
+    check(&distinct, settings)?;
+    let (records, different) = (text.examples.len(), distinct.examples.len());
+    let (_, outsiders) = distinct.split(settings.seed, different / 2);
+    let members = text.without(&outsiders);
     let canaries = Canaries::draw(settings, &base.tokenizer)?;
     let training = canaries.planted_in(&members);
     let planted = training.examples.len() - members.examples.len();
@@ -183,6 +188,7 @@ pub fn audit(
         protects_groups: settings.protects_groups,
         members: members.examples.len(),
         outsiders: outsiders.examples.len(),
+        repeated: records - different,
         planted,
         exposure: exposure::measure(&canaries, &trained)?,
         membership: membership::measure(&members, &outsiders, &before, &trained)?,

@@ -13,6 +13,7 @@ mod fisher;
 mod generate;
 mod ledger;
 mod open;
+mod output;
 mod policy;
 mod privacy;
 mod progress;

@@ -5,7 +5,7 @@ use std::{
     fs,
     io::{self, Write as _},
     panic::resume_unwind,
-    path::Path,
+    path::{Path, PathBuf},
     thread::{self, JoinHandle},
 };
 
@@ -20,6 +20,27 @@ pub(crate) fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     file.write_all(bytes)?;
     file.sync_all()?;
     rename(&part, path)
+}
+
+/// Tries a file or folder that is to be written later: itself, if it is a file that is there, and the folder that it lies in, or the nearest one
+/// above that is there. Gives what could not be written.
+pub(crate) fn try_place(place: &Path) -> Result<(), (PathBuf, io::Error)> {
+    if place.is_file() {
+        let opened = fs::OpenOptions::new().append(true).open(place);
+        opened.map_err(|error| (place.to_owned(), error))?;
+    }
+    let there = place.ancestors().skip(1).find(|above| above.exists());
+    // The first part of a relative path is made in the current folder.
+    let there = there.unwrap_or_else(|| Path::new("."));
+    try_folder(there).map_err(|error| (there.to_owned(), error))
+}
+
+fn try_folder(folder: &Path) -> io::Result<()> {
+    let draft = folder.join(format!(".foedus-check-{}", std::process::id()));
+    // Left over from a process of the same number that was killed.
+    let _ = fs::remove_file(&draft);
+    fs::File::create_new(&draft)?;
+    fs::remove_file(&draft)
 }
 
 /// Renames, and returns once the new name is on the disk.

@@ -141,8 +141,24 @@ pub enum ClientError {
         source: AdapterError,
     },
     /// What the plan asks for would cost this site's records too much, or the account cannot be kept.
-    #[error("this site's privacy budget forbids the training: {0}")]
+    #[error(transparent)]
     Budget(#[from] BudgetError),
+    /// What was spent on the data before leaves too little for a training.
+    #[error(
+        "what {} counts as spent leaves so little of epsilon {epsilon} that these steps need noise {noise:.2} instead of {unspent:.2}: next to \
+         nothing would be learnt (E_DP_BUDGET). Allow a larger epsilon, take fewer steps, or give the noise if that much is meant",
+        ledger.display()
+    )]
+    Spent {
+        /// The privacy ledger.
+        ledger: PathBuf,
+        /// The budget over the lifetime of the data.
+        epsilon: f64,
+        /// The noise multiplier that keeps within it.
+        noise: f64,
+        /// The one that would if nothing was spent.
+        unspent: f64,
+    },
     /// No noise can be drawn.
     #[error(transparent)]
     NoRandomness(#[from] NoRandomness),
@@ -218,6 +234,7 @@ impl ClientError {
             | Self::Training(_)
             | Self::Diverged { .. }
             | Self::Budget(_)
+            | Self::Spent { .. }
             | Self::NoRandomness(_)
             | Self::Checkpoint(_)
             | Self::State(_)

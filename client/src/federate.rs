@@ -25,7 +25,7 @@ use std::{
 
 use aggregation::Adapter;
 use finetune::base::BaseModel;
-use protocol::{close::CloseCode, participant, plan::RunPlan};
+use protocol::{Digest, close::CloseCode, participant, plan::RunPlan};
 use tokio::{
     sync::mpsc::{UnboundedReceiver, unbounded_channel},
     time::MissedTickBehavior,
@@ -51,6 +51,8 @@ pub struct Outcome {
     pub plan: RunPlan,
     /// The final adapter.
     pub adapter: Adapter,
+    /// SHA-256 of the transcript's last record: whoever took part, and the operator, must have the same.
+    pub last_record: Option<Digest>,
     /// The rounds that this participant trained in.
     pub rounds: Vec<RoundDone>,
     /// Bytes of updates sent.

@@ -32,7 +32,7 @@ use protocol::{Digest, Round, quic::TlsMaterial};
 pub use self::{
     entry::{Entry, Fact, Purpose, RunReference},
     reading::{Reading, Tail},
-    table::to_csv,
+    table::{is_csv, to_csv},
     totals::Totals,
     verify::{Flaw, Verified, verify},
 };

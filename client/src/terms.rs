@@ -37,7 +37,8 @@ pub struct Terms {
 pub enum Objection {
     /// Our base model is another one.
     #[error(
-        "the run is about base model {wanted_name} with fingerprint {wanted}, but this site has {found_name} with {found}"
+        "the run is about base model {wanted_name} with fingerprint {wanted}, but this site has {found_name} with {found}: \
+         its weights, config.json, tokenizer and chat template must be those of one revision"
     )]
     OtherBase {
         /// The plan's name for its base.

@@ -118,7 +118,7 @@ impl BaseFiles {
         } = Opened::open(path)?;
         let absolute = std::path::absolute(path).map_err(|e| LoadError::io("open", path, e))?;
         let fingerprint = match &files {
-            Some(files) => fingerprint::of_folder(files, observe)?,
+            Some(files) => fingerprint::of_folder(files, tokenizer.digest(), observe)?,
             None => fingerprint::of_file(path, observe)?,
         };
         Ok(Self {

@@ -11,6 +11,7 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng as _, SeedableRng as _};
 use rayon::prelude::*;
 use sha2::{Digest as _, Sha256};
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 mod record;
@@ -30,6 +31,13 @@ pub struct Example {
     pub response: Vec<bool>,
     /// The line of its file, counted from 1.
     pub line: usize,
+}
+
+impl Example {
+    /// What a training sees of it: tokens, and which of them count. Where it stood is no part of that.
+    pub fn content(&self) -> (&[u32], &[bool]) {
+        (&self.tokens, &self.response)
+    }
 }
 
 /// Examples of one source.
@@ -162,6 +170,29 @@ impl Dataset {
     pub fn with(&self, more: impl IntoIterator<Item = Example>) -> Self {
         let mut examples = self.examples.clone();
         examples.extend(more);
+        Self {
+            digest: digest(&examples),
+            examples,
+            source: self.source.clone(),
+            truncated: self.truncated,
+        }
+    }
+
+    /// The same with only the first of examples that a training cannot tell apart.
+    pub fn distinct(&self) -> Self {
+        let mut seen = BTreeSet::new();
+        self.filtered(|example| seen.insert(example.content()))
+    }
+
+    /// The same without the examples that a training cannot tell from one of `others`.
+    pub fn without(&self, others: &Self) -> Self {
+        let others: BTreeSet<_> = others.examples.iter().map(Example::content).collect();
+        self.filtered(|example| !others.contains(&example.content()))
+    }
+
+    fn filtered<'a>(&'a self, mut wanted: impl FnMut(&'a Example) -> bool) -> Self {
+        let wanted = self.examples.iter().filter(|example| wanted(example));
+        let examples: Vec<Example> = wanted.cloned().collect();
         Self {
             digest: digest(&examples),
             examples,

@@ -9,7 +9,7 @@ use std::{
     str::FromStr,
 };
 
-use burn::tensor::Device;
+pub use burn::tensor::Device;
 
 /// What a person asks for: `auto`, `cpu`, `cuda` or `cuda:N`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -45,10 +45,13 @@ pub struct Tokenizer {
     bos: Option<u32>,
     eos: Option<u32>,
     chat_template: Option<ChatTemplate>,
+    digest: Option<[u8; 32]>,
 }
 
 /// What a tokenizer is made of.
 struct Parts {
+    /// Of the files of a folder; a GGUF file has it all in itself.
+    digest: Option<[u8; 32]>,
     tokenizer: tokenizers::Tokenizer,
     bos: Option<u32>,
     eos: Option<u32>,
@@ -101,6 +104,7 @@ impl Tokenizer {
             bos: parts.bos,
             eos: parts.eos,
             chat_template,
+            digest: parts.digest,
         })
     }
 
@@ -151,6 +155,11 @@ impl Tokenizer {
     /// Unknown ids are left out.
     pub fn decode(&self, ids: &[u32]) -> String {
         self.parsing.decode(ids, false).unwrap_or_default()
+    }
+
+    /// SHA-256 over all that decides which tokens a text becomes; none if the file of the weights holds that too.
+    pub(crate) fn digest(&self) -> Option<[u8; 32]> {
+        self.digest
     }
 
     /// The token that opens a text, if the model has one.

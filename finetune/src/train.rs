@@ -37,7 +37,7 @@ pub use self::{
     report::{StepReport, Trained},
 };
 use self::{
-    checkpoint::{Checkpoint, Identity},
+    checkpoint::{Checkpoint, Identity, NOISE_MULTIPLIER},
     order::{ExampleOrder, Seeds},
 };
 use crate::{
@@ -245,7 +245,7 @@ impl Trainer {
         }
         if let Some(privacy) = &self.privacy {
             put("private clip norm", privacy.clip_norm.to_string());
-            put("noise multiplier", privacy.noise_multiplier.to_string());
+            put(NOISE_MULTIPLIER, privacy.noise_multiplier.to_string());
             put("expected units", privacy.expected_units.to_string());
             put("units", privacy.units.count().to_string());
         }

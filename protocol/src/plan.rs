@@ -117,6 +117,14 @@ pub struct TrainingPlan {
     pub clip_norm: f64,
 }
 
+impl TrainingPlan {
+    /// Examples that a round reads at most; no update can come from more different ones.
+    pub fn round_examples(&self) -> u64 {
+        let step_examples = u64::from(self.batch_examples) * u64::from(self.accumulation);
+        step_examples.saturating_mul(self.local_steps.into())
+    }
+}
+
 /// The learning rate after the warm-up.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub enum Schedule {

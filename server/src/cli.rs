@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use clap::{Parser, Subcommand, ValueEnum};
-use protocol::quic::keep_memory_private;
+use protocol::quic::{PlanFile, keep_memory_private};
 
 use crate::config::{self, Config, ConfigError, LogFormat, RawConfig, Setting, Source};
 use crate::error::{ServerError, exit};
@@ -54,7 +54,7 @@ struct Arguments {
     #[arg(long)]
     check: bool,
     /// Print the configuration with all defaults filled in, and end
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["check", "write_plan"])]
     print_config: bool,
     /// Write the signed run plan to FILE, for `foedus-client policy check` at the sites, and end
     #[arg(long, value_name = "FILE", conflicts_with = "check")]
@@ -286,12 +286,28 @@ fn write_plan(prepared: &Prepared, file: &Path, out: &mut dyn Write) -> Result<(
             format!("cannot write {}: {error}", file.display()),
         )
     };
+    check_plan_place(file)?;
     std::fs::write(file, text).map_err(failed)?;
     let (run, digest) = (&prepared.plan().run, prepared.plan().digest());
     say(
         out,
         &format!("{}: the plan of run {run}, {digest}", file.display()),
     )
+}
+
+/// Refuses to write a plan over anything but a plan: the name may be that of a key.
+fn check_plan_place(file: &Path) -> Result<(), Failure> {
+    match std::fs::read(file) {
+        Ok(there) if !there.is_empty() && PlanFile::from_pem(&there).is_err() => {
+            let what = format!(
+                "{} is there already, is no plan, and is left as it is: choose another file",
+                file.display()
+            );
+            Err(Failure::new(exit::USAGE, what))
+        }
+        // What cannot be read is said when it is written.
+        _ => Ok(()),
+    }
 }
 
 fn told(outcome: &RunOutcome) -> String {

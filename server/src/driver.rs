@@ -160,9 +160,14 @@ pub(crate) async fn drive(parts: Parts, shutdown: impl Future<Output = ()>) -> E
             Some(_) = driver.sessions.join_next(), if !driver.sessions.is_empty() => continue,
         };
         is_stopping |= matches!(event, Event::Shutdown);
+        let round = driver.coordinator.open_round();
         driver.handle(event, &listener);
-        // Whatever else has happened by now shares one write to the journal.
+        // Whatever else has happened by now shares one write to the journal. What comes after a round's end waits until that is
+        // performed: an update would be added to the sum that is still the ended round's.
         for _ in 0..EVENTS_AT_ONCE {
+            if driver.coordinator.open_round() != round {
+                break;
+            }
             let Ok(event) = events.try_recv() else { break };
             is_stopping |= matches!(event, Event::Shutdown);
             driver.handle(event, &listener);

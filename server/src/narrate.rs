@@ -125,6 +125,9 @@ fn log_run(run: &RunId, event: &RunEvent) {
                 refused = record.refused.len(), missing = record.missing.len(), update_norm,
                 inexactness, rule, left_out, adapter = record.adapter_sha256, "round finished"
             );
+            if *update_norm == 0.0 {
+                tracing::warn!(%run, round, "the round changed nothing: every value of its updates was zero, or was rounded to it");
+            }
         }
         _ => {}
     }

@@ -25,7 +25,7 @@ pub(crate) const ROUNDS_FILE: &str = "rounds.jsonl";
 pub(crate) const TRANSCRIPT_FILE: &str = "transcript.jsonl";
 /// The folder of the adapter that came out of the run.
 pub(crate) const FINAL_FOLDER: &str = "adapter";
-const JOURNAL_FILE: &str = "journal.redb";
+pub(crate) const JOURNAL_FILE: &str = "journal.redb";
 
 /// One line of `rounds.jsonl`.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]

@@ -13,9 +13,9 @@ use protocol::{Digest, Round};
 
 use crate::error::ServerError;
 use crate::fold::{Refused, Sum};
-use crate::journal::{Found, Identity, Journal};
+use crate::journal::{Found, Identity, Journal, JournalError};
 use crate::participant_privacy::ParticipantPrivacy;
-use crate::record::{RoundRecord, RunFolder};
+use crate::record::{JOURNAL_FILE, RoundRecord, RunFolder};
 use crate::released::{Base, Released};
 use crate::round::Traffic;
 use crate::settling::Disk;
@@ -43,6 +43,22 @@ pub(crate) struct Recovered {
     pub(crate) released: Released,
     /// Updates of the open round that count.
     pub(crate) accepted: Vec<Admission>,
+}
+
+/// Checks that a run which the folder holds is this one and not at its end. One that a server has open is being served.
+pub(crate) fn check(prepared: &Prepared, start: &Adapter) -> Result<(), ServerError> {
+    let folder = prepared.config.run.folder();
+    let journal = folder.join(JOURNAL_FILE);
+    if !journal.exists() {
+        return Ok(());
+    }
+    let identity = Identity::new(prepared.plan.digest(), Digest(start.sha256()));
+    match Journal::open(&journal, &identity) {
+        Err(JournalError::Busy { .. }) => Ok(()),
+        Err(error) => Err(error.into()),
+        Ok((_, found)) if found.is_finished => Err(ServerError::RunExists { folder }),
+        Ok(_) => Ok(()),
+    }
 }
 
 impl Recovered {

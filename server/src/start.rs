@@ -35,6 +35,7 @@ use self::plan::{limits, run_plan};
 use crate::config::{Config, IdentitySource};
 use crate::error::ServerError;
 use crate::participant_privacy;
+use crate::recovery;
 use crate::round::Merger;
 use crate::total::Summing;
 
@@ -108,7 +109,9 @@ impl Prepared {
     /// # Errors
     /// [`ServerError::Start`] names the folder and what the system said.
     pub fn check_results(&self) -> Result<(), ServerError> {
-        Ok(results::check(&self.config.run.folder())?)
+        results::check(&self.config.run.folder())?;
+        let start = self.adapter.as_ref();
+        start.map_or(Ok(()), |start| recovery::check(self, start))
     }
 
     /// Gives the checked run plan.

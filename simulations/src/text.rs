@@ -4,11 +4,12 @@
 //! under `data/`, through the same loader as a real client.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context as _, bail, ensure};
-use finetune::data::Dataset;
+use finetune::data::{Dataset, Example};
 use finetune::tokenizer::Tokenizer;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng as _, SeedableRng as _};
@@ -42,12 +43,26 @@ pub struct Text {
     pub general: Arc<Dataset>,
 }
 
-/// Lines of one institution before they are tokens.
+/// Lines of one institution.
 struct Lines {
     name: String,
     description: String,
     train: Vec<String>,
     held_out: Vec<String>,
+}
+
+/// A line of a file that was given, and what a training sees of it.
+struct Line {
+    text: String,
+    example: Example,
+}
+
+/// The lines of a file that was given.
+struct Split {
+    path: PathBuf,
+    name: String,
+    train: Vec<Line>,
+    held_out: Vec<Line>,
 }
 
 impl Text {
@@ -156,10 +171,54 @@ fn given(
         folder.display()
     );
     check_names(&paths)?;
-    paths
-        .iter()
+    let splits: Vec<Split> = paths
+        .into_iter()
         .map(|path| split_file(experiment, path, tokenizer))
-        .collect()
+        .collect::<anyhow::Result<_>>()?;
+    apart(splits)
+}
+
+/// Takes from what is trained on all that anybody is measured on: adapters are shared, so it would be known everywhere.
+fn apart(splits: Vec<Split>) -> anyhow::Result<Vec<Lines>> {
+    let held_out: BTreeSet<_> = splits
+        .iter()
+        .flat_map(|split| &split.held_out)
+        .map(|line| (line.example.tokens.clone(), line.example.response.clone()))
+        .collect();
+    let is_held_out = |line: &Line| {
+        let Example {
+            tokens, response, ..
+        } = &line.example;
+        held_out.contains(&(tokens.clone(), response.clone()))
+    };
+    let into_lines = |split: Split| {
+        let (path, different) = (
+            split.path.display(),
+            split.train.len() + split.held_out.len(),
+        );
+        let texts = |lines: Vec<Line>| lines.into_iter().map(|line| line.text).collect();
+        let (left_out, train): (Vec<Line>, Vec<Line>) =
+            split.train.into_iter().partition(is_held_out);
+        ensure!(
+            !train.is_empty(),
+            "every record of {path} is held out at another institution; give the institutions different text"
+        );
+        let mut description = format!("{different} records from {path}.");
+        if !left_out.is_empty() {
+            let left_out = left_out.len();
+            write!(
+                description,
+                " {left_out} of them are not trained on: another institution is measured on them."
+            )?;
+        }
+        Ok(Lines {
+            name: split.name,
+            description,
+            train: texts(train),
+            held_out: texts(split.held_out),
+        })
+    };
+    splits.into_iter().map(into_lines).collect()
 }
 
 /// Refuses files that would name two institutions alike: one's text would be written over the other's.
@@ -181,21 +240,27 @@ fn check_names(paths: &[PathBuf]) -> anyhow::Result<()> {
 
 fn split_file(
     experiment: &Experiment,
-    path: &Path,
+    path: PathBuf,
     tokenizer: &Tokenizer,
-) -> anyhow::Result<Lines> {
-    let name = institution_name(path)?;
+) -> anyhow::Result<Split> {
+    let name = institution_name(&path)?;
     // Read once as it is, so that a bad line is named by its file and number, not by those of our copy.
-    Dataset::load_jsonl(path, tokenizer, experiment.text.max_tokens)?;
-    let text = std::fs::read_to_string(path)
+    let dataset = Dataset::load_jsonl(&path, tokenizer, experiment.text.max_tokens)?;
+    let text = std::fs::read_to_string(&path)
         .with_context(|| format!("{} cannot be read", path.display()))?;
+    let texts: Vec<&str> = text.lines().collect();
     // A record that stands twice must not be trained on and measured on.
-    let mut seen = BTreeSet::new();
-    let mut lines: Vec<String> = text
-        .lines()
-        .map(|line| line.trim_start_matches('\u{feff}').trim())
-        .filter(|line| !line.is_empty() && seen.insert(*line))
-        .map(str::to_owned)
+    let mut lines: Vec<Line> = dataset
+        .distinct()
+        .examples
+        .into_iter()
+        .map(|example| Line {
+            text: texts[example.line - 1]
+                .trim_start_matches('\u{feff}')
+                .trim()
+                .to_owned(),
+            example,
+        })
         .collect();
     ensure!(
         lines.len() >= 3,
@@ -206,14 +271,9 @@ fn split_file(
     shuffle(&mut lines, experiment.seed);
     let held_out = experiment.text.held_out_records.min(lines.len() / 3);
     let train = lines.split_off(held_out);
-    let description = format!(
-        "{} records from {}.",
-        train.len() + held_out,
-        path.display()
-    );
-    Ok(Lines {
+    Ok(Split {
+        path,
         name,
-        description,
         train,
         held_out: lines,
     })
@@ -243,13 +303,13 @@ fn institution_name(path: &Path) -> anyhow::Result<String> {
 }
 
 /// Fisher-Yates by a stream of the seed and the lines themselves, so that equal text is split equally.
-fn shuffle(lines: &mut [String], seed: u64) {
+fn shuffle(lines: &mut [Line], seed: u64) {
     let mut key = Sha256::new();
     key.update(b"foedus/simulation/split/1");
     key.update(seed.to_le_bytes());
     lines
         .iter()
-        .for_each(|line| key.update(Sha256::digest(line)));
+        .for_each(|line| key.update(Sha256::digest(&line.text)));
     let mut stream = ChaCha8Rng::from_seed(key.finalize().into());
     for last in (1..lines.len()).rev() {
         let other = (u128::from(stream.next_u64()) * (last as u128 + 1)) >> 64;
@@ -306,12 +366,61 @@ mod tests {
     }
 
     #[test]
+    fn what_one_institution_is_measured_on_none_is_trained_on() {
+        let home = tempfile::tempdir().unwrap();
+        let (model, given) = (home.path().join("model"), home.path().join("given"));
+        finetune::tiny::write(&model, &finetune::tiny::shape(), 1).unwrap();
+        let tokenizer = Tokenizer::from_folder(&model).unwrap();
+        let record =
+            |id: u32, number: u32| format!("{{\"id\": {id}, \"text\": \"patient {number}\"}}");
+        // The second has all of the first's records, under other numbers, and twice.
+        let first: Vec<String> = (0..12).map(|number| record(number, number)).collect();
+        let second: Vec<String> = (0..48).map(|id| record(100 + id, id % 24)).collect();
+        write_lines(&given.join("a.jsonl"), &first).unwrap();
+        write_lines(&given.join("b.jsonl"), &second).unwrap();
+        let experiment = Experiment {
+            data: Some(given),
+            ..Experiment::default()
+        };
+        let text = Text::prepare(&experiment, &tokenizer, &home.path().join("data")).unwrap();
+        let [a, b] = &text.institutions[..] else {
+            panic!("two institutions")
+        };
+        assert_eq!(
+            (a.held_out.examples.len(), b.held_out.examples.len()),
+            (4, 8)
+        );
+        for trained in [&a.train, &b.train] {
+            for held_out in [&a.held_out, &b.held_out] {
+                assert_eq!(trained.without(held_out).digest, trained.digest);
+            }
+            assert!(!trained.examples.is_empty());
+        }
+        let trained = a.train.examples.len() + b.train.examples.len();
+        assert!(trained < 8 + 16, "{trained}");
+        assert!(
+            b.description
+                .contains("another institution is measured on them"),
+            "{}",
+            b.description
+        );
+    }
+
+    #[test]
     fn a_shuffle_keeps_every_line_and_follows_its_seed() {
         let sorted: Vec<String> = (0..50).map(|number| number.to_string()).collect();
         let shuffled = |seed| {
-            let mut lines = sorted.clone();
+            let line = |text: &String| Line {
+                text: text.clone(),
+                example: Example {
+                    tokens: Vec::new(),
+                    response: Vec::new(),
+                    line: 1,
+                },
+            };
+            let mut lines: Vec<Line> = sorted.iter().map(line).collect();
             shuffle(&mut lines, seed);
-            lines
+            lines.into_iter().map(|line| line.text).collect::<Vec<_>>()
         };
         assert_eq!(shuffled(1), shuffled(1));
         assert_ne!(shuffled(1), shuffled(2));

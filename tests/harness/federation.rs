@@ -2,7 +2,9 @@
 
 use std::{
     fs,
+    net::{Ipv4Addr, UdpSocket},
     path::{Path, PathBuf},
+    sync::atomic::{AtomicU32, Ordering},
 };
 
 use finetune::{config::LlamaConfig, tiny};
@@ -176,8 +178,9 @@ impl Federation {
     }
 
     fn write_server(&self, quorum: u32) {
+        let port = port();
         let text = format!(
-            "listen = \"127.0.0.1:0\"\n[identity]\ncertificate = \"hub.crt\"\nkey = \"hub.key\"\nauthority = \"authority/ca.crt\"\n\
+            "listen = \"127.0.0.1:{port}\"\n[identity]\ncertificate = \"hub.crt\"\nkey = \"hub.key\"\nauthority = \"authority/ca.crt\"\n\
              revocations = \"authority/crl.pem\"\n[run]\nname = \"trial\"\nstart = \"start\"\nrounds = 2\n\
              [training]\nlocal_steps = 4\nlearning_rate = 5e-3\n[cohort]\nquorum = {quorum}\njoin_deadline = \"1s\"\n"
         );
@@ -226,6 +229,20 @@ impl Federation {
         text.lines()
             .map(|line| serde_json::from_str(line).expect("a line is JSON"))
             .collect()
+    }
+}
+
+/// A UDP port for a server that is started again and finds it free: the system gives away none of those below 32,768 by itself, and every
+/// test's process has a stretch of them to itself.
+fn port() -> u16 {
+    static TAKEN: AtomicU32 = AtomicU32::new(0);
+    loop {
+        let taken = TAKEN.fetch_add(1, Ordering::Relaxed);
+        let port = 10_000 + (std::process::id() * 37 + taken) % 20_000;
+        let port = u16::try_from(port).expect("it is below 30,000");
+        if UdpSocket::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
+            return port;
+        }
     }
 }
 

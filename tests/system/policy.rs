@@ -103,6 +103,14 @@ fn verdict_in_advance_is_the_verdict_of_the_run_and_the_books_tell_both() {
 
     let ledger = federation.file("hospital-a-adapter.ledger");
     let text = fs::read_to_string(&ledger).unwrap();
+    let export =
+        |csv: &str| federation.client(&[&["ledger", "export", "--csv", csv][..], &config].concat());
+    for csv in ["table.csv", "table.csv"] {
+        assert_success(&export(csv));
+    }
+    let over = export("hospital-a-adapter.ledger");
+    assert_eq!(over.code, Some(64), "{}", over.text);
+    assert_eq!(fs::read_to_string(&ledger).unwrap(), text);
     let last = text.trim_end().rfind('\n').unwrap() + 1;
     fs::write(&ledger, &text[..last]).unwrap();
     let cut = federation.client(&[&["ledger", "verify", "--head", &head][..], &config].concat());

@@ -69,6 +69,60 @@ fn a_killed_private_training_has_spent_what_it_began() {
 }
 
 #[test]
+fn the_same_command_goes_on_with_a_killed_private_training_by_its_own_noise() {
+    let federation = Federation::create(PROGRAMS, &["hospital-a"]);
+    let kept = [
+        "--checkpoint",
+        "state",
+        "--checkpoint-every",
+        "1",
+        "--log",
+        "info",
+    ];
+    let private = ["--dp-epsilon", "20", "--out", "out", "--json"];
+    let command = arguments(&[&private[..], &kept].concat());
+    let killed = Program::start(PROGRAMS.client, federation.path(), &command);
+    killed.wait_for("checkpoint written");
+    killed.kill();
+    let resumed = federation.client(&command);
+    assert_success(&resumed);
+    let resumed = result(&resumed.text);
+    assert!(resumed["resumed_at_step"].as_u64() > Some(0), "{resumed}");
+    // What was counted and lost with the process is missing at the end.
+    let (epsilon, entries) = spent(&federation);
+    assert!(epsilon <= 20.0, "{epsilon}");
+    let noise = |entry: &serde_json::Value| entry["noise_multiplier"].as_f64();
+    let first = noise(&entries[0]);
+    assert!(
+        first.is_some() && entries.iter().all(|entry| noise(entry) == first),
+        "{entries:?}"
+    );
+}
+
+#[test]
+fn training_again_on_data_whose_budget_is_spent_is_refused_and_not_done_in_noise() {
+    let federation = Federation::create(PROGRAMS, &["hospital-a"]);
+    let first = federation.client(&arguments(&["--out", "first"]));
+    assert_success(&first);
+    assert!(first.text.contains("noise multiplier "), "{}", first.text);
+    let (epsilon, entries) = spent(&federation);
+    let again = federation.client(&arguments(&["--out", "again"]));
+    assert_eq!(again.code, Some(1), "{}", again.text);
+    assert!(
+        again.text.contains("next to nothing would be learnt"),
+        "{}",
+        again.text
+    );
+    assert!(
+        !federation
+            .file("again")
+            .join("adapter_model.safetensors")
+            .exists()
+    );
+    assert_eq!(spent(&federation), (epsilon, entries));
+}
+
+#[test]
 fn private_training_stops_before_the_step_that_would_exceed_the_budget() {
     let federation = Federation::create(PROGRAMS, &["hospital-a"]);
     let budget = ["--dp-noise", "1", "--dp-epsilon", "4", "--out", "out"];

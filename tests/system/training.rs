@@ -51,6 +51,38 @@ fn a_killed_training_goes_on_to_the_same_bytes() {
 }
 
 #[test]
+fn a_record_that_the_model_cannot_read_is_named_before_the_training() {
+    let federation = Federation::create(PROGRAMS, &["hospital-a"]);
+    let long = "pain ".repeat(3000);
+    federation.write(
+        "long.jsonl",
+        &format!("{{\"text\": \"short\"}}\n{{\"text\": \"{long}\"}}\n"),
+    );
+    for command in ["train", "evaluate"] {
+        let out: &[&str] = if command == "train" {
+            &["--out", "out"]
+        } else {
+            &[]
+        };
+        let named = [
+            "--model",
+            "model",
+            "--data",
+            "long.jsonl",
+            "--max-tokens",
+            "100000",
+        ];
+        let refused = federation.client(&[&[command], &named[..], out].concat());
+        assert_eq!(refused.code, Some(64), "{}", refused.text);
+        assert!(
+            refused.text.contains("long.jsonl:2: the record has"),
+            "{}",
+            refused.text
+        );
+    }
+}
+
+#[test]
 fn an_adapter_that_cannot_be_written_costs_neither_the_training_nor_what_is_in_its_place() {
     let federation = Federation::create(PROGRAMS, &["hospital-a"]);
     let whole = federation.client(&arguments(&["--out", "whole"]));

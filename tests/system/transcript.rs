@@ -19,10 +19,21 @@ fn after_a_run() -> Federation {
     let federation = Federation::create(PROGRAMS, &["hospital-a", "bank-b"]);
     let (server, address) = federation.start_server(2, &[]);
     let clients = ["hospital-a", "bank-b"].map(|name| federation.start_client(name, &address));
-    for client in clients {
-        assert_success(&client.finish());
-    }
+    let told = clients.map(|client| {
+        let finished = client.finish();
+        assert_success(&finished);
+        let mut lines = finished.text.lines();
+        let line = lines
+            .find(|line| line.starts_with("last record "))
+            .map(str::to_owned);
+        line.expect("the client says which record was the last")
+    });
     assert_success(&server.finish());
+    let (_, text) = verify(&federation, "runs/trial");
+    assert!(
+        told.iter().all(|line| text.contains(line)),
+        "{told:?}, {text}"
+    );
     federation
 }
 

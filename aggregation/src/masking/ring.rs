@@ -3,8 +3,9 @@
 //! A value `v` with weight `u` in (0, 1] becomes `round(clamp(v, -c, c) * U / c)` with `U = round(u * 2^m)`, ties to even, as two's
 //! complement in the integers modulo `2^b`; `U` itself is one more coordinate. So no coordinate of one participant is above `2^m`
 //! in magnitude, and with `N * 2^m <= 2^(b-1) - 1` no sum of `N` of them can overflow, whatever they hold (algorithms.md 4.4).
-//! Rounding is to nearest instead of stochastic: masked and plain runs then give the same bytes, and the error of at most half a
-//! step of `c / 2^m` is far below what bf16 does to a value when the ring has 32 bits.
+//! Rounding is to nearest instead of stochastic: masked and plain runs then give the same bytes. The error is at most half a step of
+//! `c / U`: with 32 bits and a weight near the largest far below what bf16 does to a value. A plan whose step is longer than values move
+//! in a round is refused (E_RING_STEP).
 
 /// The integers modulo `2^bits`.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

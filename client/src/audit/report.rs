@@ -87,8 +87,14 @@ pub fn to_html(findings: &Findings) -> String {
     } else {
         ""
     };
+    let repeated = match findings.repeated {
+        0 => String::new(),
+        count => format!(
+            "{count} records of the site stand there more than once; equal ones are held out together or not at all. "
+        ),
+    };
     let facts = format!(
-        "Base model {}. {} optimizer steps on {} records of this site and {} planted canary records; {} records held out to compare with. {noise}{unit}",
+        "Base model {}. {} optimizer steps on {} records of this site and {} planted canary records; {} records held out to compare with. {repeated}{noise}{unit}",
         escaped(&findings.base),
         findings.steps,
         findings.members,

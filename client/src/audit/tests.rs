@@ -66,7 +66,7 @@ fn audited(steps: u64, learning_rate: f64) -> Findings {
     let mut go_on = |_: &StepReport| ControlFlow::Continue(());
     audit(
         &base,
-        text(&base),
+        &text(&base),
         &settings(steps, learning_rate),
         &mut go_on,
     )
@@ -108,7 +108,7 @@ fn audit_does_not_find_the_leak_of_a_private_training() {
         ..settings(400, 1e-2)
     };
     let mut go_on = |_: &StepReport| ControlFlow::Continue(());
-    let findings = audit(&base, text(&base), &settings, &mut go_on).unwrap();
+    let findings = audit(&base, &text(&base), &settings, &mut go_on).unwrap();
     println!("{findings:#?}");
     let bits = |insertions| {
         let mut groups = findings.exposure.iter();
@@ -159,7 +159,7 @@ fn token_attack_reads_the_bare_gradient_of_one_record() {
     // nothing is predicted from.
     (settings.recipe.batch_examples, settings.lora.rank) = (1, 24);
     let mut go_on = |_: &StepReport| ControlFlow::Continue(());
-    let findings = audit(&base, text(&base), &settings, &mut go_on).unwrap();
+    let findings = audit(&base, &text(&base), &settings, &mut go_on).unwrap();
     let [gradient, one, whole] = &findings.span[..] else {
         panic!("{:?}", findings.span)
     };
@@ -195,9 +195,25 @@ fn report_holds_every_figure_and_loads_nothing() {
 }
 
 #[test]
+fn equal_records_are_trained_on_together_or_held_out_together() {
+    let base = base();
+    let once = text(&base);
+    let count = once.examples.len();
+    let twice = once.with(once.examples.clone());
+    let mut go_on = |_: &StepReport| ControlFlow::Continue(());
+    let mut find = |text| audit(&base, text, &settings(2, 1e-3), &mut go_on).unwrap();
+    let (once, twice) = (find(&once), find(&twice));
+    assert_eq!((once.repeated, twice.repeated), (0, count));
+    assert_eq!(twice.outsiders, once.outsiders);
+    assert_eq!(twice.members, 2 * once.members);
+}
+
+#[test]
 fn too_little_text_is_refused() {
     let base = base();
-    let records = vec![Record::Text("one".to_owned()); 7];
+    let record = |number| Record::Text(format!("one and {number}"));
+    // What stands twice is no more text.
+    let records = (0..7).chain(0..7).map(record).collect();
     let few = Dataset::from_records(
         std::path::Path::new("few.jsonl"),
         records,
@@ -206,9 +222,11 @@ fn too_little_text_is_refused() {
     )
     .unwrap();
     let mut go_on = |_: &StepReport| ControlFlow::Continue(());
-    let refused = audit(&base, few, &settings(2, 1e-3), &mut go_on).unwrap_err();
+    let refused = audit(&base, &few, &settings(2, 1e-3), &mut go_on).unwrap_err();
     assert!(
-        refused.to_string().contains("7 records are too few"),
+        refused
+            .to_string()
+            .contains("7 different records are too few"),
         "{refused}"
     );
 }
@@ -374,7 +392,7 @@ fn update_of_a_round_by_default_settings_names_its_tokens_at_most_twice_as_well_
         ..AuditSettings::new(recipe, LoraConfig::default())
     };
     let mut go_on = |_: &StepReport| ControlFlow::Continue(());
-    let findings = audit(&base, rich_text(&base), &settings, &mut go_on).unwrap();
+    let findings = audit(&base, &rich_text(&base), &settings, &mut go_on).unwrap();
     println!("{:#?}", findings.span);
     let whole = findings
         .span
@@ -390,9 +408,9 @@ fn plan_that_protects_persons_is_audited_by_record_and_the_report_says_so() {
     let base = base();
     let mut settings = settings(2, 1e-3);
     let mut go_on = |_: &StepReport| ControlFlow::Continue(());
-    let by_record = audit(&base, text(&base), &settings, &mut go_on).unwrap();
+    let by_record = audit(&base, &text(&base), &settings, &mut go_on).unwrap();
     settings.protects_groups = true;
-    let by_group = audit(&base, text(&base), &settings, &mut go_on).unwrap();
+    let by_group = audit(&base, &text(&base), &settings, &mut go_on).unwrap();
     let sentence = "protects all records of a person together";
     assert!(to_html(&by_group).contains(sentence) && !to_html(&by_record).contains(sentence));
 }

@@ -27,8 +27,11 @@ pub(super) fn audit(arguments: &AuditArguments) -> Result<(), Failure> {
         .map_or(arguments.recipe.max_tokens, |(recipe, ..)| {
             recipe.max_tokens
         });
+    let out = &arguments.out;
+    std::fs::create_dir_all(out).with_context(|| format!("cannot make {}", out.display()))?;
+    open::place(&out.join("audit.html"))?;
     let base = open::base_on(&config.model, config.device, config.base_precision)?;
-    let text = open::dataset(&config.data, &base.tokenizer, max_tokens)?;
+    let text = open::dataset(&config.data, &base, max_tokens)?;
     let (recipe, lora, privacy, protects_groups) = planned.unwrap_or_else(|| {
         let (lora, recipe) = (&arguments.lora, &arguments.recipe);
         (
@@ -54,11 +57,9 @@ pub(super) fn audit(arguments: &AuditArguments) -> Result<(), Failure> {
         progress.show(report.step + 1, settings.recipe.total_steps, "steps");
         ControlFlow::Continue(())
     };
-    let findings = audit::audit(&base, (*text).clone(), &settings, &mut observe)
-        .map_err(anyhow::Error::from)?;
+    let findings =
+        audit::audit(&base, &text, &settings, &mut observe).map_err(anyhow::Error::from)?;
     progress.end();
-    std::fs::create_dir_all(&arguments.out)
-        .with_context(|| format!("cannot make {}", arguments.out.display()))?;
     write(
         &arguments.out.join("audit.html"),
         &audit::to_html(&findings),

@@ -9,7 +9,7 @@ use super::{
 /// Evaluates and prints the result.
 pub(super) fn evaluate(arguments: &EvaluateArguments) -> Result<(), Failure> {
     let base = open::base(&arguments.model)?;
-    let dataset = open::dataset(&arguments.data, &base.tokenizer, arguments.max_tokens)?;
+    let dataset = open::dataset(&arguments.data, &base, arguments.max_tokens)?;
     let adapter = arguments
         .adapter
         .as_deref()

@@ -2,7 +2,10 @@
 
 use std::process::ExitCode;
 
-use protocol::quic::{HandshakeError, PeerRefusal};
+use protocol::{
+    close::CloseCode,
+    quic::{HandshakeError, PeerRefusal},
+};
 
 use crate::{config::ConfigError, error::ClientError};
 
@@ -25,6 +28,14 @@ impl Failure {
     pub(super) fn usage(what: impl Into<String>) -> Self {
         Self {
             code: USAGE,
+            error: anyhow::Error::msg(what.into()),
+        }
+    }
+
+    /// The configuration lacks what the command needs.
+    pub(super) fn configuration(what: impl Into<String>) -> Self {
+        Self {
+            code: CONFIGURATION,
             error: anyhow::Error::msg(what.into()),
         }
     }
@@ -73,6 +84,9 @@ impl From<ClientError> for Failure {
     fn from(error: ClientError) -> Self {
         let code = match &error {
             ClientError::Tls(_)
+            | ClientError::Closed {
+                code: CloseCode::Revoked,
+            }
             | ClientError::NoParticipant { .. }
             | ClientError::Certificate(_) => CONFIGURATION,
             ClientError::Handshake(error) if is_of_configuration(error) => CONFIGURATION,

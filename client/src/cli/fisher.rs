@@ -1,15 +1,24 @@
 //! `foedus-client fisher`.
 
-use anyhow::Context as _;
+use aggregation::ewc::Anchor;
 use finetune::lora::LoraConfig;
 
-use super::{answer::say, arguments::FisherArguments, failure::Failure, open, progress::Progress};
+use super::{
+    answer::say, arguments::FisherArguments, failure::Failure, open, output::Kind,
+    progress::Progress,
+};
+
+const ANCHOR: Kind = Kind {
+    name: "anchor",
+    is: |bytes| Anchor::from_bytes(bytes).is_ok(),
+};
 
 /// Computes the anchor, writes it and prints its digest.
 pub(super) fn fisher(arguments: &FisherArguments) -> Result<(), Failure> {
-    let base = open::base(&arguments.model)?;
-    let dataset = open::dataset(&arguments.data, &base.tokenizer, arguments.max_tokens)?;
     open::parent_of(&arguments.out)?;
+    ANCHOR.prepare(&arguments.out)?;
+    let base = open::base(&arguments.model)?;
+    let dataset = open::dataset(&arguments.data, &base, arguments.max_tokens)?;
     let target_modules = arguments.target_modules.clone();
     let lora = LoraConfig {
         target_modules,
@@ -24,8 +33,7 @@ pub(super) fn fisher(arguments: &FisherArguments) -> Result<(), Failure> {
     progress.end();
     let anchor = anchor.map_err(anyhow::Error::from)?;
     let out = &arguments.out;
-    std::fs::write(out, anchor.to_bytes())
-        .with_context(|| format!("cannot write {}", out.display()))?;
+    ANCHOR.write(out, &anchor.to_bytes())?;
     say!(
         "anchor of {} modules from {} examples and {} tokens written to {}",
         anchor.modules.len(),

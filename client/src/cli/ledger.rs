@@ -15,6 +15,7 @@ use super::{
         LedgerVerifyArguments,
     },
     failure::Failure,
+    output::Kind,
 };
 use crate::{
     Config,
@@ -75,12 +76,17 @@ fn verify(arguments: &LedgerVerifyArguments) -> Result<(), Failure> {
     Ok(())
 }
 
+/// What `export` writes.
+const TABLE: Kind = Kind {
+    name: "table of a ledger",
+    is: ledger::is_csv,
+};
+
 fn export(arguments: &LedgerExportArguments) -> Result<(), Failure> {
     let (_, reading) = read(&arguments.file)?;
     let table = ledger::to_csv(&reading.entries).map_err(anyhow::Error::msg)?;
     match &arguments.csv {
-        Some(file) => std::fs::write(file, table)
-            .with_context(|| format!("cannot write {}", file.display()))?,
+        Some(file) => TABLE.write(file, table.as_bytes())?,
         None => say!("{}", table.trim_end())?,
     }
     Ok(())

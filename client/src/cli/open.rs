@@ -11,7 +11,6 @@ use finetune::{
     data::{Dataset, Record},
     device::{self, DeviceChoice},
     precision::BasePrecision,
-    tokenizer::Tokenizer,
 };
 use protocol::{
     plan::CheckedPlan,
@@ -19,7 +18,7 @@ use protocol::{
 };
 
 use super::{arguments::ModelArguments, failure::Failure, progress::Progress};
-use crate::adapter_folder::AdapterFolder;
+use crate::{adapter_folder::AdapterFolder, durable};
 
 /// Loads the base model that the arguments name.
 pub(super) fn base(arguments: &ModelArguments) -> Result<Arc<BaseModel>, Failure> {
@@ -75,12 +74,13 @@ pub(super) fn plan(
     Ok(file.open(tls, SystemTime::now()).with_context(advice)?)
 }
 
-/// Reads and tokenizes a data set.
+/// Reads and tokenizes a data set, and refuses one that the model cannot read.
 pub(super) fn dataset(
     file: &Path,
-    tokenizer: &Tokenizer,
+    base: &BaseModel,
     max_tokens: usize,
 ) -> Result<Arc<Dataset>, Failure> {
+    let tokenizer = &base.tokenizer;
     if max_tokens < 2 {
         return Err(Failure::usage("--max-tokens must be at least 2"));
     }
@@ -91,7 +91,19 @@ pub(super) fn dataset(
     } else {
         Dataset::load_jsonl(file, tokenizer, max_tokens)
     };
-    Ok(Arc::new(dataset.map_err(anyhow::Error::from)?))
+    let dataset = dataset.map_err(anyhow::Error::from)?;
+    let context = base.llama.config().max_position_embeddings;
+    let mut examples = dataset.examples.iter();
+    if let Some(long) = examples.find(|example| context < example.tokens.len()) {
+        return Err(Failure::usage(format!(
+            "{}:{}: the record has {} tokens, but the model reads texts of at most {context}: set max-tokens to {context} or less, and \
+             longer ones are cut",
+            file.display(),
+            long.line,
+            long.tokens.len()
+        )));
+    }
+    Ok(Arc::new(dataset))
 }
 
 /// Splits plain text at its blank lines.
@@ -104,6 +116,19 @@ fn passages(text: &str) -> Vec<Record> {
     passages
         .map(|passage| Record::Text(passage.to_owned()))
         .collect()
+}
+
+/// Finds out whether a file can be written, before there is anything to write.
+pub(super) fn place(file: &Path) -> Result<(), Failure> {
+    let tried = durable::try_place(file).map_err(|(found, cause)| {
+        let what = format!(
+            "{} cannot be written, because of {}",
+            file.display(),
+            found.display()
+        );
+        anyhow::Error::from(cause).context(what)
+    });
+    Ok(tried?)
 }
 
 /// Makes the folder that a file is to be written to.

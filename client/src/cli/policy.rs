@@ -13,7 +13,7 @@ use crate::{Config, config::Bytes, error::ClientError, ledger::Reading, policy::
 pub(super) fn check(arguments: &PolicyCheckArguments) -> Result<(), Failure> {
     let config = Config::read(&arguments.config)?;
     let Some(policy) = config.site_policy(&arguments.config)? else {
-        return Err(Failure::usage(format!(
+        return Err(Failure::configuration(format!(
             "{} names no policy: add policy = \"policy.toml\"",
             arguments.config.display()
         )));

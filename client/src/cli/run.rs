@@ -5,7 +5,10 @@ mod check;
 use std::{path::Path, sync::Arc, time::SystemTime};
 
 use anyhow::Context as _;
-use finetune::base::BaseModel;
+use finetune::{
+    base::{BaseFiles, BaseModel},
+    device::Device,
+};
 use protocol::{
     identity::Role,
     quic::{Rejection, TlsMaterial},
@@ -15,7 +18,6 @@ use super::{
     answer::say,
     arguments::{LogArguments, RunArguments},
     failure::Failure,
-    open,
     progress::RunBar,
 };
 use crate::{
@@ -36,6 +38,7 @@ pub(super) fn run(arguments: &RunArguments, log: &LogArguments) -> Result<(), Fa
     }
     let refusal = tls.check(Role::Participant, SystemTime::now()).err();
     config.check_places(&arguments.config, policy.as_ref())?;
+    let device = check::device(&config, &arguments.config)?;
     if arguments.check {
         check::material(&config, policy.as_ref())?;
         return say_checked(&arguments.config, &tls, refusal);
@@ -52,20 +55,41 @@ pub(super) fn run(arguments: &RunArguments, log: &LogArguments) -> Result<(), Fa
     if policy.is_none() {
         tracing::warn!("no policy is configured: this site trains whatever plan the server signs");
     }
-    let base = open::base_on(&config.model, config.device, config.base_precision)?;
+    let base = read_base(&config, &device, &bar)?;
     let runtime = tokio::runtime::Runtime::new().context("cannot start the async runtime")?;
     let outcome = runtime.block_on(take_part(&config, policy, tls, base, bar.clone()));
     bar.end();
     let outcome = outcome?;
+    let last_record = outcome.last_record.map(|last| last.to_string());
     say!(
-        "run {} is over after {} rounds: {} sent, {} received, adapter written to {}",
+        "run {} is over after {} rounds: {} sent, {} received, adapter written to {}\nlast record {}",
         outcome.plan.run,
         outcome.plan.rounds,
         Bytes(outcome.bytes_up),
         Bytes(outcome.bytes_down),
-        config.out.display()
+        config.out.display(),
+        last_record.as_deref().unwrap_or("none")
     )?;
     Ok(())
+}
+
+/// Reads the base model; between lines of a log stands nothing else, so its progress is only in the bar.
+fn read_base(config: &Config, device: &Device, bar: &RunBar) -> Result<Arc<BaseModel>, Failure> {
+    tracing::info!(model = %config.model.display(), "reading the base model");
+    let files = BaseFiles::open_observed(&config.model, &mut |read| {
+        const MIB: u64 = 1 << 20;
+        let (done, total) = (read.done / MIB, read.total / MIB);
+        bar.show(
+            "reading the base model".to_owned(),
+            done,
+            total,
+            "MiB".to_owned(),
+        );
+    });
+    let base = files
+        .and_then(|files| files.load(device, config.base_precision))
+        .map_err(anyhow::Error::from)?;
+    Ok(Arc::new(base))
 }
 
 /// Says whether servers would take our certificate, by our own authority and list, and how long it lasts.

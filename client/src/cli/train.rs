@@ -18,7 +18,7 @@ use super::{
     evaluate::{keys, measure, sentence},
     failure::Failure,
     open,
-    training::{Summary, Training, forget},
+    training::{Summary, Training, forget, noise_begun_with},
 };
 use crate::{
     adapter_folder,
@@ -31,10 +31,10 @@ pub(super) fn train(arguments: &TrainArguments) -> Result<(), Failure> {
     prepare(arguments)?;
     let base = open::base(&arguments.model)?;
     let max_tokens = arguments.recipe.max_tokens;
-    let dataset = open::dataset(&arguments.data, &base.tokenizer, max_tokens)?;
+    let dataset = open::dataset(&arguments.data, &base, max_tokens)?;
     let held_out = arguments.eval.as_deref();
     let held_out = held_out
-        .map(|file| open::dataset(file, &base.tokenizer, max_tokens))
+        .map(|file| open::dataset(file, &base, max_tokens))
         .transpose()?;
     let start = start(arguments, &base)?;
     let before = held_out
@@ -69,6 +69,10 @@ pub(super) fn train(arguments: &TrainArguments) -> Result<(), Failure> {
 
 /// Finds out before hours of training whether their result can be written.
 fn prepare(arguments: &TrainArguments) -> Result<(), Failure> {
+    if let Some(checkpoint) = &arguments.checkpoint {
+        open::parent_of(checkpoint)?;
+        open::place(checkpoint)?;
+    }
     let ledger = arguments.private.dp_ledger.as_deref();
     let kept: Vec<&Path> = arguments
         .checkpoint
@@ -188,7 +192,8 @@ fn private(arguments: &TrainArguments, dataset: &Dataset) -> Result<Option<Priva
         .recipe
         .recipe(arguments.lora.dropout, dataset.examples.len());
     let expected_units = recipe.step_examples() as f64;
-    let noise_multiplier = match asked.dp_noise {
+    let begun_with = arguments.checkpoint.as_deref().map(noise_begun_with);
+    let noise_multiplier = match asked.dp_noise.or(begun_with.transpose()?.flatten()) {
         Some(noise) => noise,
         None => noise_for(&settings, dataset, data, expected_units, recipe.total_steps)
             .map_err(alone)?,

@@ -15,9 +15,7 @@ use finetune::{
     train::{Best, Course, StepReport, Verdict},
 };
 
-use super::{
-    arguments::TrainArguments, evaluate::measure, failure::Failure, open, progress::Progress,
-};
+use super::{arguments::TrainArguments, evaluate::measure, failure::Failure, progress::Progress};
 use crate::{durable, error::ClientError, privacy::Account};
 
 /// A training under way.
@@ -91,9 +89,9 @@ impl Summary {
         }
         if let Some(privacy) = &self.privacy {
             let (epsilon, delta) = (privacy.epsilon, privacy.delta);
-            let ledger = privacy.ledger.display();
+            let (noise, ledger) = (privacy.noise_multiplier, privacy.ledger.display());
             sentence += &format!(
-                "; epsilon {epsilon:.4} at delta {delta} was spent on this data in all (ledger {ledger})"
+                "; noise multiplier {noise:.4}; epsilon {epsilon:.4} at delta {delta} was spent on this data in all (ledger {ledger})"
             );
             if privacy.stopped {
                 sentence += "; stopped early, because the next step would have exceeded the budget (E_DP_BUDGET)";
@@ -112,7 +110,6 @@ impl<'a> Training<'a> {
         account: Option<Account>,
     ) -> Result<Self, Failure> {
         if let Some(file) = &arguments.checkpoint {
-            open::parent_of(file)?;
             resume(&mut course, file)?;
         }
         let every = arguments.eval_every;
@@ -248,17 +245,40 @@ pub(super) fn forget(file: &Path) -> Result<(), Failure> {
     }
 }
 
-fn resume(course: &mut Course, file: &Path) -> Result<(), Failure> {
-    let bytes = match fs::read(file) {
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
-        read => read.with_context(|| format!("cannot read {}", file.display()))?,
+/// The noise that the training of a checkpoint was begun with, if there is one and it is private.
+///
+/// The same command goes on with that: what was spent since would lead to another.
+pub(super) fn noise_begun_with(file: &Path) -> Result<Option<f64>, Failure> {
+    let Some(bytes) = read(file)? else {
+        return Ok(None);
     };
-    course.resume(&bytes).with_context(|| {
-        let file = file.display();
-        format!("cannot go on from {file}; move it away to begin anew")
-    })?;
+    let noise = Course::noise_multiplier(&bytes).with_context(|| no_use(file))?;
+    Ok(noise)
+}
+
+fn resume(course: &mut Course, file: &Path) -> Result<(), Failure> {
+    let Some(bytes) = read(file)? else {
+        return Ok(());
+    };
+    course.resume(&bytes).with_context(|| no_use(file))?;
     tracing::info!(step = course.step(), "going on from {}", file.display());
     Ok(())
+}
+
+fn read(file: &Path) -> Result<Option<Vec<u8>>, Failure> {
+    match fs::read(file) {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        read => {
+            Ok(Some(read.with_context(|| {
+                format!("cannot read {}", file.display())
+            })?))
+        }
+    }
+}
+
+fn no_use(file: &Path) -> String {
+    let file = file.display();
+    format!("cannot go on from {file}; move it away to begin anew")
 }
 
 /// Writes the whole file or leaves what was there.

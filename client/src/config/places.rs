@@ -3,14 +3,10 @@
 //! The privacy ledger is tried only if somebody has named it: beside the data it is found by their contents, and needed by private runs
 //! alone.
 
-use std::{
-    fs::{self, File, OpenOptions},
-    io,
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
 
 use super::{Config, ConfigError};
-use crate::policy::SitePolicy;
+use crate::{durable, policy::SitePolicy};
 
 impl Config {
     /// Checks that adapter, state and ledgers can be written; `path` is the configuration's own.
@@ -33,8 +29,9 @@ impl Config {
             ("ledger", &self.ledger),
         ];
         places.extend(privacy.as_ref().map(|ledger| ("privacy.ledger", ledger)));
+        self.check_apart(path, &places)?;
         for (key, place) in places {
-            try_place(place).map_err(|(found, cause)| ConfigError::Unwritable {
+            durable::try_place(place).map_err(|(found, cause)| ConfigError::Unwritable {
                 path: path.to_owned(),
                 key,
                 place: place.clone(),
@@ -44,31 +41,50 @@ impl Config {
         }
         Ok(())
     }
-}
 
-/// Tries a file or folder that a run writes: itself, if it is a file that is there, and the folder that it lies in, or the nearest one
-/// above that is there. Gives what could not be written.
-fn try_place(place: &Path) -> Result<(), (PathBuf, io::Error)> {
-    if place.is_file() {
-        let opened = OpenOptions::new().append(true).open(place);
-        opened.map_err(|error| (place.to_owned(), error))?;
+    /// Checks that no file which a run writes is one that it also writes or reads under another key: it would be taken for damaged, and
+    /// be lost.
+    fn check_apart(
+        &self,
+        path: &Path,
+        written: &[(&'static str, &PathBuf)],
+    ) -> Result<(), ConfigError> {
+        let mut read = vec![
+            ("data", &self.data),
+            ("model", &self.model),
+            ("tls.certificate", &self.tls.certificate),
+            ("tls.key", &self.tls.key),
+            ("tls.authority", &self.tls.authority),
+        ];
+        read.extend(self.policy.as_ref().map(|policy| ("policy", policy)));
+        let revocations = self.tls.revocations.as_ref();
+        read.extend(revocations.map(|list| ("tls.revocations", list)));
+        for (index, (key, place)) in written.iter().enumerate() {
+            let others = written[index + 1..].iter().chain(&read);
+            let same = others.into_iter().find(|(_, other)| is_same(place, other));
+            if let Some((other, _)) = same {
+                return Err(ConfigError::Value {
+                    path: path.to_owned(),
+                    key,
+                    found: format!("{place:?}"),
+                    rule: format!("`{other}` names the same; each needs a file of its own"),
+                });
+            }
+        }
+        Ok(())
     }
-    let there = place.ancestors().skip(1).find(|above| above.exists());
-    // The first part of a relative path is made in the current folder.
-    let there = there.unwrap_or_else(|| Path::new("."));
-    try_folder(there).map_err(|error| (there.to_owned(), error))
 }
 
-fn try_folder(folder: &Path) -> io::Result<()> {
-    let draft = folder.join(format!(".foedus-check-{}", std::process::id()));
-    // Left over from a process of the same number that was killed.
-    let _ = fs::remove_file(&draft);
-    File::create_new(&draft)?;
-    fs::remove_file(&draft)
+/// Whether two paths name one file, also by way of links. What is not there yet is compared as written.
+fn is_same(one: &Path, other: &Path) -> bool {
+    let real = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    real(one) == real(other)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
     use crate::config::tests::REQUIRED;
 
@@ -117,6 +133,27 @@ mod tests {
                 assert!(refused.contains(&expected), "{refused}");
             }
             assert_eq!(names_in(folder.path()), ["client.toml"]);
+        }
+    }
+
+    #[test]
+    fn a_file_that_two_keys_name_is_refused() {
+        for (more, other) in [
+            ("state = \"text.jsonl\"", "data"),
+            ("ledger = \"text.jsonl\"", "data"),
+            ("state = \"site.ledger\"\nledger = \"link\"", "ledger"),
+            ("ledger = \"client.key\"", "tls.key"),
+        ] {
+            let folder = tempfile::tempdir().unwrap();
+            let there = |name: &str| folder.path().join(name);
+            fs::write(there("site.ledger"), "").unwrap();
+            std::os::unix::fs::symlink("site.ledger", there("link")).unwrap();
+            let (mut config, path) = config(folder.path(), more);
+            config.data = there("text.jsonl");
+            config.tls.key = there("client.key");
+            let refused = config.check_places(&path, None).unwrap_err().to_string();
+            let named = format!("`{other}` names the same");
+            assert!(refused.contains(&named), "{refused}");
         }
     }
 

@@ -176,7 +176,7 @@ impl Driver {
             bytes_up: 0,
             secure: Secure::with(plain),
             cause: None,
-            last_obstacle: "no connection was tried".to_owned(),
+            last_obstacle: "no answer came".to_owned(),
         };
         driver.watch_identity(SystemTime::now());
         Ok(driver)
@@ -217,6 +217,7 @@ impl Driver {
                 Ok(Outcome {
                     plan: self.agreement()?.0.plan().clone(),
                     adapter,
+                    last_record: self.machine.last_record(),
                     rounds: std::mem::take(&mut self.rounds),
                     bytes_up: self.bytes_up,
                     bytes_down: self.arrivals.bytes(),

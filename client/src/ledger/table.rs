@@ -38,6 +38,11 @@ pub fn to_csv(entries: &[Entry]) -> Result<String, String> {
     String::from_utf8(bytes).map_err(|error| error.to_string())
 }
 
+/// Whether these bytes are a table that [`to_csv`] made.
+pub fn is_csv(bytes: &[u8]) -> bool {
+    bytes.starts_with(HEADER.join(",").as_bytes())
+}
+
 fn row(entry: &Entry) -> [String; 16] {
     let mut row: [String; 16] = Default::default();
     let fact = &entry.fact;

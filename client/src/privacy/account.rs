@@ -68,7 +68,7 @@ pub enum BudgetError {
     Privacy(#[from] PrivacyError),
     /// The next steps would cost too much.
     #[error(
-        "{asked} more private steps would bring epsilon to {epsilon:.3} at delta {}, over {whose} of {}; {left} steps are left \
+        "this site's privacy budget forbids the training: {asked} more private steps would bring epsilon to {epsilon:.3} at delta {}, over {whose} of {}; {left} steps are left \
          (E_DP_BUDGET): train fewer steps or with more noise (`foedus-client privacy plan` says which)",
         budget.delta(), budget.epsilon()
     )]

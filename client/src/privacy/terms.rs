@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use aggregation::privacy::{SampledGaussian, noise_within};
+use aggregation::privacy::{Accountant, SampledGaussian, noise_within};
 use finetune::{
     data::Dataset,
     privacy::{DpSgd, NoiseSource, Units, sampling_rate},
@@ -94,10 +94,13 @@ impl PrivateTerms {
     }
 }
 
+/// How much more noise than on data of which nothing was spent is still a training and not a random walk.
+const NOISE_GROWTH_MOST: f64 = 4.0;
+
 /// Gives the noise with which `steps` steps, and all that was spent before, just stay within a site's budget.
 ///
 /// # Errors
-/// As [`PrivateTerms::new`].
+/// As [`PrivateTerms::new`], and [`ClientError::Spent`] if what was spent leaves room for steps of next to nothing but noise.
 pub fn noise_for(
     settings: &PrivacySettings,
     dataset: &Dataset,
@@ -109,7 +112,19 @@ pub fn noise_for(
     let ledger = Ledger::read(&settings.ledger).map_err(BudgetError::from)?;
     let spent = ledger.accountant(|_| true).map_err(BudgetError::from)?;
     let rate = sampling_rate(expected_units, units);
-    Ok(noise_within(settings.budget, rate, steps, &spent).map_err(BudgetError::from)?)
+    let within = |spent: &Accountant| {
+        noise_within(settings.budget, rate, steps, spent).map_err(BudgetError::from)
+    };
+    let (noise, unspent) = (within(&spent)?, within(&Accountant::default())?);
+    if NOISE_GROWTH_MOST * unspent < noise {
+        return Err(ClientError::Spent {
+            ledger: settings.ledger.clone(),
+            epsilon: settings.budget.epsilon(),
+            noise,
+            unspent,
+        });
+    }
+    Ok(noise)
 }
 
 fn units(

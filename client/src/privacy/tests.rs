@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use aggregation::privacy::{Accountant, Budget, SampledGaussian, steps_within};
+use finetune::data::{Dataset, Example};
 use protocol::Digest;
 
 use super::*;
@@ -54,6 +55,34 @@ fn steps_are_on_the_disk_before_they_are_done_and_add_up_over_runs_and_restarts(
     let expected = Accountant::default().with(step(), 1000).cost(1e-5);
     assert_eq!(cost, expected);
     assert!((cost.epsilon - 2.101_365).abs() < 1e-5, "{cost:?}");
+}
+
+#[test]
+fn what_the_account_is_charged_for_is_what_the_trainer_is_given() {
+    let folder = tempfile::tempdir().unwrap();
+    let example = |token| Example {
+        tokens: vec![token, token],
+        response: vec![true, true],
+        line: 1,
+    };
+    let data = Dataset {
+        examples: (0..5).map(example).collect(),
+        digest: [1; 32],
+        source: "memory".into(),
+        truncated: 0,
+    };
+    let noise = Noise {
+        clip_norm: 0.7,
+        noise_multiplier: 2.5,
+        expected_units: 2.0,
+    };
+    let settings = settings(folder.path(), 8.0);
+    let terms = PrivateTerms::new(&settings, RunBudget::alone(), &data, None, noise).unwrap();
+    let steps = terms.steps().unwrap();
+    assert_eq!((steps.clip_norm, steps.noise_multiplier), (0.7, 2.5));
+    assert_eq!((steps.units.count(), steps.expected_units), (5, 2.0));
+    let charged = SampledGaussian::new(0.4, 2.5).unwrap();
+    assert_eq!(terms.account.step(), charged);
 }
 
 #[test]

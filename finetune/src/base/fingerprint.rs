@@ -21,11 +21,13 @@ pub(super) fn of_file(
     hash_file(path, &mut progress, observe)
 }
 
-/// SHA-256 over the lines `NAME\0HEX\n` of a folder's `config.json` and of the shards that are loaded, sorted by name.
+/// SHA-256 over the lines `NAME\0HEX\n` of a folder's `config.json` and of the shards that are loaded, sorted by name, and then of its
+/// `tokenizer`: institutions whose texts become other tokens do not train the same model.
 ///
 /// Other files of the folder change nothing: neither the model's weights once more in another form, nor an adapter that was saved there.
 pub(super) fn of_folder(
     files: &[PathBuf],
+    tokenizer: Option<[u8; 32]>,
     observe: &mut dyn FnMut(HashProgress),
 ) -> Result<[u8; 32], LoadError> {
     let mut files = files.to_vec();
@@ -41,6 +43,9 @@ pub(super) fn of_folder(
         listing.push('\0');
         listing.push_str(&hex::encode(hash_file(file, &mut progress, observe)?));
         listing.push('\n');
+    }
+    if let Some(tokenizer) = tokenizer {
+        listing.push_str(&format!("tokenizer\0{}\n", hex::encode(tokenizer)));
     }
     Ok(Sha256::digest(listing.as_bytes()).into())
 }

@@ -12,7 +12,7 @@ fn tiny_folder(seed: u64) -> tempfile::TempDir {
 }
 
 #[test]
-fn fingerprint_covers_configuration_and_weights_and_nothing_else() {
+fn fingerprint_covers_configuration_weights_and_tokenizer_and_nothing_else() {
     let folder = tiny_folder(1);
     let fingerprint = || BaseFiles::open(folder.path()).unwrap().fingerprint;
     let first = fingerprint();
@@ -20,10 +20,12 @@ fn fingerprint_covers_configuration_and_weights_and_nothing_else() {
         let bytes = std::fs::read(folder.path().join(name)).unwrap();
         hex::encode(Sha256::digest(bytes))
     };
+    let tokenizer = || BaseFiles::inspect(folder.path()).unwrap().digest().unwrap();
     let listing = format!(
-        "config.json\0{}\nmodel.safetensors\0{}\n",
+        "config.json\0{}\nmodel.safetensors\0{}\ntokenizer\0{}\n",
         hex("config.json"),
-        hex("model.safetensors")
+        hex("model.safetensors"),
+        hex::encode(tokenizer())
     );
     assert_eq!(first, <[u8; 32]>::from(Sha256::digest(listing.as_bytes())));
     // Mistral's folders hold the weights twice, and an adapter may have been saved beside them: neither is loaded.
@@ -35,6 +37,33 @@ fn fingerprint_covers_configuration_and_weights_and_nothing_else() {
         std::fs::write(folder.path().join(other), "x").unwrap();
         assert_eq!(fingerprint(), first, "{other}");
     }
+    // What a text becomes: the vocabulary, the template, the end of a turn. What else the configuration says is nothing to it.
+    let edit = |file: &str, change: &dyn Fn(&mut serde_json::Value)| {
+        let path = folder.path().join(file);
+        let before = std::fs::read(&path).unwrap();
+        let mut value = serde_json::from_slice(&before).unwrap();
+        change(&mut value);
+        std::fs::write(&path, value.to_string()).unwrap();
+        let changed = fingerprint();
+        std::fs::write(&path, before).unwrap();
+        changed
+    };
+    let config = "tokenizer_config.json";
+    let normalizer = serde_json::json!({"type": "Lowercase"});
+    let others = [
+        edit("tokenizer.json", &|file| {
+            file["normalizer"] = normalizer.clone()
+        }),
+        edit(config, &|file| {
+            file["chat_template"] = "{{ messages }}".into()
+        }),
+        edit(config, &|file| file["eos_token"] = "<|im_start|>".into()),
+    ];
+    assert!(others.iter().all(|other| *other != first));
+    assert_eq!(
+        edit(config, &|file| file["padding_side"] = "left".into()),
+        first
+    );
     tiny::write(folder.path(), &tiny::shape(), 2).unwrap();
     assert_ne!(fingerprint(), first);
 }
@@ -64,6 +93,8 @@ fn fingerprint_of_shards_covers_each_that_the_index_names() {
     let listing: String = ["a.safetensors", "b.safetensors", "config.json"]
         .map(|name| format!("{name}\0{}\n", hex(name)))
         .concat();
+    let tokenizer = BaseFiles::inspect(folder.path()).unwrap().digest().unwrap();
+    let listing = format!("{listing}tokenizer\0{}\n", hex::encode(tokenizer));
     // The single file is there still, and not loaded.
     let fingerprint = BaseFiles::open(folder.path()).unwrap().fingerprint;
     assert_eq!(

@@ -73,6 +73,46 @@ fn without_a_template_a_pair_is_prompt_completion_and_end() {
 }
 
 #[test]
+fn a_pair_without_a_template_is_tokenized_as_one_text() {
+    // As SentencePiece's models do: a space before whatever they are given.
+    let folder = tempfile::tempdir().unwrap();
+    tiny::write(folder.path(), &tiny::shape(), 1).unwrap();
+    let path = folder.path().join("tokenizer.json");
+    let mut file: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    file["normalizer"] = serde_json::json!({"type": "Prepend", "prepend": " "});
+    std::fs::write(&path, file.to_string()).unwrap();
+    let config = folder.path().join("tokenizer_config.json");
+    std::fs::write(config, r#"{"eos_token": "<|im_end|>"}"#).unwrap();
+    let tokenizer = Tokenizer::from_folder(folder.path()).unwrap();
+    let record = Record::Pair {
+        prompt: "Q:".to_owned(),
+        completion: " A".to_owned(),
+    };
+    let data = Dataset::from_records(Path::new("memory"), vec![record], &tokenizer, 100).unwrap();
+    let example = &data.examples[0];
+    assert_eq!(tokenizer.decode(&example.tokens), " Q: A<|im_end|>");
+    assert_eq!(example.response, [false, false, false, true, true, true]);
+}
+
+#[test]
+fn examples_that_a_training_cannot_tell_apart_are_equal_whatever_else_their_records_say() {
+    let lines = "{\"text\": \"one\"}\n{\"text\": \"two\"}\n{\"text\": \"one\", \"id\": 7}\n";
+    let data = load(lines.as_bytes(), 100).unwrap();
+    let stood = |data: &Dataset| data.examples.iter().map(|one| one.line).collect::<Vec<_>>();
+    let distinct = data.distinct();
+    assert_eq!(stood(&distinct), [1, 2]);
+    assert_eq!(
+        distinct.digest,
+        load(b"{\"text\": \"one\"}\n{\"text\": \"two\"}", 100)
+            .unwrap()
+            .digest
+    );
+    let one = load(b"{\"text\": \"one\"}", 100).unwrap();
+    assert_eq!(stood(&data.without(&one)), [2]);
+}
+
+#[test]
 fn bad_line_is_named_with_what_is_wrong() {
     let good = "{\"text\": \"abc\"}\n";
     for (line, what) in [

@@ -45,14 +45,22 @@ fn text_tokens(text: &str, tokenizer: &Tokenizer) -> Result<Conversation, Record
 }
 
 /// Without a template: the prompt, the completion, and the end-of-text token.
+///
+/// As one text, because some tokenizers put a space before whatever they are given; unless a token would then reach over the prompt's
+/// end, where there is an end when the model is asked.
 fn pair_tokens(
     prompt: &str,
     completion: &str,
     tokenizer: &Tokenizer,
 ) -> Result<Conversation, RecordError> {
-    let mut tokens = tokenizer.encode(prompt, AddSpecial::Yes)?;
-    let given = tokens.len();
-    tokens.extend(tokenizer.encode(completion, AddSpecial::No)?);
+    let asked = tokenizer.encode(prompt, AddSpecial::Yes)?;
+    let given = asked.len();
+    let joint = tokenizer.encode(&format!("{prompt}{completion}"), AddSpecial::Yes)?;
+    let mut tokens = if joint.starts_with(&asked) {
+        joint
+    } else {
+        [asked, tokenizer.encode(completion, AddSpecial::No)?].concat()
+    };
     tokens.extend(tokenizer.eos());
     let response = (0..tokens.len()).map(|index| index >= given).collect();
     Ok(Conversation { tokens, response })

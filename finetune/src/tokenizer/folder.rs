@@ -4,6 +4,7 @@ use super::Parts;
 use crate::error::LoadError;
 use crate::weights::read_json_text;
 use serde_json::Value;
+use sha2::{Digest as _, Sha256};
 use std::path::Path;
 
 pub(super) fn read(folder: &Path) -> Result<Parts, LoadError> {
@@ -26,13 +27,28 @@ pub(super) fn read(folder: &Path) -> Result<Parts, LoadError> {
         tokenizer.token_to_id(text)
     };
     let (bos, eos) = model_tokens(folder);
+    let (bos, eos) = (token("bos_token").or(bos), token("eos_token").or(eos));
+    let chat_template = chat_template(folder, &config)?;
     Ok(Parts {
-        bos: token("bos_token").or(bos),
-        eos: token("eos_token").or(eos),
+        bos,
+        eos,
         unknown: token("unk_token"),
-        chat_template: chat_template(folder, &config)?,
+        digest: Some(digest(&text, chat_template.as_deref(), [bos, eos])),
+        chat_template,
         tokenizer,
     })
+}
+
+/// SHA-256 over all that decides which tokens a text becomes; what else the files say changes nothing.
+fn digest(tokenizer: &str, chat_template: Option<&str>, ends: [Option<u32>; 2]) -> [u8; 32] {
+    let mut hash = Sha256::new();
+    hash.update(b"foedus/tokenizer/1");
+    hash.update(Sha256::digest(tokenizer));
+    hash.update(chat_template.map(Sha256::digest).unwrap_or_default());
+    for token in ends {
+        hash.update(token.map_or(u64::MAX, u64::from).to_le_bytes());
+    }
+    hash.finalize().into()
 }
 
 fn tokenizer_config(folder: &Path) -> Result<Value, LoadError> {

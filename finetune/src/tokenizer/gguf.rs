@@ -88,6 +88,7 @@ pub(super) fn build(header: &Header) -> Result<Parts, String> {
         eos: token("eos"),
         unknown: token("unknown"),
         chat_template: header.text("tokenizer.chat_template").map(str::to_owned),
+        digest: None,
     })
 }
 

@@ -17,6 +17,9 @@ const FORMAT: &str = "foedus-checkpoint/1";
 /// What makes two trainings the same: named facts, the recipe's fields among them.
 pub(super) type Identity = BTreeMap<String, String>;
 
+/// The fact that a private training's noise goes by.
+pub(super) const NOISE_MULTIPLIER: &str = "noise multiplier";
+
 /// The state of a training.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Checkpoint {

@@ -10,7 +10,7 @@ use aggregation::Adapter;
 
 use super::{
     StepReport, TrainError, Trained, Trainer,
-    checkpoint::{Checkpoint, CheckpointError, Identity},
+    checkpoint::{Checkpoint, CheckpointError, Identity, NOISE_MULTIPLIER},
     early_stopping::{Best, EarlyStopping, Validation, Verdict},
 };
 
@@ -134,6 +134,18 @@ impl Course {
             best: best.unwrap_or_default().to_vec(),
         }
         .to_bytes()
+    }
+
+    /// Gives the noise multiplier of the training that a checkpoint belongs to; none if its steps are not private.
+    ///
+    /// # Errors
+    /// [`CheckpointError::Damaged`].
+    pub fn noise_multiplier(checkpoint: &[u8]) -> Result<Option<f64>, CheckpointError> {
+        let read = Checkpoint::from_bytes(checkpoint)?;
+        let noise = read.identity.get(NOISE_MULTIPLIER).map(|text| text.parse());
+        noise.transpose().map_err(|_| CheckpointError::Damaged {
+            what: format!("its {NOISE_MULTIPLIER} is no number"),
+        })
     }
 
     /// Goes to the state of a checkpoint of the same training.

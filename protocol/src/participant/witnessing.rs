@@ -3,7 +3,7 @@
 
 use super::{Action, Participant, Work};
 use crate::ids::{Digest, Round};
-use crate::transcript::{Claim, Evidence, Excerpt, TranscriptFault};
+use crate::transcript::{Claim, Evidence, Excerpt, TranscriptFault, Witness};
 use crate::violation::Breach;
 
 impl Participant {
@@ -53,6 +53,12 @@ impl Participant {
     pub fn counts(&self, round: Round, update: Digest) -> bool {
         let witness = self.witness.as_ref();
         witness.is_some_and(|witness| witness.counts(round, update))
+    }
+
+    /// SHA-256 of the last record that we have seen and believed: the same at every participant and at the server, or there are two
+    /// transcripts.
+    pub fn last_record(&self) -> Option<Digest> {
+        self.witness.as_ref().and_then(Witness::last)
     }
 
     /// The last round of whose record we have an excerpt.

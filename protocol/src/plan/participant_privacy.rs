@@ -194,15 +194,3 @@ impl ParticipantPrivacyPlan {
         )
     }
 }
-
-impl RunPlan {
-    /// The norm by which rounding to the ring may move an update, if updates travel in one: half a step a value.
-    pub fn ring_rounding_norm(&self) -> Option<f64> {
-        let ring = self.ring.as_ref()?;
-        let most = (u32::MAX >> (32 - ring.bits.bits())) / 2;
-        let bits = (most / self.limits.participants_max.max(1)).checked_ilog2()?;
-        let step = ring.value_max / f64::from(bits).exp2();
-        let values = self.values() as f64;
-        Some(values.sqrt() * step / 2.0)
-    }
-}

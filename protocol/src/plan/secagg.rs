@@ -88,18 +88,45 @@ impl RunPlan {
         };
         positive("ring.value_max", ring.value_max)?;
         let participants = self.limits.participants_max;
-        // The sum of all that may contribute must fit half of the ring.
-        let most = (u32::MAX >> (32 - ring.bits.bits())) / 2;
-        let left = (most / participants.max(1)).checked_ilog2().unwrap_or(0);
+        let found = format!(
+            "{} with limits.participants_max {participants}",
+            ring.bits.bits()
+        );
         ensure(
             "ring.bits",
-            format!(
-                "{} with limits.participants_max {participants}",
-                ring.bits.bits()
-            ),
+            &found,
             "must leave 4 bits for a value, or sums overflow: use a larger ring or fewer participants (E_SECAGG_OVERFLOW)",
-            VALUE_BITS_MIN <= left,
+            VALUE_BITS_MIN <= self.value_bits(ring),
+        )?;
+        // AdamW moves a value by about the rate in a step, at most.
+        let moved = self.training.learning_rate * f64::from(self.training.local_steps);
+        ensure(
+            "ring.bits",
+            format!("{found} and ring.value_max {}", ring.value_max),
+            &format!(
+                "must keep a step of a value within training.learning_rate * training.local_steps = {moved}, or updates are rounded to \
+                 nothing: use a larger ring, fewer participants or a smaller ring.value_max (E_RING_STEP)"
+            ),
+            self.value_step(ring) <= moved,
         )
+    }
+
+    /// The bits that hold a value's magnitude: the sum of all that may contribute must fit half of the ring.
+    fn value_bits(&self, ring: &RingPlan) -> u32 {
+        let most = (u32::MAX >> (32 - ring.bits.bits())) / 2;
+        let most_of_one = most / self.limits.participants_max.max(1);
+        most_of_one.checked_ilog2().unwrap_or(0)
+    }
+
+    /// The distance between two values of an update of full weight in the ring.
+    fn value_step(&self, ring: &RingPlan) -> f64 {
+        ring.value_max / f64::from(self.value_bits(ring)).exp2()
+    }
+
+    /// The norm by which rounding to the ring may move an update, if updates travel in one: half a step a value.
+    pub fn ring_rounding_norm(&self) -> Option<f64> {
+        let ring = self.ring.as_ref()?;
+        Some((self.values() as f64).sqrt() * self.value_step(ring) / 2.0)
     }
 
     pub(super) fn check_secure_aggregation(&self) -> Result<(), PlanError> {

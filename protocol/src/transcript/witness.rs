@@ -69,6 +69,11 @@ impl Witness {
         self.chain.round()
     }
 
+    /// SHA-256 of the last record that was seen; none before the first.
+    pub(crate) fn last(&self) -> Option<Digest> {
+        (self.round() != Round(0)).then(|| self.chain.last())
+    }
+
     /// Whether this update, the last one that was offered, counts by what was acknowledged or recorded so far. It was trained for `round`.
     pub fn counts(&self, round: Round, update: Digest) -> bool {
         self.counted

@@ -4,7 +4,11 @@ use aggregation::peft::{self, Sidecar};
 use aggregation::{Adapter, AdapterLayout, ModuleLayout};
 use certs::throwaway::Federation;
 
+use protocol::Digest;
+
 use super::*;
+use crate::journal::{Identity, Journal};
+use crate::record::JOURNAL_FILE;
 
 /// A folder with certificates, a start folder and a configuration with this text after the required keys.
 fn folder(more: &str) -> tempfile::TempDir {
@@ -122,6 +126,59 @@ fn check_names_a_folder_that_results_cannot_be_written_in_and_leaves_nothing() {
     // One that is not there yet is made by the run.
     said(&folder, &["--check", "--set", "run.out=new/runs"]).unwrap();
     assert_eq!(files_under(folder.path()), before);
+}
+
+#[test]
+fn check_refuses_a_run_that_is_at_its_end_or_of_another_plan() {
+    let folder = folder("rounds = 3\nout = \"runs\"\n");
+    let prepared = || {
+        let (raw, _) = config::load(&folder.path().join("server.toml"), &[]).unwrap();
+        Prepared::load(Config::from_raw(raw, folder.path()).unwrap()).unwrap()
+    };
+    let start = Digest(prepared().take_start().unwrap().sha256());
+    let identity = Identity::new(prepared().plan().digest(), start);
+    let run = folder.path().join("runs/trial");
+    fs::create_dir_all(&run).unwrap();
+    let (journal, _) = Journal::open(&run.join(JOURNAL_FILE), &identity).unwrap();
+    // It is being served, as far as a check can see.
+    said(&folder, &["--check"]).unwrap();
+    journal.finish().unwrap();
+    drop(journal);
+    let of_finished = said(&folder, &["--check"]).unwrap_err();
+    let of_other = said(&folder, &["--check", "--set", "run.rounds=4"]).unwrap_err();
+    for (failure, expected) in [
+        (of_finished, "has the rounds of a finished run"),
+        (of_other, "was begun with another plan"),
+    ] {
+        assert_eq!(failure.code, 78, "{}", failure.message);
+        assert!(failure.message.contains(expected), "{}", failure.message);
+    }
+}
+
+#[test]
+fn a_plan_is_written_over_nothing_but_a_plan() {
+    let folder = folder("");
+    let at = |name: &str| folder.path().join(name).display().to_string();
+    let key = fs::read(at("certs/server.key")).unwrap();
+    let failure = said(&folder, &["--write-plan", &at("certs/server.key")]).unwrap_err();
+    assert_eq!(failure.code, 64, "{}", failure.message);
+    assert!(
+        failure.message.contains("server.key is there already"),
+        "{}",
+        failure.message
+    );
+    assert_eq!(fs::read(at("certs/server.key")).unwrap(), key);
+    for _ in 0..2 {
+        said(&folder, &["--write-plan", &at("plan.pem")]).unwrap();
+    }
+}
+
+#[test]
+fn printing_the_configuration_checks_nothing_and_says_so() {
+    let command = ["foedus-server", "--config", "x", "--print-config"];
+    for other in [&["--check"][..], &["--write-plan", "plan.pem"]] {
+        Arguments::try_parse_from(command.iter().chain(other)).unwrap_err();
+    }
 }
 
 fn files_under(folder: &Path) -> std::collections::BTreeSet<PathBuf> {

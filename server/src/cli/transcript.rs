@@ -53,7 +53,7 @@ fn verdict(audit: &Audit) -> String {
         ),
     };
     format!(
-        "ok: {} rounds of plan {} signed by {}\n{compared}    last record {}; the participants have the same",
+        "ok: {} rounds of plan {} signed by {}\n{compared}    last record {}; compare it with what each participant's client printed",
         audit.rounds.len(),
         audit.plan,
         audit.server,

@@ -1,12 +1,13 @@
 //! The end of a round: its next adapter, its record, and both in the journal.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use aggregation::{Adapter, Encoding};
 use bytes::Bytes;
 use protocol::Digest;
 use protocol::coordinator::RoundSummary;
-use protocol::message::Content;
+use protocol::message::{Content, TransferHeader};
 use protocol::quic::TlsMaterial;
 use protocol::transcript::{Outline, Record, SealedRecord};
 
@@ -35,6 +36,9 @@ impl Folder {
             opening,
             ..
         } = sum;
+        if !self.is_masked {
+            holds_what_was_accepted(&updates, summary)?;
+        }
         if !self.keeps_beginnings {
             self.disk.spool.drop_parts()?;
         }
@@ -142,6 +146,26 @@ impl Folder {
         })?;
         Ok(sealed)
     }
+}
+
+/// Checks that the sum is of the updates that the coordinator counted for the round: the record says so, and signs it.
+fn holds_what_was_accepted(
+    updates: &[TransferHeader],
+    summary: &RoundSummary,
+) -> Result<(), ServerError> {
+    let in_sum: BTreeSet<_> = updates.iter().map(|update| update.sha256).collect();
+    let counted: BTreeSet<_> = summary
+        .accepted
+        .iter()
+        .map(|update| update.sha256)
+        .collect();
+    if in_sum == counted {
+        return Ok(());
+    }
+    let round = summary.round;
+    Err(ServerError::Internal {
+        what: format!("the sum of round {round} is not of the updates that were counted for it"),
+    })
 }
 
 /// The content as which an adapter is sent, and the digest of its exact values.

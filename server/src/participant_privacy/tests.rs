@@ -2,10 +2,16 @@
 
 use std::fs;
 use std::path::Path;
+use std::sync::Arc;
 
+use aggregation::admission::AdmissionRules;
+use aggregation::strategy::fixed_point::FixedPoint;
+use aggregation::{AdapterLayout, Encoding, ModuleLayout};
 use protocol::message::{Content, TransferKind};
 
 use super::*;
+use crate::spool::UpdateBytes;
+use crate::total::Candidate;
 
 fn asked() -> ParticipantPrivacyPlan {
     ParticipantPrivacyPlan {
@@ -99,4 +105,69 @@ fn rounds_that_cost_more_than_the_plan_allows_are_refused_with_how_many_fit() {
         said.contains("E_DP_BUDGET") && said.contains("100 rounds fit"),
         "{said}"
     );
+}
+
+/// A round's sum of two updates of 20,000 values, all zero.
+fn sum_of_zeros() -> Total {
+    let module = ModuleLayout {
+        name: "model.layers.0.self_attn.q_proj".to_owned(),
+        in_features: 100,
+        out_features: 100,
+    };
+    let layout = AdapterLayout::new(100, 1.0, false, vec![module]).unwrap();
+    let rules = AdmissionRules {
+        norm_max: 10.0,
+        weight_max: 1,
+    };
+    let summing = Summing {
+        layout: Arc::new(layout),
+        rules,
+        encoding: Encoding::F32,
+        fixed: FixedPoint::for_bounds(100, rules.weight_max, rules.norm_max).unwrap(),
+        ring: None,
+        rule: None,
+        clip: None,
+    };
+    let mut total = summing.empty();
+    let bytes = UpdateBytes::Memory(Encoding::F32.encode(&[0.0; 20_000]).into());
+    for name in ["a", "b"] {
+        let candidate = Candidate {
+            participant: &name.parse().unwrap(),
+            bytes: &bytes,
+            weight: 1,
+        };
+        let added = summing.add(&mut total, candidate, || Ok(None));
+        assert_eq!(added.unwrap(), Ok(()));
+    }
+    total
+}
+
+#[test]
+fn noise_on_the_released_mean_has_the_deviation_that_the_plan_asks_for_and_the_record_says() {
+    let folder = tempfile::tempdir().unwrap();
+    let fixed = asked().clip;
+    let adaptive = ClipPlan::Adaptive {
+        first_norm: 1.0,
+        quantile: 0.5,
+        learning_rate: 0.2,
+        count_noise: 5.0,
+    };
+    // 6.38 * 1.0 / 100, and (6.38^-2 - 10^-2)^-1/2 * 1.0 / 100.
+    for (clip, deviation) in [(fixed, 0.0638), (adaptive, 0.082_853_2)] {
+        let mut privacy = with_key_at(&folder.path().join("noise.key"));
+        privacy.privacy.clip = clip;
+        let noised = privacy.noised(Round(1), &updates(&[b"a", b"b"])).unwrap();
+        let (mean, record) = noised.release(sum_of_zeros()).unwrap();
+        assert!((record.noise / deviation - 1.0).abs() < 1e-5, "{record:?}");
+        let squares = mean
+            .iter()
+            .map(|&value| (f64::from(value) / deviation).powi(2));
+        let (chi_square, count) = (squares.sum::<f64>(), mean.len() as f64);
+        assert_eq!(mean.len(), 20_000);
+        // Five of its standard deviations.
+        assert!(
+            (chi_square - count).abs() < 5.0 * (2.0 * count).sqrt(),
+            "{chi_square}"
+        );
+    }
 }

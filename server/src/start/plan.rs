@@ -54,14 +54,19 @@ pub(super) fn run_plan(
     }
 }
 
-/// The limits as configured. Private updates count alike, so none may claim more weight than another.
+/// The limits as configured, or tighter where the rest of the plan leaves less room.
+///
+/// Private updates count alike, so none may claim more weight than another. No others may claim more examples than a round can read: that
+/// much is all that an honest one can claim, and in a ring the steps of a value are shared out over the largest weight.
 pub(super) fn limits(config: &Config) -> LimitsPlan {
     let configured = config.limits.clone();
-    if config.privacy.is_none() && config.participant_privacy.is_none() {
-        return configured;
-    }
+    let weight_max = if config.privacy.is_some() || config.participant_privacy.is_some() {
+        1
+    } else {
+        configured.weight_max.min(config.training.round_examples())
+    };
     LimitsPlan {
-        weight_max: 1,
+        weight_max,
         ..configured
     }
 }

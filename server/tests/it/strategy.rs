@@ -35,6 +35,8 @@ const GEOMETRIC: StrategyPlan = StrategyPlan::GeometricMedian { passes: 8 };
 fn scene(strategy: StrategyPlan) -> Scene {
     let mut scene = Scene::new(&UPDATES.map(|one| one.0));
     scene.config.strategy = strategy;
+    // Nobody may claim more examples than a round can read.
+    scene.config.training.batch_examples = 1000;
     scene
 }
 

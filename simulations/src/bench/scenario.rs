@@ -174,8 +174,11 @@ impl Scenario {
         config.run.download = self.download.into();
         self.sums.configure(&mut config);
         config.adapter_bytes_max = u64::MAX;
+        let weight_max = Self::weight(self.participants.get());
+        // As many examples as the largest weight claims.
         config.training = TrainingPlan {
             local_steps: 1,
+            batch_examples: u32::try_from(weight_max)?,
             ..config.training
         };
         config.cohort = CohortPlan {
@@ -190,7 +193,7 @@ impl Scenario {
         let count = self.participants.get();
         config.limits = LimitsPlan {
             update_norm_max: 1.0 + STEP * f64::from(count) * 1.01 * parameters.sqrt(),
-            weight_max: Self::weight(count),
+            weight_max,
             participants_max: count,
         };
         Ok(config)

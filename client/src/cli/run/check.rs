@@ -3,7 +3,12 @@
 
 use std::path::Path;
 
-use finetune::{base::BaseFiles, data::Dataset, privacy::Units};
+use finetune::{
+    base::BaseFiles,
+    data::Dataset,
+    device::{self, Device},
+    privacy::Units,
+};
 
 use crate::{
     Config, ConfigError, SitePolicy, adapter_folder,
@@ -21,6 +26,16 @@ pub(super) fn place(config: &Config, file: &Path) -> Result<(), ConfigError> {
         key: "out",
         found: format!("{:?}", config.out),
         rule: refused.to_string(),
+    })
+}
+
+/// Opens the device that the run is to use.
+pub(super) fn device(config: &Config, file: &Path) -> Result<Device, ConfigError> {
+    device::open(config.device).map_err(|error| ConfigError::Value {
+        path: file.to_owned(),
+        key: "device",
+        found: config.device.to_string(),
+        rule: error.to_string(),
     })
 }
 

@@ -206,7 +206,10 @@ impl Driver {
             Closed::ByPeer(code) => Some(*code),
             _ => None,
         };
-        self.obstacle(closed.to_string());
+        // The end of the run is no obstacle.
+        if code != Some(CloseCode::Finished) {
+            self.obstacle(closed.to_string());
+        }
         self.machine.handle_disconnected(code, now);
     }
 

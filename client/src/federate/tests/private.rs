@@ -79,6 +79,25 @@ async fn private_run_counts_every_round_and_tells_no_weight() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_first_step_of_a_round_finds_all_steps_of_the_round_in_the_ledger() {
+    let mut world = world(100.0);
+    let path = world.folder.path().join("north.privacy");
+    let found = Arc::new(Mutex::new(Vec::new()));
+    let seen = Arc::clone(&found);
+    world.observer = Arc::new(move |event: &Event| {
+        if let Event::Step { round, .. } = event {
+            let ledger = Ledger::read(&path).unwrap();
+            let counted: u64 = ledger.entries().iter().map(|entry| entry.steps).sum();
+            seen.lock().unwrap().push((round.0, counted));
+        }
+    });
+    let (_, ends) = world.run(&[("north", text(&WORDS))]).await;
+    assert!(matches!(&ends[..], [Ok(_)]), "{ends:?}");
+    let counted = [(1, 3), (1, 3), (1, 3), (2, 6), (2, 6), (2, 6)];
+    assert_eq!(*found.lock().unwrap(), counted);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn private_run_is_another_one_each_time_but_for_its_seed() {
     let mut adapters = Vec::new();
     for _ in 0..2 {

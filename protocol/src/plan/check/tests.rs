@@ -634,6 +634,7 @@ fn protection_of_participants_refuses_what_its_noise_is_not_made_for() {
     );
     // 1000 participants leave 5 bits in 2^16: a step of 1/128, half a step over 2^18 values is a norm of 2.
     unprotected("ring.bits", "rounding", |plan, _| {
+        plan.training.learning_rate = 0.1;
         plan.ring = Some(RingPlan {
             bits: RingBits::Bits16,
             ..ring

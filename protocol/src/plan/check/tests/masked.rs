@@ -6,7 +6,7 @@ use super::*;
 /// A plan that masks, but for one thing, and the field and code with which it is refused.
 type Combination = (&'static str, &'static str, fn(&mut RunPlan));
 
-const REFUSED: [Combination; 17] = [
+const REFUSED: [Combination; 18] = [
     (
         "limits.participants_max with secure aggregation",
         "E_SECAGG_MIN",
@@ -32,6 +32,11 @@ const REFUSED: [Combination; 17] = [
     ("ring.bits", "E_SECAGG_OVERFLOW", |plan| {
         plan.ring.as_mut().unwrap().bits = RingBits::Bits16;
         plan.limits.participants_max = 4096;
+    }),
+    ("ring.bits", "E_RING_STEP", |plan| {
+        plan.ring.as_mut().unwrap().bits = RingBits::Bits16;
+        plan.limits.participants_max = 64;
+        plan.training.learning_rate = 1e-6;
     }),
     ("cohort.late", "E_SECAGG_ASYNC", |plan| {
         plan.cohort.late = LatePolicy::LaterRound { rounds_max: 1 };
