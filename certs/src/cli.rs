@@ -34,8 +34,8 @@ How a federation starts:
   operator     foedus-certs sign hub.csr --role server --name hub --host fl.example.org
                foedus-certs sign hospital-a.csr --role participant --name hospital-a
 
-The .key file stays where it was made; the .csr travels to the operator, and the .crt back, with
-ca.crt and crl.pem from the authority's folder. Those are the files that the programs' TOML names:
+The .key file stays where it was made. The .csr goes to the operator; the .crt comes back, with
+ca.crt and crl.pem from the authority's folder. The programs' TOML files name these files:
 certificate = \"hospital-a.crt\", key = \"hospital-a.key\", authority = \"ca.crt\",
 revocations = \"crl.pem\".
 
@@ -45,15 +45,15 @@ Exit codes: 64 wrong usage, 78 a file is missing, broken or in the way, 1 everyt
 enum Command {
     /// Make the authority of a new federation (operator).
     Init(Init),
-    /// Make a private key here, and a request to have its certificate signed (every party).
+    /// Make a private key here, and a request for a certificate (every party).
     Request(Request),
     /// Sign a party's request (operator).
     Sign(Sign),
     /// Revoke certificates, and write the new revocation list (operator).
     Revoke(Revoke),
-    /// Sign a newer certificate for the same party and key, or the revocation list again (operator).
+    /// Sign a newer certificate for the same party and key, or sign the revocation list again (operator).
     Renew(Renew),
-    /// List what was issued (operator).
+    /// List all certificates issued (operator).
     List(List),
     /// Show a certificate, a request or a revocation list, and the days left.
     Show(Show),
@@ -64,10 +64,10 @@ struct Init {
     /// The federation's name: a-z, 0-9 and hyphens.
     #[arg(long, value_parser = label)]
     federation: String,
-    /// The authority's folder: the key in it is what the federation rests on.
+    /// The authority's folder; the whole federation depends on the key in it.
     #[arg(long, value_name = "FOLDER", default_value = "authority")]
     authority: PathBuf,
-    /// Validity of the authority.
+    /// Validity of the authority, in days.
     #[arg(long, default_value_t = 3650)]
     days: u64,
 }
@@ -77,10 +77,10 @@ struct Request {
     /// The federation to join.
     #[arg(long, value_parser = label)]
     federation: String,
-    /// server or participant.
+    /// Role: server or participant.
     #[arg(long)]
     role: Role,
-    /// Our name in the federation: a-z, 0-9 and hyphens.
+    /// This party's name in the federation: a-z, 0-9 and hyphens.
     #[arg(long, value_parser = label)]
     name: String,
     /// The folder to write NAME.key and NAME.csr to.
@@ -98,10 +98,10 @@ struct Sign {
     /// The name of the party that the request is known to come from.
     #[arg(long, value_parser = label)]
     name: String,
-    /// A DNS name or IP address of a server, for other programs' sake; may be repeated.
+    /// A DNS name or IP address of a server, for the benefit of other programs; may be repeated.
     #[arg(long = "host", value_name = "HOST")]
     hosts: Vec<Host>,
-    /// Validity of the certificate.
+    /// Validity of the certificate, in days.
     #[arg(long, default_value_t = 365)]
     days: u64,
     /// The certificate to write; by default the request's name with .crt.
@@ -122,13 +122,13 @@ struct Revoke {
 
 #[derive(Args, Debug)]
 struct Renew {
-    /// A certificate that has not expired, a .crt file; without one, the revocation list is signed again, so that it counts as
-    /// fresh for another 90 days.
+    /// A certificate that has not expired, a .crt file. Without one, the revocation list is signed again, so that it is valid for
+    /// another 90 days.
     certificate: Option<PathBuf>,
-    /// Validity of the new certificate.
+    /// Validity of the new certificate, in days.
     #[arg(long, default_value_t = 365, requires = "certificate")]
     days: u64,
-    /// The certificate to write; by default the one that is renewed is replaced.
+    /// The certificate to write; by default the renewed one replaces the old one.
     #[arg(long, value_name = "FILE", requires = "certificate")]
     out: Option<PathBuf>,
     #[command(flatten)]

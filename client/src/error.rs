@@ -39,7 +39,7 @@ impl fmt::Display for Scene {
     }
 }
 
-/// A federated run that ended without an adapter, and whose turn it is.
+/// A federated run that ended without an adapter, and who has to act.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
     /// Our certificate, key or authority cannot be used.

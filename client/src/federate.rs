@@ -2,7 +2,7 @@
 //!
 //! `protocol::participant` decides; this loop feeds it what happened and does what it asks, through sessions that only move
 //! bytes and a training on a blocking thread, so that the connection stays alive while the device works. It ends with the
-//! final adapter or with whose turn it is. It never ends the process, installs no log and knows no configuration file, so
+//! final adapter or with who has to act. It never ends the process, installs no log and knows no configuration file, so
 //! that the simulator runs many in one process.
 
 mod agreement;
@@ -67,7 +67,7 @@ pub struct Outcome {
 /// Nothing leaves but the update, its weight, the steps done and what `settings` allows.
 ///
 /// # Errors
-/// [`ClientError`] says whose turn it is; [`ClientError::is_temporary`] whether waiting may help.
+/// [`ClientError`] says who has to act; [`ClientError::is_temporary`] whether waiting may help.
 pub async fn federate(
     settings: Settings,
     base: Arc<BaseModel>,

@@ -27,15 +27,15 @@ From nothing to a run:
   3. edit server.toml                       start from server.example.toml; only five keys are required
   4. foedus-server --config server.toml --check
      foedus-server --config server.toml --write-plan plan.foedus   for the sites' policy check
-  5. foedus-server --config server.toml     serves one run, then ends
+  5. foedus-server --config server.toml     serves one run, then exits
 
 Results, in OUT/NAME/ as [run] says:
-  rounds.jsonl   one line a round: who delivered, who was refused and why, norms, bytes
+  rounds.jsonl   one line per round: who delivered, who was refused and why, norms, bytes
   transcript.jsonl   the signed record of each round; `foedus-server transcript verify OUT/NAME --authority ca.crt`
   round-0001/    the adapter after each round, in PEFT format (Hugging Face PEFT, vLLM)
   adapter/       the adapter after the last round
 
-Stop with Ctrl-C or SIGTERM: participants are told, finished rounds stay on disk.
+Stop it with Ctrl-C or SIGTERM: participants are told, and finished rounds stay on disk.
 
 Exit codes: 0 the run is complete, 64 the command line is wrong, 78 the configuration is wrong,
 75 the run is unfinished and trying again can succeed (stopped, quorum not met), 1 anything else.";
@@ -50,22 +50,22 @@ struct Arguments {
     /// The configuration, a TOML file
     #[arg(long, value_name = "FILE", required = true)]
     config: Option<PathBuf>,
-    /// Check everything that can be checked without listening, also whether results can be written; print the run plan's digest, and end
+    /// Check the configuration, all files and the output folder without listening; print the plan's digest and exit
     #[arg(long)]
     check: bool,
-    /// Print the configuration with all defaults filled in, and end
+    /// Print the configuration with all defaults filled in, and exit
     #[arg(long, conflicts_with_all = ["check", "write_plan"])]
     print_config: bool,
-    /// Write the signed run plan to FILE, for `foedus-client policy check` at the sites, and end
+    /// Write the signed run plan to FILE, for `foedus-client policy check` at the sites, and exit
     #[arg(long, value_name = "FILE", conflicts_with = "check")]
     write_plan: Option<PathBuf>,
-    /// Set one key, winning over the file; may be repeated. For example: --set cohort.quorum=3 --set run.name=second
+    /// Set one key, overriding the file; may be repeated. For example: --set cohort.quorum=3 --set run.name=second
     #[arg(long = "set", value_name = "KEY=VALUE")]
     settings: Vec<Setting>,
-    /// Listen here instead of at `listen`
+    /// Listen at this address instead of `listen`
     #[arg(long, value_name = "ADDRESS:PORT")]
     listen: Option<std::net::SocketAddr>,
-    /// Log at this level or by this filter instead of `log.level`
+    /// Log at this level or with this filter instead of `log.level`
     #[arg(long, value_name = "LEVEL")]
     log_level: Option<String>,
     /// Log in this form instead of `log.format`
@@ -76,7 +76,7 @@ struct Arguments {
 /// What else than a run there is to do.
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Read and check what is on record about a run, offline
+    /// Read and check a run's record, offline
     #[command(subcommand)]
     Transcript(TranscriptCommand),
 }
@@ -86,7 +86,7 @@ enum Command {
 enum Form {
     /// For people
     Text,
-    /// One JSON object a line
+    /// One JSON object per line
     Json,
 }
 

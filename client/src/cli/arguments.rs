@@ -46,7 +46,7 @@ pub(super) struct LogArguments {
     /// Form of the log on stderr: "text" or "json"
     #[arg(long, global = true, value_name = "FORMAT")]
     pub(super) log_format: Option<LogFormat>,
-    /// What is logged, in the syntax of RUST_LOG (which wins if set), for example "info" or "client=debug"
+    /// What is logged, in the syntax of RUST_LOG (which overrides this if set), for example "info" or "client=debug"
     #[arg(long, global = true, value_name = "FILTER")]
     pub(super) log: Option<String>,
 }
@@ -73,24 +73,24 @@ pub(super) enum Command {
 
 /// Takes part in a federated run
 ///
-/// Ends when the run is over and writes the final adapter (PEFT format). Ctrl-C or SIGTERM leaves the run in good order.
-/// A complete configuration file with every key explained is client.example.toml.
+/// Exits when the run is over, after writing the final adapter (PEFT format). Ctrl-C or SIGTERM leaves the run in good order.
+/// client.example.toml is a complete configuration file that explains every key.
 #[derive(Debug, Args)]
 pub(super) struct RunArguments {
     /// Configuration file (TOML)
     #[arg(long, value_name = "FILE")]
     pub(super) config: PathBuf,
-    /// Only check the configuration, the files that it names, every record among them, and that what a run writes can be written;
+    /// Only check the configuration, the files that it names (every record included) and that a run's results can be written;
     /// connect to nobody
     #[arg(long)]
     pub(super) check: bool,
 }
 
-/// Measures what a training on this site's text would give away, before saying yes
+/// Measures what training on this site's text would give away, before you agree to it
 ///
 /// Trains alone, as a plan or the options say, with planted secrets, then attacks the result: can the secrets be guessed, can records be
-/// recognised, can words be read from an update? A plan's anchor is left out: it protects no text. Nothing leaves the machine. Writes
-/// audit.html and audit.json. Simple attacks that find nothing are no proof.
+/// recognised, can words be read from an update? A plan's anchor is left out, because it does not protect text. Nothing leaves the
+/// machine. Writes audit.html and audit.json. If simple attacks find nothing, that is not a proof.
 #[derive(Debug, Args)]
 pub(super) struct AuditArguments {
     /// Configuration file (TOML): the model, the training text and the device
@@ -99,17 +99,17 @@ pub(super) struct AuditArguments {
     /// Signed plan whose settings are audited, instead of the options below; see foedus-server --write-plan
     #[arg(long, value_name = "FILE")]
     pub(super) plan: Option<PathBuf>,
-    /// Folder that the report is written to
+    /// Folder to write the report to
     #[arg(long, value_name = "DIR")]
     pub(super) out: PathBuf,
     #[command(flatten)]
     pub(super) lora: LoraArguments,
     #[command(flatten)]
     pub(super) recipe: RecipeArguments,
-    /// Random secrets among which a planted one's rank is found
+    /// Number of random secrets among which a planted one is ranked
     #[arg(long, default_value_t = 1000)]
     pub(super) candidates: usize,
-    /// Secrets that are planted or not by the toss of a coin, for the bound on epsilon
+    /// Number of secrets that are planted or not by the toss of a coin, for the bound on epsilon
     #[arg(long, default_value_t = 128)]
     pub(super) coins: usize,
 }
@@ -120,10 +120,10 @@ pub(super) enum PolicyCommand {
     Check(PolicyCheckArguments),
 }
 
-/// Says whether this site's policy allows a run plan, and names every line that it breaks
+/// Says whether this site's policy allows a run plan, and names every line of the policy that the plan breaks
 ///
-/// The operator writes the plan with `foedus-server --config server.toml --write-plan FILE`. The signature, and the certificate of
-/// whoever signed, are checked as on a connection. Ends with 0 if the plan is allowed and with 1 if it is not.
+/// The operator writes the plan with `foedus-server --config server.toml --write-plan FILE`. The signature and the signer's
+/// certificate are checked as on a connection. Exits with 0 if the plan is allowed and with 1 if it is not.
 #[derive(Debug, Args)]
 pub(super) struct PolicyCheckArguments {
     /// Signed plan, as foedus-server writes it
@@ -142,7 +142,7 @@ pub(super) struct ModelArguments {
     /// Where to compute: auto, cpu or cuda:N
     #[arg(long, default_value = "auto", value_name = "DEVICE")]
     pub(super) device: DeviceChoice,
-    /// How the base is kept: f32, bf16, int8 or nf4; auto is f32 on the CPU and bf16 on CUDA
+    /// Precision in which the base model is kept: f32, bf16, int8 or nf4; auto is f32 on the CPU and bf16 on CUDA
     #[arg(long, default_value = "auto", value_name = "PRECISION")]
     pub(super) base_precision: BasePrecision,
 }
@@ -159,7 +159,7 @@ pub(super) struct LoraArguments {
     /// Scale by alpha / sqrt(rank) instead (rsLoRA)
     #[arg(long)]
     pub(super) rslora: bool,
-    /// Share of the adapter's inputs dropped while training
+    /// Share of the adapter's inputs that is dropped in training
     #[arg(long, default_value_t = 0.1)]
     pub(super) dropout: f64,
     /// Projections to adapt: q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, down_proj
@@ -180,7 +180,7 @@ pub(super) struct EvaluateArguments {
     /// Adapter on top of the base (PEFT format)
     #[arg(long, value_name = "DIR")]
     pub(super) adapter: Option<PathBuf>,
-    /// Held-out text: one JSON record a line, or a .txt file with a blank line between passages
+    /// Held-out text: one JSON record per line, or a .txt file with a blank line between passages
     #[arg(long, value_name = "FILE")]
     pub(super) data: PathBuf,
     /// Longest example in tokens; longer ones are cut
@@ -191,9 +191,9 @@ pub(super) struct EvaluateArguments {
     pub(super) json: bool,
 }
 
-/// Lets a model answer a prompt
+/// Has a model answer a prompt
 ///
-/// The prompt is put through the model's chat template, if it has one, as the user's turn; --raw continues it as plain text.
+/// The prompt becomes the user's turn in the model's chat template, if it has one; with --raw the model continues it as plain text.
 #[derive(Debug, Args)]
 pub(super) struct GenerateArguments {
     #[command(flatten)]
@@ -201,19 +201,19 @@ pub(super) struct GenerateArguments {
     /// Adapter on top of the base (PEFT format)
     #[arg(long, value_name = "DIR")]
     pub(super) adapter: Option<PathBuf>,
-    /// What to answer
+    /// Prompt to answer
     #[arg(long, value_name = "TEXT")]
     pub(super) prompt: String,
     /// Continue the prompt as it stands, without a chat template
     #[arg(long)]
     pub(super) raw: bool,
-    /// Tokens to generate at most
+    /// Maximum number of tokens to generate
     #[arg(long, default_value_t = 128)]
     pub(super) max_new_tokens: usize,
-    /// Randomness: 0 always takes the likeliest token
+    /// Randomness; 0 always picks the likeliest token
     #[arg(long, default_value_t = 0.0)]
     pub(super) temperature: f64,
-    /// Draw from the likeliest tokens that together have this probability
+    /// Draw only from the likeliest tokens that together have this probability
     #[arg(long, default_value_t = 1.0)]
     pub(super) top_p: f64,
     /// Seed of the draws
@@ -223,16 +223,16 @@ pub(super) struct GenerateArguments {
 
 /// Computes the anchor that keeps a model from forgetting
 ///
-/// The factored Fisher information of the base model on general, public text: how much each weight matters to what the base already
-/// knows. The server's run plan names the file's SHA-256.
+/// The anchor is the factored Fisher information of the base model on general, public text: how much each weight matters to what the
+/// base already knows. The server's run plan names the file's SHA-256.
 #[derive(Debug, Args)]
 pub(super) struct FisherArguments {
     #[command(flatten)]
     pub(super) model: ModelArguments,
-    /// General text: one JSON record a line, or a .txt file with a blank line between passages
+    /// General text: one JSON record per line, or a .txt file with a blank line between passages
     #[arg(long, value_name = "FILE")]
     pub(super) data: PathBuf,
-    /// File that the anchor is written to (safetensors)
+    /// File to write the anchor to (safetensors)
     #[arg(long, value_name = "FILE")]
     pub(super) out: PathBuf,
     /// Projections that adapters will change

@@ -16,7 +16,7 @@ const TRY_AGAIN: u8 = 75;
 /// Wrong configuration (EX_CONFIG).
 const CONFIGURATION: u8 = 78;
 
-/// What went wrong, and the exit code that says whose turn it is.
+/// What went wrong, and the exit code that says who has to act.
 #[derive(Debug)]
 pub(super) struct Failure {
     code: u8,

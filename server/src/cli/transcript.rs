@@ -11,9 +11,9 @@ use crate::transcript::{Audit, AuditedRound, audit};
 /// What to do with a transcript.
 #[derive(Debug, Subcommand)]
 pub(super) enum TranscriptCommand {
-    /// Check every record: signatures, hash chain, lines; of a run's folder also its rounds.jsonl, its adapters and the final one
+    /// Check every record: signatures, hash chain, lines; for a run's folder also its rounds.jsonl and every adapter present
     Verify(Place),
-    /// The same, and print what each round came to
+    /// Do the same, and print the outcome of each round
     Show(Place),
 }
 

@@ -40,16 +40,16 @@ const PASSES: u32 = 8;
 /// What is folded.
 #[derive(Clone, Copy, Debug, PartialEq, clap::Args, Serialize)]
 pub struct FoldScenario {
-    /// Participants.
+    /// Number of participants.
     #[arg(long, default_value = "8")]
     pub participants: NonZeroU32,
     /// Size of the adapter in f32, in 10^6 bytes.
     #[arg(long, default_value_t = 84.0)]
     pub megabytes: f64,
-    /// How updates travel, and lie in the spool.
+    /// How updates travel and are kept in the spool.
     #[arg(long, value_enum, default_value_t = Transfer::F32)]
     pub transfer: Transfer,
-    /// Times that each strategy is measured; the median counts.
+    /// How often each strategy is measured; the median is reported.
     #[arg(long, default_value = "3")]
     pub repetitions: NonZeroU32,
 }
@@ -64,13 +64,13 @@ pub enum Strategy {
     FedAvg,
     /// The coordinate-wise median.
     Median,
-    /// Without the lowest and the highest value.
+    /// The mean without the lowest and the highest value.
     TrimmedMean,
     /// The update closest to the others.
     Krum,
     /// The mean of all but one.
     MultiKrum,
-    /// Eight steps toward it.
+    /// Eight steps toward the geometric median.
     GeometricMedian,
 }
 

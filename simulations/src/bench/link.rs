@@ -27,34 +27,34 @@ const LOOK: Duration = Duration::from_millis(5);
 /// A link and its troubles.
 #[derive(Clone, Copy, Debug, PartialEq, clap::Args, Serialize)]
 pub struct Hardship {
-    /// Rate each way, in 10^6 bits a second.
+    /// Rate in each direction, in 10^6 bits a second.
     #[arg(long, default_value_t = 10.0)]
     pub megabits: f64,
-    /// Round trip, in milliseconds.
+    /// Round-trip time, in milliseconds.
     #[arg(long, default_value_t = 200)]
     pub round_trip_ms: u64,
-    /// What may wait at the narrow place, in milliseconds at the rate.
+    /// Length of the queue at the bottleneck, in milliseconds at the rate.
     #[arg(long, default_value_t = 250)]
     pub queue_ms: u64,
-    /// Share of the datagrams that are lost.
+    /// Share of datagrams that are lost.
     #[arg(long, default_value_t = 0.01)]
     pub loss: f64,
-    /// Times that the link goes dark.
+    /// How often the link goes dark.
     #[arg(long, default_value_t = 3)]
     pub outages: u32,
-    /// How long it is dark, in seconds.
+    /// How long it stays dark each time, in seconds.
     #[arg(long, default_value_t = 20.0)]
     pub outage_seconds: f64,
-    /// Times that the participant's address changes, each between two outages.
+    /// How often the participant's address changes, each time between two outages.
     #[arg(long, default_value_t = 1)]
     pub address_changes: u32,
     /// Silence after which a connection counts as lost, in seconds.
     #[arg(long, default_value_t = 30.0)]
     pub idle_seconds: f64,
-    /// How senders find out what the path takes.
+    /// How senders find out how much the path can carry.
     #[arg(long, value_enum, default_value_t)]
     pub congestion: CongestionControl,
-    /// Which datagrams are lost.
+    /// Seed that decides which datagrams are lost.
     #[arg(long, default_value_t = 7)]
     pub link_seed: u64,
 }

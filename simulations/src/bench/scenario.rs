@@ -29,26 +29,26 @@ const BASE: (&str, [u8; 32]) = ("none", [7; 32]);
 /// What is exchanged.
 #[derive(Clone, Copy, Debug, PartialEq, clap::Args, serde::Serialize)]
 pub struct Scenario {
-    /// Participants.
+    /// Number of participants.
     #[arg(long, default_value = "4")]
     pub participants: NonZeroU32,
     /// Size of the adapter in f32, in 10^6 bytes.
     #[arg(long, default_value_t = 84.0)]
     pub megabytes: f64,
-    /// Equal tensors that it is made of; an even number, as a LoRA module has two.
+    /// Number of equal tensors that the adapter consists of; even, because a LoRA module has two.
     #[arg(long, default_value_t = 448)]
     pub tensors: usize,
-    /// Rounds; the first is left out of the figures.
+    /// Number of rounds; the first is left out of the figures.
     #[arg(long, default_value_t = 5)]
     pub rounds: u32,
     /// How values travel.
     #[arg(long, value_enum, default_value_t)]
     pub transfer: Transfer,
-    /// How adapters come to participants. With deltas each value moves by a number of its own, drawn with the spread of an
-    /// optimizer's steps, so that a delta has about the bytes of a real one.
+    /// How adapters are sent to participants. With deltas each value moves by its own number, drawn with the spread of an
+    /// optimizer's steps, so that a delta is about as large as a real one.
     #[arg(long, value_enum, default_value_t)]
     pub download: Download,
-    /// How updates are summed; `masked` is secure aggregation, for three participants at least.
+    /// How updates are summed; `masked` is secure aggregation, for at least three participants.
     #[arg(long, value_enum, default_value_t)]
     pub sums: Sums,
 }

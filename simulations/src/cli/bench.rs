@@ -12,13 +12,13 @@ use crate::experiment::{Download, Sums, Transfer};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Bench {
-    /// Moves adapters in both directions without training, one process a party, over mutual TLS.
+    /// Moves adapters in both directions without training, with one process per party, over mutual TLS.
     Exchange(Exchange),
-    /// Measures rounds in which next to nothing is moved.
+    /// Measures rounds that move almost no data.
     Rounds(Rounds),
     /// Moves adapters over a link that is slow, loses datagrams, goes dark and changes its address.
     Link(Link),
-    /// Folds updates that lie in files by each strategy, beside a memory copy of the same bytes.
+    /// Measures each strategy's aggregation of updates on disk, next to a plain memory copy.
     Fold(Fold),
     /// One strategy for `fold`, which starts it.
     #[command(hide = true)]
@@ -73,7 +73,7 @@ pub(super) struct Link {
 pub(super) struct Fold {
     #[command(flatten)]
     scenario: FoldScenario,
-    /// Strategies; all of them unless given.
+    /// Strategies to measure; all of them unless given.
     #[arg(long, value_enum, value_delimiter = ',')]
     strategy: Vec<Strategy>,
     /// Prints the figures as one line of JSON.
@@ -93,16 +93,16 @@ pub(super) struct FoldOne {
 
 #[derive(Debug, Args)]
 struct Output {
-    /// Has all parties in this process, as a simulation does.
+    /// Runs all parties in this process, as a simulation does.
     #[arg(long)]
     in_process: bool,
-    /// Has all participants in one process, and the server in its own.
+    /// Runs all participants in one process, and the server in its own.
     #[arg(long, conflicts_with = "in_process")]
     participants_together: bool,
     /// Prints the figures as one line of JSON.
     #[arg(long)]
     json: bool,
-    /// Works in this new folder instead of one in the system's temporary folder, and leaves it there.
+    /// Works in this new folder instead of a temporary one, and keeps it.
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
 }

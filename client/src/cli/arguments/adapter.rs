@@ -15,8 +15,8 @@ pub(in crate::cli) enum AdapterCommand {
 
 /// Makes the fresh adapter that a run starts from
 ///
-/// B is zero, so the model with it is still the base. The folder is what foedus-server's key `start` names; its layout, rank and scale
-/// become the run's. The weights of the model are not loaded.
+/// B is zero, so the model with this adapter still equals the base. foedus-server's key `start` names the folder; its layout, rank and
+/// scale become the run's. The weights of the model are not loaded.
 #[derive(Debug, Args)]
 pub(in crate::cli) struct AdapterNewArguments {
     /// Base model: a Hugging Face folder or a GGUF file
@@ -27,12 +27,12 @@ pub(in crate::cli) struct AdapterNewArguments {
     /// Seed of the factors A
     #[arg(long, default_value_t = 0)]
     pub(in crate::cli) seed: u64,
-    /// Folder to write; it may hold nothing but an earlier adapter
+    /// Folder to write; it may contain nothing but an earlier adapter
     #[arg(long, value_name = "DIR")]
     pub(in crate::cli) out: PathBuf,
 }
 
-/// Shows what an adapter's folder holds
+/// Shows the contents of an adapter's folder
 #[derive(Debug, Args)]
 pub(in crate::cli) struct AdapterShowArguments {
     /// The folder (PEFT format)

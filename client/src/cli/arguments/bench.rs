@@ -17,9 +17,9 @@ pub(in crate::cli) enum BenchCommand {
     Products(BenchProductsArguments),
 }
 
-/// Measures how fast the device multiplies matrices: what training steps are a share of
+/// Measures matrix-product throughput, the upper bound for training steps
 ///
-/// In f32 on the CPU and in bf16 on CUDA.
+/// Products are in f32 on the CPU and in bf16 on CUDA.
 #[derive(Debug, Args)]
 pub(in crate::cli) struct BenchProductsArguments {
     /// Rows and columns of the matrices
@@ -35,7 +35,7 @@ pub(in crate::cli) struct BenchProductsArguments {
 
 /// Times training steps on random weights of a known shape, or on a model
 ///
-/// Nothing is read but what --model and --examples name, and nothing is written. benches/compare runs it beside PyTorch and PEFT.
+/// It reads only what --model and --examples name, and writes nothing. benches/compare runs it against PyTorch with PEFT.
 #[derive(Debug, Args)]
 pub(in crate::cli) struct BenchTrainArguments {
     /// Shape of the base model
@@ -50,31 +50,31 @@ pub(in crate::cli) struct BenchTrainArguments {
     /// Adapted projections: q, k, v, o, gate, up, down, or all
     #[arg(long, default_value = "q,v", value_name = "NAMES")]
     pub(in crate::cli) targets: Targets,
-    /// Examples of a step
+    /// Examples per step
     #[arg(long, default_value_t = 2)]
     pub(in crate::cli) batch: usize,
-    /// Tokens of an example
+    /// Tokens per example
     #[arg(long, default_value_t = 256)]
     pub(in crate::cli) seq: usize,
-    /// Examples to step through instead of random ones, one JSON object a line: {"tokens": [..], "response_from": 3}
+    /// Examples to step through instead of random ones, one JSON object per line: {"tokens": [..], "response_from": 3}
     #[arg(long, value_name = "FILE")]
     pub(in crate::cli) examples: Option<PathBuf>,
-    /// Private steps (DP-SGD) on the same batch: every example's gradient clipped, and noise added
+    /// Run private steps (DP-SGD) on the same batch: every example's gradient is clipped, and noise is added
     #[arg(long, conflicts_with = "examples")]
     pub(in crate::cli) dp: bool,
-    /// Share of the adapter's inputs dropped
+    /// Share of the adapter's inputs that is dropped
     #[arg(long, default_value_t = 0.0)]
     pub(in crate::cli) dropout: f64,
-    /// Counted steps; two more warm up
+    /// Steps to measure; two more run first as warm-up
     #[arg(long, default_value_t = 6)]
     pub(in crate::cli) steps: u64,
     /// Where to compute: auto, cpu or cuda:N
     #[arg(long, default_value = "auto", value_name = "DEVICE")]
     pub(in crate::cli) device: DeviceChoice,
-    /// How the base is kept: auto, f32, bf16, int8 or nf4
+    /// Precision in which the base model is kept: auto, f32, bf16, int8 or nf4
     #[arg(long, default_value = "auto", value_name = "PRECISION")]
     pub(in crate::cli) base_precision: BasePrecision,
-    /// What forward keeps for backward: none (everything) or block (inputs of blocks)
+    /// What the forward pass keeps for the backward pass: everything (none) or the inputs of blocks (block)
     #[arg(long, default_value = "none", value_name = "KIND")]
     pub(in crate::cli) activation_checkpointing: Checkpointing,
     /// Print the result as one line of JSON
@@ -85,7 +85,7 @@ pub(in crate::cli) struct BenchTrainArguments {
 /// Decoders whose speed can be measured without their weights.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(in crate::cli) enum Shape {
-    /// Two layers of width 32, for a try
+    /// Two layers of width 32, for trying things out
     Tiny,
     /// SmolLM2-135M
     #[value(name = "smollm2-135m")]

@@ -23,28 +23,28 @@ pub(in crate::cli) struct LedgerFile {
     pub(in crate::cli) ledger: Option<PathBuf>,
 }
 
-/// Prints the ledger, a line an entry, and its sums
+/// Prints the ledger, one line per entry, and its sums
 #[derive(Debug, Args)]
 pub(in crate::cli) struct LedgerShowArguments {
     #[command(flatten)]
     pub(in crate::cli) file: LedgerFile,
-    /// Only the last so many entries; the sums are always of all
+    /// Print only this many of the last entries; the sums always cover all
     #[arg(long, value_name = "ENTRIES")]
     pub(in crate::cli) last: Option<usize>,
 }
 
 /// Verifies the chain and every signature, without any network
 ///
-/// Prints the ledger's head, the SHA-256 of its last line. Keep it: with --head a later verification notices if lines before it were cut
-/// off. Ends with 0 if the ledger is what this site wrote and with 1 if it is not.
+/// Prints the ledger's head, the SHA-256 of its last line. Keep it: with --head, a later verification notices if lines up to it were
+/// cut off. Exits with 0 if the ledger is what this site wrote and with 1 if it is not.
 #[derive(Debug, Args)]
 pub(in crate::cli) struct LedgerVerifyArguments {
     #[command(flatten)]
     pub(in crate::cli) file: LedgerFile,
-    /// Certificate of this site whose key may have signed; repeat it for earlier ones [default: that of the configuration]
+    /// Certificate of this site whose key may have signed; repeat the option for earlier ones [default: that of the configuration]
     #[arg(long, value_name = "FILE")]
     pub(in crate::cli) certificate: Vec<PathBuf>,
-    /// A head that was kept from an earlier verification
+    /// Head kept from an earlier verification
     #[arg(long, value_name = "SHA-256")]
     pub(in crate::cli) head: Option<protocol::Digest>,
 }
@@ -54,7 +54,7 @@ pub(in crate::cli) struct LedgerVerifyArguments {
 pub(in crate::cli) struct LedgerExportArguments {
     #[command(flatten)]
     pub(in crate::cli) file: LedgerFile,
-    /// File for the table (CSV, RFC 4180) [default: standard output]
+    /// File to write the table to (CSV, RFC 4180) [default: standard output]
     #[arg(long, value_name = "FILE")]
     pub(in crate::cli) csv: Option<PathBuf>,
 }

@@ -9,21 +9,21 @@ use super::{LoraArguments, ModelArguments, PrivateArguments};
 
 /// Trains an adapter alone, on this machine only
 ///
-/// The baseline for everything federated: the same recipe, data order and optimizer, without the others.
+/// This is the baseline for everything federated: the same recipe, data order and optimizer, without the other institutions.
 #[derive(Debug, Args)]
 pub(in crate::cli) struct TrainArguments {
     #[command(flatten)]
     pub(in crate::cli) model: ModelArguments,
-    /// Training text: one JSON record a line ({"text"}, {"prompt","completion"} or {"messages"})
+    /// Training text: one JSON record per line ({"text"}, {"prompt","completion"} or {"messages"})
     #[arg(long, value_name = "FILE")]
     pub(in crate::cli) data: PathBuf,
     /// Held-out text; evaluated before and after
     #[arg(long, value_name = "FILE")]
     pub(in crate::cli) eval: Option<PathBuf>,
-    /// Folder that the adapter is written to (PEFT format); it may hold nothing but an earlier adapter
+    /// Folder to write the adapter to (PEFT format); it may contain nothing but an earlier adapter
     #[arg(long, value_name = "DIR")]
     pub(in crate::cli) out: PathBuf,
-    /// Adapter to start from, instead of a fresh one; its rank, scale and modules then hold
+    /// Adapter to start from, instead of a fresh one; its rank, scale and modules then apply
     #[arg(long, value_name = "DIR")]
     pub(in crate::cli) start: Option<PathBuf>,
     #[command(flatten)]
@@ -38,16 +38,16 @@ pub(in crate::cli) struct TrainArguments {
     /// Strength of the anchor; 0.1 to 3 is the useful range
     #[arg(long, requires = "anchor")]
     pub(in crate::cli) lambda: Option<f64>,
-    /// Evaluate the held-out text every so many steps
+    /// Evaluate the held-out text after every so many steps
     #[arg(long, value_name = "STEPS", requires = "eval")]
     pub(in crate::cli) eval_every: Option<NonZeroU64>,
-    /// Stop early after so many evaluations without a lower loss, and keep the adapter of the lowest
+    /// Stop early after so many evaluations without a lower loss, and keep the adapter with the lowest loss
     #[arg(long, value_name = "EVALUATIONS", requires = "eval_every")]
     pub(in crate::cli) patience: Option<NonZeroU64>,
-    /// File that the state of the training is kept in; the same command again goes on from it, exactly. Removed once the adapter is written
+    /// File for the state of the training; the same command, run again, resumes from it exactly. Removed once the adapter is written
     #[arg(long, value_name = "FILE")]
     pub(in crate::cli) checkpoint: Option<PathBuf>,
-    /// Write the checkpoint every so many steps
+    /// Write the checkpoint after every so many steps
     #[arg(
         long,
         value_name = "STEPS",
@@ -63,7 +63,7 @@ pub(in crate::cli) struct TrainArguments {
 /// The hyper-parameters of a training.
 #[derive(Debug, Args)]
 pub(in crate::cli) struct RecipeArguments {
-    /// Optimizer steps [default: three times through the data]
+    /// Optimizer steps [default: three passes over the data]
     #[arg(long)]
     pub(in crate::cli) steps: Option<u64>,
     /// Peak learning rate
@@ -93,7 +93,7 @@ pub(in crate::cli) struct RecipeArguments {
     /// Seed of everything random: fresh factors, data order, dropout
     #[arg(long, default_value_t = 0)]
     pub(in crate::cli) seed: u64,
-    /// Keep less for the backward pass: none, or block for less memory and a third more time; the result is the same
+    /// What to recompute in the backward pass: none, or block for less memory and a third more time; the result is the same
     #[arg(long, default_value = "none", value_name = "KIND")]
     pub(in crate::cli) activation_checkpointing: Checkpointing,
 }
