@@ -29,6 +29,7 @@ use std::process::ExitCode;
 use clap::Parser as _;
 use protocol::quic::keep_memory_private;
 
+pub use self::failure::said_once;
 use self::{
     arguments::{Arguments, BenchCommand, Command, PolicyCommand, PrivacyCommand},
     failure::Failure,

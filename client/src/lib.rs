@@ -26,7 +26,7 @@ mod federate;
 #[cfg(test)]
 mod properties;
 
-pub use cli::main;
+pub use cli::{main, said_once};
 pub use config::{Config, ConfigError};
 pub use error::{ClientError, Scene};
 pub use federate::{Outcome, federate, participate, training_site};

@@ -188,7 +188,7 @@ fn log_peer(run: &RunId, event: &RunEvent) {
             reason,
             ..
         } => {
-            tracing::warn!(%run, peer, label, reason, "handshake rejected");
+            tracing::warn!(%run, peer, reason = label, detail = reason, "handshake rejected");
         }
         RunEvent::Connected { participant, .. } => {
             tracing::debug!(%run, %participant, "connected");
@@ -198,14 +198,14 @@ fn log_peer(run: &RunId, event: &RunEvent) {
             code,
             violation: Some(violation),
         } => {
-            tracing::warn!(%run, %participant, code = code.label(), violation, "cut off");
+            tracing::warn!(%run, %participant, reason = code.label(), detail = violation, "cut off");
         }
         RunEvent::Closed {
             participant,
             code,
             violation: None,
         } => {
-            tracing::info!(%run, %participant, code = code.label(), "connection closed by us");
+            tracing::info!(%run, %participant, reason = code.label(), "connection closed by us");
         }
         RunEvent::Joined {
             participant,

@@ -127,7 +127,7 @@ pub fn main() -> ExitCode {
     reason = "the last word of a program that failed"
 )]
 fn complain(error: &anyhow::Error, code: u8) -> ExitCode {
-    eprintln!("foedus-sim: {error:#}");
+    eprintln!("foedus-sim: {}", client::said_once(error));
     code.into()
 }
 

@@ -55,20 +55,25 @@ impl Failure {
 
 impl std::fmt::Display for Failure {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let mut said = String::new();
-        for cause in self.error.chain() {
-            let cause = cause.to_string();
-            // Most of our sentences hold the words of their cause, so that they read well where no chain is printed.
-            if said.contains(&cause) {
-                continue;
-            }
-            if !said.is_empty() {
-                said.push_str(": ");
-            }
-            said.push_str(&cause);
-        }
-        f.write_str(&said)
+        f.write_str(&said_once(&self.error))
     }
+}
+
+/// Gives an error with its causes, each once: most of our sentences hold the words of their cause, so that they read well where no chain
+/// is printed.
+pub fn said_once(error: &anyhow::Error) -> String {
+    let mut said = String::new();
+    for cause in error.chain() {
+        let cause = cause.to_string();
+        if said.contains(&cause) {
+            continue;
+        }
+        if !said.is_empty() {
+            said.push_str(": ");
+        }
+        said.push_str(&cause);
+    }
+    said
 }
 
 impl From<ConfigError> for Failure {

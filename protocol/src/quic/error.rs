@@ -167,11 +167,11 @@ impl HandshakeError {
             Self::Refused(peer) => peer.reason.label(),
             Self::RefusedByPeer { reason, .. } => reason.label(),
             Self::Busy { .. } => "busy",
-            Self::TurnedAway { .. } => "turned_away",
+            Self::TurnedAway { .. } => "turned-away",
             Self::Closed { .. } => "closed",
-            Self::TimedOut { .. } => "timed_out",
+            Self::TimedOut { .. } => "timed-out",
             Self::Foreign { .. } => "foreign",
-            Self::Role { .. } => "own_role",
+            Self::Role { .. } => "own-role",
             Self::Local { .. } => "local",
         }
     }

@@ -77,17 +77,17 @@ impl Rejection {
     /// Returns a short constant name, for metrics and structured logs.
     pub fn label(&self) -> &'static str {
         match self {
-            Self::NoCertificate => "no_certificate",
-            Self::Malformed { .. } => "malformed_certificate",
-            Self::WrongFederation { .. } => "wrong_federation",
-            Self::WrongRole { .. } => "wrong_role",
-            Self::WrongAuthority => "wrong_authority",
+            Self::NoCertificate => "no-certificate",
+            Self::Malformed { .. } => "malformed-certificate",
+            Self::WrongFederation { .. } => "wrong-federation",
+            Self::WrongRole { .. } => "wrong-role",
+            Self::WrongAuthority => "wrong-authority",
             Self::Expired { .. } => "expired",
-            Self::NotYetValid { .. } => "not_yet_valid",
+            Self::NotYetValid { .. } => "not-yet-valid",
             Self::Revoked => "revoked",
-            Self::RevocationUnknown => "revocation_unknown",
-            Self::WrongPurpose { .. } => "wrong_purpose",
-            Self::AuthorityExpired => "authority_expired",
+            Self::RevocationUnknown => "revocation-unknown",
+            Self::WrongPurpose { .. } => "wrong-purpose",
+            Self::AuthorityExpired => "authority-expired",
         }
     }
 
@@ -191,13 +191,13 @@ impl PeerRefusal {
     /// Returns a short constant name, for metrics and structured logs.
     pub fn label(self) -> &'static str {
         match self {
-            Self::NoCertificate => "no_certificate",
-            Self::WrongAuthority => "wrong_authority",
+            Self::NoCertificate => "no-certificate",
+            Self::WrongAuthority => "wrong-authority",
             Self::Expired => "expired",
             Self::Revoked => "revoked",
-            Self::WrongRole => "wrong_role",
-            Self::WrongFederation => "wrong_federation",
-            Self::Malformed => "malformed_certificate",
+            Self::WrongRole => "wrong-role",
+            Self::WrongFederation => "wrong-federation",
+            Self::Malformed => "malformed-certificate",
             Self::Unchecked => "unchecked",
         }
     }

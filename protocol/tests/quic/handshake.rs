@@ -354,7 +354,7 @@ async fn a_full_server_says_that_it_is_busy() {
         told.to_string().starts_with("turned 1 away unseen"),
         "{told}"
     );
-    assert_eq!(told.label(), "turned_away");
+    assert_eq!(told.label(), "turned-away");
 
     // The place is free again once the connection is gone.
     drop((first, kept));

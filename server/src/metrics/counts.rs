@@ -19,25 +19,25 @@ const ROUND_SECONDS: &[f64] = &[
 /// Why a peer is not let in, as `HandshakeError::label` has it: all are shown from the start, because a count that
 /// appears only with its first event hides that event from `increase()`.
 pub(super) const HANDSHAKE_REASONS: [&str; 19] = [
-    "authority_expired",
+    "authority-expired",
     "busy",
     "closed",
     "expired",
     "foreign",
     "local",
-    "malformed_certificate",
-    "no_certificate",
-    "not_yet_valid",
-    "own_role",
-    "revocation_unknown",
+    "malformed-certificate",
+    "no-certificate",
+    "not-yet-valid",
+    "own-role",
+    "revocation-unknown",
     "revoked",
-    "timed_out",
-    "turned_away",
+    "timed-out",
+    "turned-away",
     "unchecked",
-    "wrong_authority",
-    "wrong_federation",
-    "wrong_purpose",
-    "wrong_role",
+    "wrong-authority",
+    "wrong-federation",
+    "wrong-purpose",
+    "wrong-role",
 ];
 
 /// One participant, as far as it is known.

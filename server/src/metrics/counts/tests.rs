@@ -300,12 +300,12 @@ fn peers_that_were_turned_away_unseen_are_all_counted() {
     let mut counts = counts(&[], now);
     let event = RunEvent::HandshakeRejected {
         peer: "unknown".to_owned(),
-        label: "turned_away",
+        label: "turned-away",
         reason: String::new(),
         count: 7,
     };
     counts.take(&event, now);
-    assert_eq!(counts.rejected["turned_away"], 7);
+    assert_eq!(counts.rejected["turned-away"], 7);
 }
 
 /// One rejection of each kind; a new kind does not compile until it is here.
