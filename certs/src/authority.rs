@@ -140,9 +140,19 @@ impl Authority {
         terms: &Terms,
         now: Timestamp,
     ) -> Result<String, IssueError> {
+        let request = self.admitted(request_pem, terms)?;
+        self.issue(request.identity, &request.public_key, terms, now)
+    }
+
+    /// Reads a request that can be signed on these terms; refuses others as [`Self::sign`] does.
+    pub(crate) fn admitted(
+        &self,
+        request_pem: &str,
+        terms: &Terms,
+    ) -> Result<ReceivedRequest, IssueError> {
         let request = ReceivedRequest::from_pem(request_pem)?;
         self.admit(&request.identity, terms)?;
-        self.issue(request.identity, &request.public_key, terms, now)
+        Ok(request)
     }
 
     /// Signs a newer certificate for the party, the key and the hosts of one that was issued here, and returns it in PEM. The
@@ -157,6 +167,23 @@ impl Authority {
         days: u64,
         now: Timestamp,
     ) -> Result<String, IssueError> {
+        let EarlierCertificate {
+            identity,
+            public_key,
+            hosts,
+            ..
+        } = self.renewable(certificate_pem, now)?;
+        let mut terms = Terms::new(identity.role(), identity.name(), now, days)?;
+        terms.hosts = hosts;
+        self.issue(identity, &public_key, &terms, now)
+    }
+
+    /// Reads a certificate that can be renewed; refuses others as [`Self::renew`] does.
+    pub(crate) fn renewable(
+        &self,
+        certificate_pem: &str,
+        now: Timestamp,
+    ) -> Result<EarlierCertificate, IssueError> {
         let key = self.key.pair().public_key_raw();
         let earlier = EarlierCertificate::from_pem(certificate_pem, key)?;
         let refused = |what: String| IssueError::Renewal { what };
@@ -173,15 +200,7 @@ impl Authority {
             );
             return Err(refused(what));
         }
-        let EarlierCertificate {
-            identity,
-            public_key,
-            hosts,
-            ..
-        } = earlier;
-        let mut terms = Terms::new(identity.role(), identity.name(), now, days)?;
-        terms.hosts = hosts;
-        self.issue(identity, &public_key, &terms, now)
+        Ok(earlier)
     }
 
     fn issue(

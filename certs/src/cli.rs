@@ -104,7 +104,8 @@ struct Sign {
     /// Validity of the certificate.
     #[arg(long, default_value_t = 365)]
     days: u64,
-    /// The certificate to write; by default the request's name with .crt.
+    /// The certificate to write; by default the request's name with .crt. An earlier one of the same party is replaced, and no
+    /// other file.
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
     #[command(flatten)]
@@ -128,7 +129,7 @@ struct Renew {
     /// Validity of the new certificate.
     #[arg(long, default_value_t = 365, requires = "certificate")]
     days: u64,
-    /// The certificate to write; by default the one that is renewed is replaced.
+    /// The certificate to write, in place of one of the same party or of nothing; by default the one that is renewed is replaced.
     #[arg(long, value_name = "FILE", requires = "certificate")]
     out: Option<PathBuf>,
     #[command(flatten)]
@@ -208,6 +209,8 @@ fn exit_code(error: &IssueError) -> u8 {
         IssueError::HostOfParticipant { .. } => USAGE,
         IssueError::Authority { .. }
         | IssueError::Exists { .. }
+        | IssueError::InTheWay { .. }
+        | IssueError::AuthoritysOwn { .. }
         | IssueError::File { .. }
         | IssueError::Unreadable { .. } => CONFIGURATION,
         IssueError::Unlisted { cause } => exit_code(cause),

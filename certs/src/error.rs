@@ -108,6 +108,25 @@ pub enum IssueError {
         /// The file.
         path: PathBuf,
     },
+    /// A file that is not of the kind that was to be written is there.
+    #[error(
+        "{} is there already and is {found}, which {new} does not replace; move it away or name another place with --out",
+        path.display()
+    )]
+    InTheWay {
+        /// The file.
+        path: PathBuf,
+        /// What it is.
+        found: String,
+        /// What was to be written.
+        new: String,
+    },
+    /// What was to be written for a party would take the name of a file of the authority.
+    #[error("{} is one of the authority's own files, which are never replaced; name another place with --out", path.display())]
+    AuthoritysOwn {
+        /// The file.
+        path: PathBuf,
+    },
     /// The system refused to read or write a file.
     #[error("cannot {doing} {}: {cause}", path.display())]
     File {
