@@ -33,6 +33,23 @@ fn terms(role: Role, name: &str) -> Terms {
     Terms::new(role, name, now(), 365).unwrap()
 }
 
+/// Fails if a text shows a private key: as PEM, in hexadecimal, or as the list of numbers that a derived `Debug` prints.
+fn hides(text: &str, key_pem: &str) {
+    let pem_lines = key_pem.lines().filter(|line| !line.starts_with("-----"));
+    let (_, pem) = x509_parser::pem::parse_x509_pem(key_pem.as_bytes()).unwrap();
+    // RFC 8410, section 7: the 32 secret bytes begin at the 16th.
+    let secret = &pem.contents[16..24];
+    let numbers = format!("{secret:?}");
+    let numbers = numbers.trim_matches(['[', ']']).to_owned();
+    let digits = hex::encode(secret);
+    for shown in pem_lines
+        .map(str::to_owned)
+        .chain([numbers, digits.to_uppercase(), digits])
+    {
+        assert!(!text.contains(&shown), "{shown} is in {text}");
+    }
+}
+
 /// Runs `foedus-certs` in a folder.
 fn run(folder: &Path, arguments: &str) -> Output {
     Command::new(env!("CARGO_BIN_EXE_foedus-certs"))
