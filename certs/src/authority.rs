@@ -19,7 +19,7 @@ use zeroize::Zeroizing;
 
 use crate::error::IssueError;
 use crate::inspect::AuthorityFacts;
-use crate::issued::Issued;
+use crate::issued::{Issued, key_digest, refuse_revoked};
 use crate::key::PrivateKey;
 use crate::renewal::EarlierCertificate;
 use crate::request::{ReceivedRequest, subject, uri};
@@ -85,15 +85,8 @@ impl Authority {
         if facts.public_key != key.pair().public_key_raw() {
             return Err("its key does not belong to its certificate".to_owned());
         }
-        // A serial number that cannot be read could not be put into the revocation list either.
-        if let Some(entry) = issued
-            .iter()
-            .find(|entry| !hex::decode(&entry.serial).is_ok_and(|serial| !serial.is_empty()))
-        {
-            return Err(format!(
-                "its index has the serial number {:?}",
-                entry.serial
-            ));
+        if let Some(fault) = issued.iter().find_map(Issued::fault) {
+            return Err(format!("its index has {fault}"));
         }
         Ok(Self {
             federation: facts.federation,
@@ -133,7 +126,7 @@ impl Authority {
     ///
     /// # Errors
     /// [`IssueError`] if the request does not prove its key, is for another federation or another
-    /// party than the terms, or has a key other than Ed25519.
+    /// party than the terms, or has a key other than Ed25519 or one of which a certificate was revoked.
     pub fn sign(
         &mut self,
         request_pem: &str,
@@ -152,6 +145,7 @@ impl Authority {
     ) -> Result<ReceivedRequest, IssueError> {
         let request = ReceivedRequest::from_pem(request_pem)?;
         self.admit(&request.identity, terms)?;
+        refuse_revoked(&self.issued, &request.public_key)?;
         Ok(request)
     }
 
@@ -159,8 +153,8 @@ impl Authority {
     /// earlier one stays valid until its end.
     ///
     /// # Errors
-    /// [`IssueError::Renewal`] if the certificate is not one of this authority, was revoked, or has expired: then a new request
-    /// is needed.
+    /// [`IssueError::Renewal`] if the certificate is not one of this authority, was revoked, or has expired, and
+    /// [`IssueError::RevokedKey`] if another one of its key was revoked: then a new request is needed.
     pub fn renew(
         &mut self,
         certificate_pem: &str,
@@ -200,6 +194,7 @@ impl Authority {
             );
             return Err(refused(what));
         }
+        refuse_revoked(&self.issued, &earlier.public_key)?;
         Ok(earlier)
     }
 
@@ -229,6 +224,7 @@ impl Authority {
             identity,
             issued: now,
             expires,
+            key: Some(key_digest(public_key)),
             revoked: None,
         });
         Ok(certificate.pem())

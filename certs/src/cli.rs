@@ -217,6 +217,7 @@ fn exit_code(error: &IssueError) -> u8 {
         IssueError::Request { .. }
         | IssueError::WrongFederation { .. }
         | IssueError::WrongParty { .. }
+        | IssueError::RevokedKey { .. }
         | IssueError::AuthorityExpired { .. }
         | IssueError::Renewal { .. }
         | IssueError::UnknownCertificate { .. }

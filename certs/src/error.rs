@@ -60,6 +60,20 @@ pub enum IssueError {
         /// What is wrong with it.
         what: String,
     },
+    /// A key of which a certificate was revoked.
+    #[error(
+        "its key is that of the certificate {serial} of {identity}, which was revoked on {}, and is not signed again: \
+         make a new key with foedus-certs request, and sign its request",
+        revoked.strftime("%Y-%m-%d")
+    )]
+    RevokedKey {
+        /// The earlier certificate.
+        serial: String,
+        /// Whose it was.
+        identity: Box<Identity>,
+        /// When it was revoked.
+        revoked: jiff::Timestamp,
+    },
     /// The authority itself has expired.
     #[error("the authority expired on {expired}; a new federation needs foedus-certs init")]
     AuthorityExpired {

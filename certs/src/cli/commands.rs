@@ -86,6 +86,15 @@ impl Sign {
                 other.serial,
             );
         }
+        for (other, revoked) in revoked_keyless(folder.authority().issued(), &signed.identity) {
+            let _ = writeln!(
+                text,
+                "  its certificate {} was revoked on {}, of which the index does not know the key: \
+                 see that this request is of a new one",
+                other.serial,
+                day(revoked),
+            );
+        }
         Ok(text)
     }
 }
@@ -96,11 +105,24 @@ fn may_write(out: &Path, party: Identity, folder: &Folder) -> Result<(), IssueEr
     kind::gives_way(out, &Kind::Certificate(party))
 }
 
-/// Returns another certificate of the same party that can still be used.
+/// Returns a party's revoked certificates from the time when the index had no keys, and when each was revoked.
+fn revoked_keyless<'a>(
+    all: &'a [Issued],
+    party: &'a Identity,
+) -> impl Iterator<Item = (&'a Issued, Timestamp)> {
+    let theirs = all
+        .iter()
+        .filter(move |other| other.identity == *party && other.key.is_none());
+    theirs.filter_map(|other| Some((other, other.revoked?)))
+}
+
+/// Returns another certificate of the same party, for another key, that can still be used. To revoke one for the same key would
+/// keep the key from being signed again.
 fn older<'a>(all: &'a [Issued], new: &Issued, now: Timestamp) -> Option<&'a Issued> {
     all.iter().find(|other| {
         other.identity == new.identity
             && other.serial != new.serial
+            && other.key != new.key
             && other.revoked.is_none()
             && other.expires > now
     })

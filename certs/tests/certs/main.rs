@@ -5,6 +5,7 @@
 mod authority;
 mod outputs;
 mod program;
+mod revoked_keys;
 
 use std::fs;
 use std::path::Path;
