@@ -19,7 +19,7 @@ use zeroize::Zeroizing;
 
 use crate::error::IssueError;
 use crate::inspect::AuthorityFacts;
-use crate::issued::Issued;
+use crate::issued::{Issued, key_digest, refuse_revoked};
 use crate::key::PrivateKey;
 use crate::renewal::EarlierCertificate;
 use crate::request::{ReceivedRequest, subject, uri};
@@ -85,15 +85,8 @@ impl Authority {
         if facts.public_key != key.pair().public_key_raw() {
             return Err("its key does not belong to its certificate".to_owned());
         }
-        // A serial number that cannot be read could not be put into the revocation list either.
-        if let Some(entry) = issued
-            .iter()
-            .find(|entry| !hex::decode(&entry.serial).is_ok_and(|serial| !serial.is_empty()))
-        {
-            return Err(format!(
-                "its index has the serial number {:?}",
-                entry.serial
-            ));
+        if let Some(fault) = issued.iter().find_map(Issued::fault) {
+            return Err(format!("its index has {fault}"));
         }
         Ok(Self {
             federation: facts.federation,
@@ -133,30 +126,58 @@ impl Authority {
     ///
     /// # Errors
     /// [`IssueError`] if the request does not prove its key, is for another federation or another
-    /// party than the terms, or has a key other than Ed25519.
+    /// party than the terms, or has a key other than Ed25519 or one of which a certificate was revoked.
     pub fn sign(
         &mut self,
         request_pem: &str,
         terms: &Terms,
         now: Timestamp,
     ) -> Result<String, IssueError> {
+        let request = self.admitted(request_pem, terms)?;
+        self.issue(request.identity, &request.public_key, terms, now)
+    }
+
+    /// Reads a request that can be signed on these terms; refuses others as [`Self::sign`] does.
+    pub(crate) fn admitted(
+        &self,
+        request_pem: &str,
+        terms: &Terms,
+    ) -> Result<ReceivedRequest, IssueError> {
         let request = ReceivedRequest::from_pem(request_pem)?;
         self.admit(&request.identity, terms)?;
-        self.issue(request.identity, &request.public_key, terms, now)
+        refuse_revoked(&self.issued, &request.public_key)?;
+        Ok(request)
     }
 
     /// Signs a newer certificate for the party, the key and the hosts of one that was issued here, and returns it in PEM. The
     /// earlier one stays valid until its end.
     ///
     /// # Errors
-    /// [`IssueError::Renewal`] if the certificate is not one of this authority, was revoked, or has expired: then a new request
-    /// is needed.
+    /// [`IssueError::Renewal`] if the certificate is not one of this authority, was revoked, or has expired, and
+    /// [`IssueError::RevokedKey`] if another one of its key was revoked: then a new request is needed.
     pub fn renew(
         &mut self,
         certificate_pem: &str,
         days: u64,
         now: Timestamp,
     ) -> Result<String, IssueError> {
+        let EarlierCertificate {
+            identity,
+            public_key,
+            hosts,
+            ..
+        } = self.renewable(certificate_pem, now)?;
+        let mut terms = Terms::new(identity.role(), identity.name(), now, days)?;
+        terms.hosts = hosts;
+        self.issue(identity, &public_key, &terms, now)
+    }
+
+    /// Reads a certificate that can be renewed; refuses others as [`Self::renew`] does.
+    pub(crate) fn renewable(
+        &self,
+        certificate_pem: &str,
+        now: Timestamp,
+    ) -> Result<EarlierCertificate, IssueError> {
         let key = self.key.pair().public_key_raw();
         let earlier = EarlierCertificate::from_pem(certificate_pem, key)?;
         let refused = |what: String| IssueError::Renewal { what };
@@ -173,15 +194,8 @@ impl Authority {
             );
             return Err(refused(what));
         }
-        let EarlierCertificate {
-            identity,
-            public_key,
-            hosts,
-            ..
-        } = earlier;
-        let mut terms = Terms::new(identity.role(), identity.name(), now, days)?;
-        terms.hosts = hosts;
-        self.issue(identity, &public_key, &terms, now)
+        refuse_revoked(&self.issued, &earlier.public_key)?;
+        Ok(earlier)
     }
 
     fn issue(
@@ -210,6 +224,7 @@ impl Authority {
             identity,
             issued: now,
             expires,
+            key: Some(key_digest(public_key)),
             revoked: None,
         });
         Ok(certificate.pem())

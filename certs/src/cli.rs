@@ -104,7 +104,8 @@ struct Sign {
     /// Validity of the certificate, in days.
     #[arg(long, default_value_t = 365)]
     days: u64,
-    /// The certificate to write; by default the request's name with .crt.
+    /// The certificate to write; by default the request's name with .crt. An earlier one of the same party is replaced, and no
+    /// other file.
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
     #[command(flatten)]
@@ -128,7 +129,8 @@ struct Renew {
     /// Validity of the new certificate, in days.
     #[arg(long, default_value_t = 365, requires = "certificate")]
     days: u64,
-    /// The certificate to write; by default the renewed one replaces the old one.
+    /// The certificate to write: a new file, or one that holds a certificate of the same party. By default the renewed one replaces the
+    /// old one.
     #[arg(long, value_name = "FILE", requires = "certificate")]
     out: Option<PathBuf>,
     #[command(flatten)]
@@ -208,12 +210,15 @@ fn exit_code(error: &IssueError) -> u8 {
         IssueError::HostOfParticipant { .. } => USAGE,
         IssueError::Authority { .. }
         | IssueError::Exists { .. }
+        | IssueError::InTheWay { .. }
+        | IssueError::AuthoritysOwn { .. }
         | IssueError::File { .. }
         | IssueError::Unreadable { .. } => CONFIGURATION,
         IssueError::Unlisted { cause } => exit_code(cause),
         IssueError::Request { .. }
         | IssueError::WrongFederation { .. }
         | IssueError::WrongParty { .. }
+        | IssueError::RevokedKey { .. }
         | IssueError::AuthorityExpired { .. }
         | IssueError::Renewal { .. }
         | IssueError::UnknownCertificate { .. }

@@ -60,6 +60,20 @@ pub enum IssueError {
         /// What is wrong with it.
         what: String,
     },
+    /// A key of which a certificate was revoked.
+    #[error(
+        "its key is that of the certificate {serial} of {identity}, which was revoked on {}, and is not signed again: \
+         make a new key with foedus-certs request, and sign its request",
+        revoked.strftime("%Y-%m-%d")
+    )]
+    RevokedKey {
+        /// The earlier certificate.
+        serial: String,
+        /// Whose it was.
+        identity: Box<Identity>,
+        /// When it was revoked.
+        revoked: jiff::Timestamp,
+    },
     /// The authority itself has expired.
     #[error("the authority expired on {expired}; a new federation needs foedus-certs init")]
     AuthorityExpired {
@@ -105,6 +119,25 @@ pub enum IssueError {
     /// A file that must not be replaced is there.
     #[error("{} is there already and is not replaced; move it away or name another place", path.display())]
     Exists {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A file that is not of the kind that was to be written is there.
+    #[error(
+        "{} is there already and is {found}, which {new} does not replace; move it away or name another place with --out",
+        path.display()
+    )]
+    InTheWay {
+        /// The file.
+        path: PathBuf,
+        /// What it is.
+        found: String,
+        /// What was to be written.
+        new: String,
+    },
+    /// What was to be written for a party would take the name of a file of the authority.
+    #[error("{} is one of the authority's own files, which are never replaced; name another place with --out", path.display())]
+    AuthoritysOwn {
         /// The file.
         path: PathBuf,
     },

@@ -44,6 +44,14 @@ pub(crate) fn read(path: &Path) -> Result<Zeroizing<String>, IssueError> {
         .map_err(|cause| failed("read", path, cause))
 }
 
+/// Returns the folder that a file is in, or would be.
+pub(crate) fn folder_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    }
+}
+
 /// Makes a folder for its owner only, and those above it, where they are not there yet.
 pub(crate) fn private_folder(path: &Path) -> Result<(), IssueError> {
     let mut builder = fs::DirBuilder::new();
@@ -134,10 +142,7 @@ fn sync_folder(path: &Path) -> Result<(), IssueError> {
     if !cfg!(unix) {
         return Ok(());
     }
-    let folder = match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    };
+    let folder = folder_of(path);
     File::open(folder)
         .and_then(|folder| folder.sync_all())
         .map_err(|cause| failed("write", folder, cause))

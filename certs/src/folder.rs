@@ -4,6 +4,7 @@
 //! always one that can be revoked. A lock on the folder makes two operators take turns. The revocation list follows the index: what a
 //! change that failed halfway left out of it, the next one puts in.
 
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -94,6 +95,27 @@ impl Folder {
     /// Returns the authority.
     pub fn authority(&self) -> &Authority {
         &self.authority
+    }
+
+    /// Refuses `path` for what is written for a party if it has the name of one of the authority's own files, whether or not that
+    /// is there now.
+    ///
+    /// # Errors
+    /// [`IssueError::AuthoritysOwn`] if it has; [`IssueError::File`] if its folder cannot be found.
+    pub(crate) fn spares(&self, path: &Path) -> Result<(), IssueError> {
+        let whole = |folder: &Path| {
+            folder
+                .canonicalize()
+                .map_err(|cause| failed("write", path, cause))
+        };
+        let own = [CERTIFICATE, KEY, REVOCATIONS, INDEX, LOCK].map(OsStr::new);
+        let named = path.file_name().is_some_and(|name| own.contains(&name));
+        if named && whole(files::folder_of(path))? == whole(&self.path)? {
+            return Err(IssueError::AuthoritysOwn {
+                path: path.to_owned(),
+            });
+        }
+        Ok(())
     }
 
     /// Returns where the revocation list is.

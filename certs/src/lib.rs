@@ -20,6 +20,7 @@ mod cli;
 mod error;
 mod files;
 mod key;
+mod kind;
 mod terms;
 
 pub use authority::Authority;

@@ -13,6 +13,7 @@ use crate::files::{self, Readers};
 use crate::folder::Folder;
 use crate::inspect;
 use crate::issued::Issued;
+use crate::kind::{self, Kind};
 use crate::request;
 use crate::terms::{Terms, days_long};
 
@@ -39,6 +40,7 @@ impl Request {
         let key = self.out.join(format!("{}.key", self.name));
         let csr = self.out.join(format!("{}.csr", self.name));
         files::private_folder(&self.out)?;
+        kind::gives_way(&csr, &Kind::Request(request.identity().clone()))?;
         files::create(&key, request.key_pem(), Readers::Owner)?;
         files::replace(&csr, request.request_pem(), Readers::Everybody)?;
         Ok(format!(
@@ -59,9 +61,11 @@ impl Sign {
         terms.hosts.clone_from(&self.hosts);
         let text = files::read(&self.request)?;
         let mut folder = open(&self.place.authority)?;
-        let certificate = folder.sign(&text, &terms, now)?;
+        let party = folder.authority().admitted(&text, &terms)?.identity;
         let by_default = self.request.with_extension("crt");
         let out = self.out.as_deref().unwrap_or(&by_default);
+        may_write(out, party, &folder)?;
+        let certificate = folder.sign(&text, &terms, now)?;
         files::replace(out, &certificate, Readers::Everybody)?;
         let signed = folder.authority().issued().last();
         let signed = signed.expect("signing put the certificate into the index");
@@ -82,15 +86,43 @@ impl Sign {
                 other.serial,
             );
         }
+        for (other, revoked) in revoked_keyless(folder.authority().issued(), &signed.identity) {
+            let _ = writeln!(
+                text,
+                "  its certificate {} was revoked on {}, of which the index does not know the key: \
+                 see that this request is of a new one",
+                other.serial,
+                day(revoked),
+            );
+        }
         Ok(text)
     }
 }
 
-/// Returns another certificate of the same party that can still be used.
+/// Refuses to write a party's certificate over anything but an earlier one of it, before anything is signed.
+fn may_write(out: &Path, party: Identity, folder: &Folder) -> Result<(), IssueError> {
+    folder.spares(out)?;
+    kind::gives_way(out, &Kind::Certificate(party))
+}
+
+/// Returns a party's revoked certificates from the time when the index had no keys, and when each was revoked.
+fn revoked_keyless<'a>(
+    all: &'a [Issued],
+    party: &'a Identity,
+) -> impl Iterator<Item = (&'a Issued, Timestamp)> {
+    let theirs = all
+        .iter()
+        .filter(move |other| other.identity == *party && other.key.is_none());
+    theirs.filter_map(|other| Some((other, other.revoked?)))
+}
+
+/// Returns another certificate of the same party, for another key, that can still be used. To revoke one for the same key would
+/// keep the key from being signed again.
 fn older<'a>(all: &'a [Issued], new: &Issued, now: Timestamp) -> Option<&'a Issued> {
     all.iter().find(|other| {
         other.identity == new.identity
             && other.serial != new.serial
+            && other.key != new.key
             && other.revoked.is_none()
             && other.expires > now
     })
@@ -131,8 +163,11 @@ impl Renew {
             return Ok(hand_out(&folder.revocations()));
         };
         warn_of_unlisted(&folder);
-        let certificate = folder.renew(&files::read(path)?, self.days, now)?;
+        let earlier = files::read(path)?;
+        let party = folder.authority().renewable(&earlier, now)?.identity;
         let out = self.out.as_deref().unwrap_or(path);
+        may_write(out, party, &folder)?;
+        let certificate = folder.renew(&earlier, self.days, now)?;
         files::replace(out, &certificate, Readers::Everybody)?;
         let signed = folder.authority().issued().last();
         let signed = signed.expect("signing put the certificate into the index");
