@@ -93,7 +93,7 @@ impl Victim {
             name: name("a"),
             certificates: Vec::new(),
         };
-        let (first, total, items) = (0, 3, vec![entry]);
+        let (first, total, items) = (0, 3, vec![entry].into());
         let message = ForMember::Roster(Piece {
             first,
             total,
