@@ -13,6 +13,7 @@ mod connection;
 mod leaving;
 mod link;
 mod offering;
+mod requests;
 mod secure;
 mod setup;
 mod task;
@@ -40,6 +41,7 @@ use crate::transcript::Witness;
 use crate::violation::{Breach, Misuse, Party, Violation};
 use leaving::Leaving;
 use link::{LINGER_LIMIT, Link, Redial};
+use requests::Requests;
 use work::{Offer, Work};
 
 /// One run, from a participant's side.
@@ -76,6 +78,8 @@ pub struct Participant {
     settled: Round,
     /// Whether the finished update was offered on the present connection.
     is_offered: bool,
+    /// What the server asked for on the present connection.
+    requests: Requests,
     /// The delta of no use that was answered last on the present connection.
     useless_delta: Option<(TransferKind, Round)>,
     /// The last round that the server named: a breach is found in it.
@@ -122,6 +126,7 @@ impl Participant {
             last_attempt: 0,
             settled: Round(0),
             is_offered: false,
+            requests: Requests::default(),
             useless_delta: None,
             named: Round(0),
             actions: VecDeque::from([Action::Connect]),

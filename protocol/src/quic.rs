@@ -26,6 +26,7 @@ mod listener;
 mod material;
 mod memory;
 mod meter;
+mod origins;
 mod plan_file;
 mod rejection;
 mod reset;

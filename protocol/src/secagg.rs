@@ -25,7 +25,7 @@ pub use gathering::{Failure, Gathering, Opening, Output, Revealed, Secret, Step}
 pub use graph::{Arrangement, COMPLETE_MAX};
 pub use member::{Action, Earlier, Member, MemberSetup, Unfit};
 pub use message::{
-    AttemptId, Confirmation, ForMember, ForServer, Keys, Piece, Sealed, Share, SignedKeys,
+    AttemptId, Confirmation, ForMember, ForServer, Items, Keys, Piece, Sealed, Share, SignedKeys,
 };
 pub use parts::{Assembly, split};
 pub use roster::{CERTIFICATE_BYTES_MAX, MemberId, Roster, RosterEntry, VerifiedMember};

@@ -110,6 +110,18 @@ pub enum Breach {
         /// Items allowed.
         limit: usize,
     },
+    /// The same asked for again and again.
+    #[error(
+        "{message} came more often for one {of} on one connection than allowed (at most {limit})"
+    )]
+    Repeated {
+        /// The message's name.
+        message: &'static str,
+        /// What it asks for once, or a few times.
+        of: &'static str,
+        /// How often it may.
+        limit: u32,
+    },
     /// The server broke a rule of secure aggregation.
     #[error("{0}")]
     Deceit(Deceit),
@@ -143,7 +155,9 @@ impl Breach {
     /// The code with which the innocent side closes the connection.
     pub fn close_code(&self) -> CloseCode {
         match self {
-            Self::Unexpected { .. } | Self::TooMany { .. } => CloseCode::Unexpected,
+            Self::Unexpected { .. } | Self::TooMany { .. } | Self::Repeated { .. } => {
+                CloseCode::Unexpected
+            }
             Self::Version { .. } => CloseCode::VersionMismatch,
             Self::Malformed { .. } => CloseCode::Malformed,
             Self::WrongPlan { .. } => CloseCode::WrongPlan,

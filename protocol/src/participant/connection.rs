@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use super::link::{Link, WELCOME_LIMIT};
+use super::requests::Requests;
 use super::{Action, AnchorCopy, Outcome, Participant, Report, Work};
 use crate::close::CloseCode;
 use crate::ids::Digest;
@@ -235,6 +236,7 @@ impl Participant {
         }));
         self.link = Link::Up;
         self.is_offered = false;
+        self.requests = Requests::default();
         self.useless_delta = None;
     }
 

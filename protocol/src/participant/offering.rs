@@ -53,6 +53,7 @@ impl Participant {
             metrics,
         } = offer.clone();
         self.is_offered = true;
+        self.requests.offered();
         self.actions.push_back(Action::Send(ToServer::Offer {
             transfer,
             weight,

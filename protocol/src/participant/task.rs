@@ -27,6 +27,10 @@ impl Participant {
             debug_assert_ne!(arrived.sha256, global.sha256, "the id covers the digest");
             return Err(Breach::Equivocation { round });
         }
+        if current == Some(round) && held != Some(global.sha256) {
+            return Err(Breach::Equivocation { round });
+        }
+        self.requests.train(round)?;
         if current != Some(round) {
             // The server wants no more of it, and whether it counts was not said or not heard.
             if let Some(left) = current {
@@ -38,9 +42,6 @@ impl Participant {
             return Ok(());
         }
         // The same round again, on a new connection.
-        if held != Some(global.sha256) {
-            return Err(Breach::Equivocation { round });
-        }
         self.offer();
         Ok(())
     }
@@ -127,6 +128,7 @@ impl Participant {
             });
         }
         let header = header.at(offset);
+        self.requests.deliver()?;
         self.actions.push_back(Action::SendTransfer { header });
         Ok(())
     }

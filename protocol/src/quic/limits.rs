@@ -17,6 +17,9 @@ pub(super) const PAYLOAD_BYTES_MAX: u16 = 6_400;
 /// Packets that a receiver may leave without an answer for at most its usual delay.
 const UNACKNOWLEDGED_MAX: u32 = 10;
 
+/// Handshakes in progress by default.
+const HANDSHAKES: usize = 64;
+
 /// Limits of one endpoint.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Limits {
@@ -25,6 +28,9 @@ pub struct Limits {
     /// Handshakes in progress at a time; beyond half of it an address must prove itself by a
     /// retry (RFC 9000, section 8.1.2). Servers only.
     pub handshakes: usize,
+    /// Of these for one address, or one /64 of IPv6; beyond half of it that address must prove itself, too. Sites behind one
+    /// address share it: once a handshake is done, its place is free. Servers only.
+    pub handshakes_per_address: usize,
     /// How long a handshake may take, admission included.
     pub handshake_timeout: Duration,
     /// How long a peer may be silent before its connection counts as lost.
@@ -72,7 +78,8 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             connections: 256,
-            handshakes: 64,
+            handshakes: HANDSHAKES,
+            handshakes_per_address: HANDSHAKES / 4,
             handshake_timeout: Duration::from_secs(10),
             idle_timeout: Duration::from_secs(30),
             keep_alive: Duration::from_secs(3),

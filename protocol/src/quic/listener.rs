@@ -2,8 +2,10 @@
 //!
 //! A task of the listener takes what arrives; each handshake has its own task and its own time
 //! limit, so that a slow or hostile peer delays nobody else. Before a certificate has been
-//! checked, a peer costs at most one of [`Limits::handshakes`]; when half of them are taken, an
-//! address must first prove by a retry that it can receive, so that forged addresses cost nothing.
+//! checked, a peer costs at most one of [`Limits::handshakes`], and of these an address has at most
+//! [`Limits::handshakes_per_address`], so that one which leaves its handshakes half open keeps
+//! nobody out but its own neighbours. When half of either is taken, an address must first prove by
+//! a retry that it can receive, so that forged addresses cost nothing, nor those whom they belong to.
 //! Who is turned away at a limit is counted, and told to the owner once a second at most.
 
 use std::net::SocketAddr;
@@ -21,6 +23,7 @@ use super::control::{ControlReceiver, ControlSender};
 use super::error::{HandshakeError, ListenError, RefusedPeer, explain};
 use super::limits::{self, Limits};
 use super::material::TlsMaterial;
+use super::origins::{Origins, Share};
 use super::socket;
 use super::tls;
 use super::verifier::PeerVerifier;
@@ -78,6 +81,7 @@ pub fn listen(
         limits: limits.clone(),
         material: Arc::clone(&material),
         handshakes: Arc::new(Semaphore::new(limits.handshakes)),
+        origins: Origins::default(),
         connections: Arc::new(Semaphore::new(limits.connections)),
         outcomes: sender,
         crowd: Crowd::default(),
@@ -161,6 +165,8 @@ struct Acceptor {
     limits: Limits,
     material: Arc<RwLock<TlsMaterial>>,
     handshakes: Arc<Semaphore>,
+    /// Of these, where they come from.
+    origins: Origins,
     connections: Arc<Semaphore>,
     outcomes: mpsc::Sender<Result<Link, HandshakeError>>,
     crowd: Crowd,
@@ -178,7 +184,7 @@ impl Acceptor {
         let mut tasks = JoinSet::new();
         while let Some(incoming) = self.endpoint.accept().await {
             while tasks.try_join_next().is_some() {}
-            let Some((place, incoming)) = self.sift(incoming) else {
+            let Some(((place, share), incoming)) = self.sift(incoming) else {
                 continue;
             };
             let Ok(connection) = Arc::clone(&self.connections).try_acquire_owned() else {
@@ -195,6 +201,8 @@ impl Acceptor {
             let outcomes = self.outcomes.clone();
             tasks.spawn(async move {
                 let outcome = handshake.run(incoming).await;
+                // An owner who is slow is no reason to keep the address's next one waiting.
+                drop(share);
                 // Nobody listens any more only while the listener is being dropped.
                 let _ = outcomes.send(outcome).await;
                 // Held until here, so that an owner who is slow bounds the tasks that wait for it.
@@ -204,15 +212,24 @@ impl Acceptor {
     }
 
     /// Turns away what cannot be taken on now, and makes unproven addresses prove themselves.
-    fn sift(&mut self, incoming: Incoming) -> Option<(OwnedSemaphorePermit, Incoming)> {
+    fn sift(&mut self, incoming: Incoming) -> Option<((OwnedSemaphorePermit, Share), Incoming)> {
+        let address = incoming.remote_address().ip();
+        let (taken, most) = (
+            self.origins.taken(address),
+            self.limits.handshakes_per_address,
+        );
         let crowded = self.handshakes.available_permits() <= self.limits.handshakes / 2;
-        if crowded && incoming.may_retry() {
+        if (crowded || most / 2 <= taken) && incoming.may_retry() {
             // It fails only for an address that has proven itself, which `may_retry` excludes.
             let _ = incoming.retry();
             return None;
         }
+        if most <= taken {
+            self.turn_away(incoming, "handshakes from one address");
+            return None;
+        }
         match Arc::clone(&self.handshakes).try_acquire_owned() {
-            Ok(permit) => Some((permit, incoming)),
+            Ok(permit) => Some(((permit, self.origins.take(address)), incoming)),
             Err(_) => {
                 self.turn_away(incoming, "handshakes");
                 None

@@ -1,8 +1,10 @@
 //! What is said in an attempt. Lists that may be long come in parts.
 
 use std::fmt;
+use std::ops::{Deref, DerefMut};
+use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::roster::{MemberId, RosterEntry};
 use crate::ids::Round;
@@ -31,7 +33,51 @@ pub struct Piece<T> {
     /// Items of the whole list.
     pub total: u32,
     /// The items of this part.
-    pub items: Vec<T>,
+    pub items: Items<T>,
+}
+
+/// The items of a part. A copy shares them: the server says the same to a thousand members, and holds it once. Who changes its copy
+/// gets items of its own.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Items<T>(Arc<Vec<T>>);
+
+impl<T: Clone> Items<T> {
+    /// The items themselves; copied only if another part has them, too.
+    pub fn into_vec(self) -> Vec<T> {
+        Arc::unwrap_or_clone(self.0)
+    }
+}
+
+impl<T> From<Vec<T>> for Items<T> {
+    fn from(items: Vec<T>) -> Self {
+        Self(Arc::new(items))
+    }
+}
+
+impl<T> Deref for Items<T> {
+    type Target = Vec<T>;
+
+    fn deref(&self) -> &Vec<T> {
+        &self.0
+    }
+}
+
+impl<T: Clone> DerefMut for Items<T> {
+    fn deref_mut(&mut self) -> &mut Vec<T> {
+        Arc::make_mut(&mut self.0)
+    }
+}
+
+impl<T: Serialize> Serialize for Items<T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.0.as_ref().serialize(serializer)
+    }
+}
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Items<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Vec::deserialize(deserializer).map(Self::from)
+    }
 }
 
 /// What the server says to a member.

@@ -14,7 +14,7 @@ pub fn split<T: Clone + Serialize>(items: &[T]) -> Vec<Piece<T>> {
     let mut parts = vec![Piece {
         first: 0,
         total,
-        items: Vec::new(),
+        items: Vec::new().into(),
     }];
     let mut room = PART_BYTES;
     for (index, item) in (0_u32..).zip(items) {
@@ -25,7 +25,7 @@ pub fn split<T: Clone + Serialize>(items: &[T]) -> Vec<Piece<T>> {
             parts.push(Piece {
                 first: index,
                 total,
-                items: Vec::new(),
+                items: Vec::new().into(),
             });
             room = PART_BYTES;
         }
@@ -49,7 +49,7 @@ impl<T> Default for Assembly<T> {
     }
 }
 
-impl<T> Assembly<T> {
+impl<T: Clone> Assembly<T> {
     /// Adds a part and gives the list once it is whole. `None` inside if there is more to come.
     ///
     /// # Errors
@@ -62,7 +62,7 @@ impl<T> Assembly<T> {
         if limit < part.total || part.first != held || part.total < end || !goes_on {
             return Err(BadPart);
         }
-        self.items.extend(part.items);
+        self.items.extend(part.items.into_vec());
         Ok((end == part.total).then(|| std::mem::take(&mut self.items)))
     }
 }
@@ -110,7 +110,7 @@ mod tests {
         let part = |first, total, items: &[u8]| Piece {
             first,
             total,
-            items: items.to_vec(),
+            items: items.to_vec().into(),
         };
         for (part, limit) in [
             (part(1, 2, &[1]), 9),

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use crate::ids::{Digest, ParticipantName};
+use crate::seal::CHAIN_BYTES_MAX;
 
 /// The number of a member in an attempt, from 1, in the order of names.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
@@ -103,5 +104,6 @@ impl Roster {
     }
 }
 
-/// The longest certificate chain that is relayed, in bytes: a frame takes it with room to spare.
-pub const CERTIFICATE_BYTES_MAX: usize = 16 << 10;
+/// The longest certificate chain that is relayed, in bytes: as long as a seal's. Each goes to every member, and beside those that its
+/// authority gave out a participant may put what it likes into its chain.
+pub const CERTIFICATE_BYTES_MAX: usize = CHAIN_BYTES_MAX;

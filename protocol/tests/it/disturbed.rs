@@ -289,15 +289,21 @@ fn a_member_whose_keys_are_not_signed_is_closed_as_a_deceiver() {
 #[test]
 fn a_certificate_chain_that_is_too_long_to_be_relayed_closes_its_connection() {
     let mut stage = Stage::new(&["a", "b", "c", "d"], 3);
-    let (connection, who) = (ConnectionId(9), stage.names[3].clone());
-    stage.server.handle_connected(connection, who, stage.now);
-    let credentials = (vec![vec![3; 1000], vec![0; 16 << 10]], [4; 32]);
-    let expires = stage.now + DAY;
-    stage
-        .server
-        .handle_identified(connection, credentials, expires);
-    stage.collect();
-    let closes = [(4, CloseCode::Superseded), (9, CloseCode::Deceived)];
+    for (connection, bytes) in [(8, 4096), (9, 4097)] {
+        let (connection, who) = (ConnectionId(connection), stage.names[3].clone());
+        stage.server.handle_connected(connection, who, stage.now);
+        let credentials = (vec![vec![3; 1000], vec![0; bytes - 1000]], [4; 32]);
+        let expires = stage.now + DAY;
+        stage
+            .server
+            .handle_identified(connection, credentials, expires);
+        stage.collect();
+    }
+    let closes = [
+        (4, CloseCode::Superseded),
+        (8, CloseCode::Superseded),
+        (9, CloseCode::Deceived),
+    ];
     assert_eq!(stage.closes(), closes);
 }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 const DOCUMENT: &str = include_str!("../../../docs/protocol.md");
-const TESTS: [&str; 16] = [
+const TESTS: [&str; 17] = [
     include_str!("allowance.rs"),
     include_str!("bytes.rs"),
     include_str!("crash.rs"),
@@ -19,6 +19,7 @@ const TESTS: [&str; 16] = [
     include_str!("secagg/lies.rs"),
     include_str!("secagg/sums.rs"),
     include_str!("suspicion.rs"),
+    include_str!("suspicion/repeats.rs"),
     include_str!("transcript.rs"),
 ];
 

@@ -1,4 +1,4 @@
-//! Servers that lie to a participant (rules V1 to V5): each lie ends the run with a violation that names the server.
+//! Servers that lie to a participant (rules V1 to V7): each lie ends the run with a violation that names the server.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -19,6 +19,8 @@ use protocol::transcript::{Chain, Witness};
 use protocol::{Digest, Round, Text};
 
 use super::pair::{ADAPTER_BYTES, Eye, an_instant, content, masked, name, plan, record, sign};
+
+mod repeats;
 
 struct Victim {
     machine: Participant,
@@ -93,7 +95,7 @@ impl Victim {
             name: name("a"),
             certificates: Vec::new(),
         };
-        let (first, total, items) = (0, 3, vec![entry]);
+        let (first, total, items) = (0, 3, vec![entry].into());
         let message = ForMember::Roster(Piece {
             first,
             total,

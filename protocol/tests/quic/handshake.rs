@@ -380,20 +380,6 @@ async fn a_full_server_says_that_it_is_busy() {
 }
 
 #[tokio::test]
-async fn a_crowd_of_handshakes_is_made_to_prove_its_addresses_and_let_in() {
-    let federation = federation();
-    let limits = Limits {
-        handshakes: 1,
-        ..Limits::default()
-    };
-    // With one place, half of the places is none: every address must prove itself.
-    let mut listener = listen(loopback(), &tls(federation.server()), &limits).unwrap();
-    let (client, server) = meet(&mut listener, &participant(&federation)).await;
-    assert_eq!(server.unwrap().connection.peer().name(), "hospital-a");
-    client.unwrap();
-}
-
-#[tokio::test]
 async fn nobody_at_the_address_is_told_within_the_time_limit() {
     let silent = std::net::UdpSocket::bind(loopback()).unwrap();
     let limits = Limits {

@@ -81,7 +81,8 @@ pub(crate) fn listener_of(material: &Material) -> Endpoint {
     .unwrap()
 }
 
-fn credulous(material: Option<&Material>, alpn: &[u8]) -> Endpoint {
+/// A dialer that trusts everybody and offers this protocol.
+pub(crate) fn credulous(material: Option<&Material>, alpn: &[u8]) -> Endpoint {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = rustls::ClientConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13])

@@ -11,6 +11,7 @@
 
 mod bulk;
 mod control;
+mod crowd;
 mod handshake;
 mod hostile;
 mod party;

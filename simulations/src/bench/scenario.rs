@@ -174,6 +174,8 @@ impl Scenario {
         config.run.download = self.download.into();
         self.sums.configure(&mut config);
         config.adapter_bytes_max = u64::MAX;
+        // All of them are behind one address.
+        config.transport.handshakes_per_address = config.transport.handshakes;
         let weight_max = Self::weight(self.participants.get());
         // As many examples as the largest weight claims.
         config.training = TrainingPlan {

@@ -384,7 +384,7 @@ fn piece<T>(items: Vec<T>, b: u8) -> Piece<T> {
     Piece {
         first: u32::from(b == 201),
         total: items.len() as u32 + u32::from(b == 202),
-        items,
+        items: items.into(),
     }
 }
 

@@ -198,7 +198,7 @@ fn a_server_that_replays_the_keys_of_an_earlier_attempt_is_caught() {
     let mut first = World::new(4, 1);
     first.tamper = Box::new(|_, message| {
         if let ForMember::Keys(part) = message {
-            old = part.items.clone();
+            old = part.items.to_vec();
         }
     });
     first.drive();

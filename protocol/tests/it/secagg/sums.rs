@@ -1,5 +1,8 @@
 //! Sums of those that delivered: members that drop out, err, or seal what cannot be used.
 
+use std::cell::RefCell;
+use std::rc::Rc;
+
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
 
@@ -13,6 +16,28 @@ fn the_opened_sum_is_that_of_the_delivered_updates_and_nothing_else_is_revealed(
     assert_eq!(world.opened(), Some(world.plain_mean()));
     assert_eq!(world.gathering.delivered().count(), 7);
     assert!(world.sites.iter().all(|site| site.revealed == 1));
+}
+
+/// Otherwise memory would grow with the square of members.
+#[test]
+fn lists_that_go_to_all_members_are_in_memory_once() {
+    let mut world = World::new(5, 1);
+    let lists = Rc::new(RefCell::new(Vec::new()));
+    let seen = Rc::clone(&lists);
+    world.tamper = Box::new(move |_, message| match message {
+        ForMember::Roster(part) => seen
+            .borrow_mut()
+            .push(("roster", part.items.as_ptr().addr())),
+        ForMember::Keys(part) => seen.borrow_mut().push(("keys", part.items.as_ptr().addr())),
+        _ => {}
+    });
+    world.drive();
+    assert_eq!(world.opened(), Some(world.plain_mean()));
+    let mut lists = lists.borrow().clone();
+    assert_eq!(lists.len(), 10);
+    lists.sort_unstable();
+    lists.dedup();
+    assert_eq!(lists.len(), 2, "{lists:?}");
 }
 
 /// S9: two of 140 drop out.
