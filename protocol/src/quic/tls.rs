@@ -30,6 +30,18 @@ pub(super) fn server(
     material: &TlsMaterial,
     verifier: Arc<PeerVerifier>,
 ) -> Result<QuicServerConfig, NoInitialCipherSuite> {
+    QuicServerConfig::try_from(server_settings(material, verifier))
+}
+
+/// Returns the settings of a client for one handshake.
+pub(super) fn client(
+    material: &TlsMaterial,
+    verifier: Arc<PeerVerifier>,
+) -> Result<QuicClientConfig, NoInitialCipherSuite> {
+    QuicClientConfig::try_from(client_settings(material, verifier))
+}
+
+fn server_settings(material: &TlsMaterial, verifier: Arc<PeerVerifier>) -> ServerConfig {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&TLS13])
@@ -40,14 +52,10 @@ pub(super) fn server(
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.send_tls13_tickets = 0;
     config.max_early_data_size = 0;
-    QuicServerConfig::try_from(config)
+    config
 }
 
-/// Returns the settings of a client for one handshake.
-pub(super) fn client(
-    material: &TlsMaterial,
-    verifier: Arc<PeerVerifier>,
-) -> Result<QuicClientConfig, NoInitialCipherSuite> {
+fn client_settings(material: &TlsMaterial, verifier: Arc<PeerVerifier>) -> ClientConfig {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let mut config = ClientConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&TLS13])
@@ -59,5 +67,38 @@ pub(super) fn client(
     config.resumption = Resumption::disabled();
     config.enable_early_data = false;
     config.enable_sni = false;
-    QuicClientConfig::try_from(config)
+    config
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::identity::Role;
+
+    /// Each of these keeps sessions from being resumed even without the others, so that only here is one of them missed.
+    #[test]
+    fn neither_side_resumes_a_session_or_takes_early_data() {
+        let federation = certs::throwaway::Federation::create::<&str>("north-sea", &[]).unwrap();
+        let own = federation.server();
+        let (own, authority) = ((&own.certificate, &own.key), &own.authority);
+        let material = TlsMaterial::from_pem(own.0, own.1, authority, None).unwrap();
+
+        let verifier = PeerVerifier::new(&material, Role::Participant);
+        let server = server_settings(&material, verifier);
+        assert_eq!(server.send_tls13_tickets, 0);
+        assert_eq!(server.max_early_data_size, 0);
+        assert!(!server.session_storage.can_cache());
+        assert!(!server.ticketer.enabled());
+
+        let verifier = PeerVerifier::new(&material, Role::Server);
+        let client = client_settings(&material, verifier);
+        assert!(!client.enable_early_data);
+        assert!(!client.enable_sni);
+        // It says nothing else of itself.
+        let resumption = format!("{:?}", client.resumption);
+        assert!(
+            resumption.contains("NoClientSessionStorage"),
+            "{resumption}"
+        );
+    }
 }

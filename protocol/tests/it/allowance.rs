@@ -107,6 +107,38 @@ fn a_participant_that_floods_is_cut_off_and_one_that_trains_fast_is_not() {
     assert!(pair.codes("b").is_empty());
 }
 
+/// A2: what was said in one round is not held against anybody in the next.
+#[test]
+fn each_round_begins_with_the_whole_allowance_of_messages() {
+    let mut pair = in_round_one();
+    let most = Allowance::default().messages_per_minute;
+    // Two rounds' worth of these is more than a minute's.
+    let flood = |pair: &mut Pair, round: u32| {
+        let (round, step, steps) = (Round(round), 0, 4);
+        for _ in 0..most - 40 {
+            pair.say(0, ToServer::Progress { round, step, steps });
+        }
+        pair.wait(Duration::from_millis(30));
+        assert!(pair.codes("a").is_empty(), "{round}");
+    };
+    flood(&mut pair, 1);
+    let transfer = header(&pair, "update");
+    offer(&mut pair, transfer);
+    pair.pour(0, transfer);
+    pair.sites[1].manual = false;
+    let (update, metrics) = (content("b's update"), Metrics::default());
+    pair.sites[1]
+        .machine
+        .trained(Round(1), update, 1, metrics)
+        .unwrap();
+    pair.sites[1].manual = true;
+    pair.drive_until("asked once more", |pair| {
+        pair.coordinator.open_round() == Some(Round(2))
+    });
+    assert_eq!(pair.counted(1), ["a", "b"]);
+    flood(&mut pair, 2);
+}
+
 /// A3: beginnings of other and other updates are charged until the round's allowance is used up.
 #[test]
 fn bytes_beyond_the_rounds_allowance_are_refused_and_named() {

@@ -19,6 +19,7 @@ use protocol::{ConnectionId, Digest, ParticipantName, Round, Text, TransferId};
 use crate::pair::{an_instant, content, coordinator, masked, name, plan, setup};
 
 mod killed;
+mod left_out;
 mod slow;
 
 const NAMES: [&str; 5] = ["a", "b", "c", "d", "e"];
@@ -75,6 +76,8 @@ struct Stage {
     /// Whose masked update takes its time, and what is on its way of it.
     slow: Option<usize>,
     on_its_way: Vec<TransferHeader>,
+    /// Who was told that its update does not count, and why.
+    refused: Vec<(ParticipantName, RefusalReason)>,
 }
 
 impl Stage {
@@ -116,6 +119,7 @@ impl Stage {
             undone: None,
             slow: None,
             on_its_way: Vec::new(),
+            refused: Vec::new(),
         }
     }
 
@@ -236,6 +240,10 @@ impl Stage {
                 self.says(connection, ToServer::Trained { round, metrics });
             }
             ToClient::Secure { attempt, message } => self.hears_in(index, attempt, message),
+            ToClient::Refused { reason, .. } => {
+                let name = self.sites[index].name.clone();
+                self.refused.push((name, reason));
+            }
             ToClient::Deliver { .. } => {
                 let header = self.vector(index);
                 if self.slow == Some(index) {

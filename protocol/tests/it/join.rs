@@ -216,6 +216,32 @@ fn a_silent_connection_is_closed() {
     assert_eq!(closes(&mut coordinator), [(1, CloseCode::Silent)]);
 }
 
+/// J10: nor is one waited for that never says what it thinks of the plan.
+#[test]
+fn a_connection_that_neither_agrees_nor_declines_is_closed_at_the_hard_deadline() {
+    let now = an_instant();
+    let plan = plan(&["a", "b"], 1, 1).check().unwrap();
+    let mut coordinator = coordinator(&plan, None, now);
+    let deadline = now + plan.cohort.hard_deadline;
+    for (connection, who) in [(1, "a"), (2, "b")] {
+        coordinator.handle_connected(ConnectionId(connection), name(who), now);
+        coordinator.handle_message(ConnectionId(connection), hello(1), now);
+    }
+    let ready = ToServer::Ready {
+        plan: plan.digest(),
+        holds: Vec::new(),
+        begun: Vec::new(),
+        recorded: Round(0),
+    };
+    // Just before, so that b, which is asked in the first round then, owes nothing yet.
+    let before = deadline - Duration::from_millis(1);
+    coordinator.handle_message(ConnectionId(2), ready, before);
+    assert_eq!(closes(&mut coordinator), []);
+    assert_eq!(coordinator.poll_timeout(), Some(deadline));
+    coordinator.handle_timeout(deadline);
+    assert_eq!(closes(&mut coordinator), [(1, CloseCode::Silent)]);
+}
+
 /// J11: the anchor goes to those who need it and lack it.
 #[test]
 fn the_anchor_is_sent_only_to_those_who_lack_it() {

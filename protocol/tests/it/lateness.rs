@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use protocol::Round;
 use protocol::close::RefusalReason;
 use protocol::coordinator::{Outcome, Report};
-use protocol::message::{Metrics, ToClient};
+use protocol::message::{Metrics, ToClient, ToServer, TransferHeader};
 use protocol::participant;
-use protocol::plan::{LatePolicy, RunPlan};
+use protocol::plan::{Download, LatePolicy, RunPlan};
+use protocol::{Digest, Round};
 
 use super::pair::{Pair, Weather, content, name, plan};
 
@@ -66,24 +66,55 @@ fn finish(pair: &mut Pair, site: usize, round: u32) {
         .unwrap();
 }
 
+/// Who is asked in each of six rounds for three of five.
+fn drawn(download: Download, seed: u64) -> Vec<Vec<String>> {
+    let mut pair = Pair::new(three_of_five(download), Weather::fair(), seed);
+    pair.drive();
+    (1..=6).map(|round| asked(&pair, round)).collect()
+}
+
+fn three_of_five(download: Download) -> RunPlan {
+    let mut plan = plan(&NAMES, 2, 6);
+    plan.cohort.select = Some(3);
+    plan.download = download;
+    plan
+}
+
 /// E1: a round asks as many as the plan selects, others in other rounds, and the same ones on any machine.
 #[test]
 fn a_round_asks_those_who_are_drawn_and_not_always_the_same() {
-    let draw = |seed: u64| {
-        let mut plan = plan(&NAMES, 2, 6);
-        plan.cohort.select = Some(3);
-        let mut pair = Pair::new(plan, Weather::fair(), seed);
-        pair.drive();
-        let rounds = (1..=6).map(|round| asked(&pair, round));
-        rounds.collect::<Vec<_>>()
-    };
-    let drawn = draw(1);
-    assert!(drawn.iter().all(|names| names.len() == 3), "{drawn:?}");
-    let mut all: Vec<_> = drawn.iter().flatten().collect();
+    let first = drawn(Download::Whole, 1);
+    assert!(first.iter().all(|names| names.len() == 3), "{first:?}");
+    let mut all: Vec<_> = first.iter().flatten().collect();
     all.sort();
     all.dedup();
-    assert_eq!(all.len(), 5, "everybody is asked some time: {drawn:?}");
-    assert_eq!(drawn, draw(2), "the network has no part in it");
+    assert_eq!(all.len(), 5, "everybody is asked some time: {first:?}");
+    let again = drawn(Download::Whole, 2);
+    assert_eq!(first, again, "the network has no part in it");
+}
+
+/// E1: the lot is a SHA-256 that anybody can compute, and does not depend on how adapters travel.
+#[test]
+fn the_lowest_lots_are_drawn_and_how_adapters_come_has_no_part_in_it() {
+    let plan = three_of_five(Download::Whole).check().unwrap();
+    let lot = |round: u32, name: &str| {
+        let parts: [&[u8]; 4] = [
+            b"foedus/lot/1",
+            &plan.digest().0,
+            &round.to_le_bytes(),
+            name.as_bytes(),
+        ];
+        Digest::of(&parts.concat()).0
+    };
+    let lowest = |round: u32| {
+        let mut names = NAMES;
+        names.sort_by_key(|name| lot(round, name));
+        names[..3].to_vec()
+    };
+    let lowest: Vec<_> = (1..=6).map(lowest).collect();
+    for download in [Download::Whole, Download::Delta] {
+        assert_eq!(drawn(download, 1), lowest, "{download:?}");
+    }
 }
 
 /// E1: in the place of one that is gone another is asked.
@@ -101,6 +132,55 @@ fn the_next_is_asked_in_the_place_of_one_that_is_refused_or_gone() {
     pair.drive_until("another is asked", |pair| asked(pair, 1).len() == 3);
     pair.wait(Duration::from_secs(5));
     assert_eq!(asked(&pair, 1).len(), 3);
+}
+
+/// E1, R3: who was not drawn is told so, whether it offers first or just sends, and has no part in the round any more.
+#[test]
+fn one_that_was_not_drawn_is_refused_by_name_and_not_asked_afterwards() {
+    let mut plan = plan(&NAMES, 2, 1);
+    plan.cohort.select = Some(2);
+    let mut pair = Pair::new(plan, Weather::fair(), 1);
+    for site in &mut pair.sites {
+        site.manual = true;
+    }
+    pair.drive_until("asked", |pair| asked(pair, 1).len() == 2);
+    let drawn = asked(&pair, 1);
+    let idle: Vec<_> = NAMES
+        .into_iter()
+        .filter(|name| !drawn.iter().any(|drawn| drawn == name))
+        .collect();
+    let [offers, sends, waits] = idle[..] else {
+        panic!("{drawn:?} of five were drawn");
+    };
+    let update = |pair: &Pair, of: &str| {
+        let plan = pair.plan.digest();
+        TransferHeader::update(&name(of), Round(1), plan, content("not asked for"))
+    };
+    for (who, is_offered) in [(offers, true), (sends, false)] {
+        let (site, transfer) = (pair.site(who), update(&pair, who));
+        pair.sites[site].puppet = true;
+        let (weight, metrics) = (1, Metrics::default());
+        let offer = ToServer::Offer {
+            transfer,
+            weight,
+            metrics,
+        };
+        if is_offered {
+            pair.say(site, offer.clone());
+        }
+        pair.pour(site, transfer);
+        pair.say(site, offer);
+        pair.wait(Duration::from_millis(30));
+        let times = 2 + usize::from(is_offered);
+        assert_eq!(pair.refusals(who), vec![RefusalReason::NotInRound; times]);
+    }
+    // In the place of those that were drawn only the one that kept quiet is asked.
+    for who in &drawn {
+        pair.kill(pair.site(who));
+    }
+    pair.wait(Duration::from_secs(5));
+    assert_eq!(asked(&pair, 1)[2..], [waits]);
+    assert!(pair.counted(1).is_empty());
 }
 
 /// E2: a round closes with enough updates, and says so to those who are still at work.

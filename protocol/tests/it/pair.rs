@@ -281,12 +281,21 @@ impl Pair {
         true
     }
 
-    /// Runs until the run is over on every side.
+    /// Runs until the run is over on every side but those that a test speaks for.
     pub(crate) fn drive(&mut self) {
         assert!(self.drive_bounded(200_000), "the run does not end");
+        for site in &self.sites {
+            let is_spoken_for = site.manual || site.puppet;
+            assert!(
+                is_spoken_for || site.outcome.is_some(),
+                "{} does not end, {}",
+                site.name,
+                site.machine.state()
+            );
+        }
     }
 
-    /// Runs at most this many steps; true if the run ended.
+    /// Runs at most this many steps, or until the run is over on every side; true if it ended for the server.
     pub(crate) fn drive_bounded(&mut self, steps: usize) -> bool {
         for _ in 0..steps {
             if !self.step() {

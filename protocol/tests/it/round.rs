@@ -309,6 +309,36 @@ fn a_participant_that_comes_after_the_soft_deadline_waits_for_the_next_round() {
     assert_eq!(pair.sites[late].trainings, [protocol::Round(2)]);
 }
 
+/// R10: nor one that comes to a round that has as many participants as the plan allows, those that have left it included.
+#[test]
+fn a_participant_that_finds_a_round_full_waits_for_the_next() {
+    let mut plan = plan(&[], 1, 2);
+    plan.cohort.participants = Participants::Any;
+    plan.limits.participants_max = 2;
+    let mut pair = Pair::new(plan, Weather::fair(), 1);
+    pair.add_site(name("a"));
+    pair.add_site(name("b"));
+    pair.sites[0].manual = true;
+    pair.drive_until("b counts", |pair| pair.counted(1) == ["b"]);
+    let now = pair.now;
+    pair.sites[1].machine.leave(Text::new("enough"), now);
+    pair.drive_until("b is gone", |pair| pair.codes("b") == [CloseCode::Left]);
+    let late = pair.add_site(name("c"));
+    pair.wait(Duration::from_secs(5));
+    let joined = pair.coordinator.ready().any(|ready| *ready == name("c"));
+    assert!(joined && pair.sites[late].trainings.is_empty());
+    pair.sites[0].manual = false;
+    let update = super::pair::content("a's update");
+    pair.sites[0]
+        .machine
+        .trained(protocol::Round(1), update, 1, Default::default())
+        .unwrap();
+    pair.drive();
+    assert_eq!(pair.counted(1), ["a", "b"]);
+    assert_eq!(pair.counted(2), ["a", "c"]);
+    assert_eq!(pair.sites[late].trainings, [protocol::Round(2)]);
+}
+
 /// R11: a refused update does not stop the round, and the participant is asked again in the next.
 #[test]
 fn a_refused_update_does_not_stop_the_round_and_its_sender_is_asked_again() {
@@ -440,6 +470,8 @@ fn a_stopped_server_ends_the_run_and_participants_try_again_until_their_patience
     assert_eq!(failure(&pair), Some(RunFailure::Stopped));
     for site in &pair.sites {
         assert_eq!(site.outcome, Some(participant::Outcome::ServerAway));
+        let codes = pair.codes(site.name.as_str());
+        assert_eq!(codes, [CloseCode::ServerStopping]);
     }
     assert_eq!((pair.now - stopped).as_secs(), 600);
 }

@@ -1,6 +1,9 @@
-//! Every rule of `docs/protocol.md` has a test that names it, and no test names a rule that is not there.
+//! Every rule of `docs/protocol.md` has a test that names it, and no test names a rule that is not there. Every reason that a rule
+//! gives is in one of its tests.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+
+use protocol::close::{CloseCode, RefusalReason, RunFailure};
 
 const DOCUMENT: &str = include_str!("../../../docs/protocol.md");
 const TESTS: [&str; 17] = [
@@ -10,6 +13,7 @@ const TESTS: [&str; 17] = [
     include_str!("disturbed.rs"),
     include_str!("fixed_sum.rs"),
     include_str!("fixed_sum/killed.rs"),
+    include_str!("fixed_sum/left_out.rs"),
     include_str!("fixed_sum/slow.rs"),
     include_str!("hostile.rs"),
     include_str!("join.rs"),
@@ -29,24 +33,112 @@ fn rule(word: &str) -> Option<&str> {
     (!number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit())).then_some(word)
 }
 
+/// The rules that a doc comment begins with.
+fn named(line: &str) -> Vec<&str> {
+    let Some((rules, _)) = line
+        .trim_start()
+        .strip_prefix("/// ")
+        .and_then(|line| line.split_once(": "))
+    else {
+        return Vec::new();
+    };
+    rules.split(", ").filter_map(rule).collect()
+}
+
+/// Each rule with its words.
+fn written() -> BTreeMap<&'static str, String> {
+    let mut rules = BTreeMap::<_, String>::new();
+    let mut last = None;
+    for line in DOCUMENT.lines() {
+        if let Some((word, words)) = line
+            .strip_prefix("- **")
+            .and_then(|line| line.split_once("**"))
+        {
+            last = rule(word);
+            if let Some(rule) = last {
+                rules.insert(rule, words.to_owned());
+            }
+        } else if let Some(words) = line.strip_prefix("  ") {
+            last.and_then(|rule| rules.get_mut(rule))
+                .into_iter()
+                .for_each(|rule| *rule += words);
+        } else {
+            last = None;
+        }
+    }
+    rules
+}
+
+/// Each rule with the lines of its tests.
+fn tested() -> BTreeMap<&'static str, String> {
+    let mut rules = BTreeMap::<_, String>::new();
+    let mut last = Vec::new();
+    for line in TESTS.iter().flat_map(|source| source.lines()) {
+        let of_line = named(line);
+        if !of_line.is_empty() {
+            last = of_line;
+        }
+        for &rule in &last {
+            *rules.entry(rule).or_default() += line;
+        }
+    }
+    rules
+}
+
+/// The reasons among the words in backquotes, as they are written in Rust.
+fn reasons(words: &str) -> Vec<String> {
+    let variant = |word: &str| {
+        let code = CloseCode::from_label(word).map(|code| format!("CloseCode::{code:?}"));
+        let refusal =
+            || RefusalReason::from_label(word).map(|reason| format!("RefusalReason::{reason:?}"));
+        let failure =
+            || RunFailure::from_label(word).map(|reason| format!("RunFailure::{reason:?}"));
+        code.or_else(refusal).or_else(failure)
+    };
+    words
+        .split('`')
+        .skip(1)
+        .step_by(2)
+        .filter_map(variant)
+        .collect()
+}
+
+/// Reasons that the tests of another rule show, or those of another package.
+const ELSEWHERE: [(&str, &str); 4] = [
+    // The client's: it alone knows that its certificate was replaced.
+    ("C6", "CloseCode::Revoked"),
+    // What the owner heard of the connection before it asks.
+    ("F5", "CloseCode::Left"),
+    // S10 shows what becomes of a member that is turned away.
+    ("S4", "CloseCode::Deceived"),
+    ("S8", "CloseCode::Deceived"),
+];
+
 #[test]
 fn every_rule_has_a_test_and_every_tested_rule_is_written_down() {
-    let written: BTreeSet<_> = DOCUMENT
-        .lines()
-        .filter_map(|line| line.strip_prefix("- **")?.split_once("**"))
-        .filter_map(|(word, _)| rule(word))
-        .collect();
-    let tested: BTreeSet<_> = TESTS
-        .iter()
-        .flat_map(|source| source.lines())
-        .filter_map(|line| {
-            line.strip_prefix("/// ")
-                .or_else(|| line.strip_prefix("    /// "))?
-                .split_once(": ")
-        })
-        .flat_map(|(rules, _)| rules.split(", "))
-        .filter_map(rule)
-        .collect();
-    assert_eq!(written, tested);
+    let (written, tested) = (written(), tested());
+    assert!(
+        written.keys().eq(tested.keys()),
+        "{:?}\n{:?}",
+        written.keys(),
+        tested.keys()
+    );
     assert!(30 < written.len(), "{written:?}");
+}
+
+#[test]
+fn every_reason_that_a_rule_gives_is_in_one_of_its_tests() {
+    let tested = tested();
+    let mut missing = Vec::new();
+    for (rule, words) in written() {
+        let lines = tested.get(rule).map_or("", String::as_str);
+        let reasons = reasons(&words).into_iter();
+        missing.extend(
+            reasons
+                .filter(|reason| !lines.contains(reason))
+                .map(|reason| (rule, reason)),
+        );
+    }
+    let expected = ELSEWHERE.map(|(rule, reason)| (rule, reason.to_owned()));
+    assert_eq!(missing, expected);
 }

@@ -1,7 +1,7 @@
 //! Thousands of runs in bad weather, each from a printed seed.
 //!
 //! What fails a run is checked where it happens, in [`pair`](super::pair): an update folded twice or after the close, a
-//! round without quorum, an acknowledgement of what was not folded. Here: that every run ends, and that what the sites
+//! round without quorum, an acknowledgement of what was not folded. Here: that every run ends, on every side, and that what the sites
 //! were told is what was counted. Not failures: a run that fails for want of a quorum, a participant that is told
 //! "late", one that is away when the run ends.
 
@@ -112,6 +112,12 @@ pub(crate) fn check(pair: &Pair, what: &str) -> bool {
                 "{what}: told, and not counted"
             );
         }
+        assert!(
+            site.outcome.is_some(),
+            "{what}: {} never ends, {}",
+            site.name,
+            site.machine.state()
+        );
         let wrong = matches!(site.outcome, Some(participant::Outcome::Violation(_)));
         assert!(
             !wrong,

@@ -7,7 +7,7 @@ use protocol::close::{CloseCode, RefusalReason};
 use protocol::coordinator::RoundSummary;
 use protocol::message::{Content, Metrics, ToClient, ToServer, TransferHeader, TransferKind};
 use protocol::participant::{
-    Action, AnchorCopy, Disposition, Outcome, Participant, SecureSetup, Setup, Spooled,
+    Action, AnchorCopy, Disposition, Outcome, Participant, Report, SecureSetup, Setup, Spooled,
 };
 use protocol::plan::{
     ANCHOR_BYTES_MAX, Announced, CheckedPlan, Download, EwcPlace, EwcPlan, RunPlan, SignedPlan,
@@ -505,6 +505,39 @@ fn agreeing_to_a_plan_that_was_not_proposed_is_our_own_mistake() {
         .unwrap_err();
     assert_eq!(misuse.verb, "accept_plan");
     assert!(victim.machine.decline(Text::default(), victim.now).is_err());
+}
+
+/// J10: a participant does not wait for ever either.
+#[test]
+fn a_server_that_never_answers_hello_is_left_after_ten_seconds_and_tried_again() {
+    let now = an_instant();
+    let setup = Setup::new(name("a"), Text::new("x"), 1, Arc::new(Eye));
+    let mut victim = Victim {
+        machine: Participant::new(setup, now),
+        plan: simple().check().unwrap(),
+        now,
+        actions: vec![],
+    };
+    victim.machine.handle_connected(now);
+    let limit = now + Duration::from_secs(10);
+    assert_eq!(victim.machine.poll_timeout(), Some(limit));
+    victim
+        .machine
+        .handle_timeout(limit - Duration::from_millis(1));
+    victim.collect();
+    assert_eq!(victim.machine.state(), "waiting for Welcome");
+    victim.actions.clear();
+
+    victim.machine.handle_timeout(limit);
+    victim.collect();
+    let reconnecting = Action::Report(Report::Reconnecting { attempt: 1 });
+    let left = [Action::Close(CloseCode::Silent), reconnecting];
+    assert_eq!(victim.actions, left);
+    let again = victim.machine.poll_timeout().unwrap();
+    assert!(again - limit <= Duration::from_millis(500), "{again:?}");
+    victim.machine.handle_timeout(again);
+    victim.collect();
+    assert_eq!(victim.actions.last(), Some(&Action::Connect));
 }
 
 /// R3: what is left of an update that is refused is not sent. One that counts is all there, and only forgotten.

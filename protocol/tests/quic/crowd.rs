@@ -88,7 +88,7 @@ async fn half_open_handshakes_from_one_address_shut_nobody_else_out() {
 
     let told: Vec<_> = others
         .iter()
-        .filter(|error| error.label() == "turned_away")
+        .filter(|error| error.label() == "turned-away")
         .map(ToString::to_string)
         .collect();
     assert!(

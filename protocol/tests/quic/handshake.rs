@@ -7,11 +7,13 @@ use jiff::Timestamp;
 use protocol::close::CloseCode;
 use protocol::identity::Role;
 use protocol::quic::{
-    Closed, HandshakeError, Limits, ListenError, PeerRefusal, Rejection, TlsMaterial, connect,
-    listen, verify_signature,
+    ALPN, Closed, HandshakeError, Limits, ListenError, PeerRefusal, Rejection, TlsMaterial,
+    connect, listen, verify_signature,
 };
 
+use crate::hostile::{Hesitant, Returning};
 use crate::party::{federation, linked, loopback, meet, mixed, participant, server, start, tls};
+use crate::tap::Tap;
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -183,6 +185,64 @@ async fn a_participant_posing_as_the_server_is_refused_and_named() {
     );
     assert!(error.to_string().contains("hospital-b"), "{error}");
     accepting.await.unwrap();
+}
+
+#[tokio::test]
+async fn a_certificate_without_its_key_is_refused_by_both_sides() {
+    let federation = federation();
+    let a = federation.participant("hospital-a").unwrap();
+    let b = federation.participant("hospital-b").unwrap();
+    // Whoever was ever connected to a party has its certificate.
+    let mut listener = server(&federation);
+    let posing = crate::hostile::ask_with_key_of((a, b), listener.local_address());
+    let (told, at_server) = tokio::join!(posing, listener.accept());
+    let error = at_server.unwrap().unwrap_err();
+    assert!(error.to_string().contains("BadSignature"), "{error}");
+    assert!(told.is_some(), "it was let in");
+
+    let posing = crate::hostile::listener_with_key_of(federation.server(), b);
+    let address = posing.local_addr().unwrap();
+    let accepting = tokio::spawn(async move {
+        let Ok(connection) = posing.accept().await.unwrap().await else {
+            return;
+        };
+        if let Ok((mut send, _receive)) = connection.accept_bi().await {
+            send.write_all(ALPN).await.unwrap();
+            connection.closed().await;
+        }
+    });
+    let error = connect(address, &participant(&federation), &Limits::default())
+        .await
+        .unwrap_err();
+    assert!(error.to_string().contains("BadSignature"), "{error}");
+    accepting.await.unwrap();
+
+    // With its own key the same client is let in.
+    let honest = crate::hostile::ask_with_key_of((a, a), listener.local_address());
+    let (told, at_server) = tokio::join!(honest, listener.accept());
+    assert_eq!(told, None);
+    assert_eq!(at_server.unwrap().unwrap().connection.peer(), &a.identity);
+}
+
+#[tokio::test]
+async fn nobody_gets_a_ticket_and_a_second_handshake_shows_its_certificate_again() {
+    let mut federation = federation();
+    let mut listener = server(&federation);
+    let address = listener.local_address();
+    let guest = Returning::new(federation.participant("hospital-a").unwrap());
+    let (first, at_server) = tokio::join!(guest.ask(address), listener.accept());
+    assert!(first, "it is let in");
+    drop(at_server);
+    assert_eq!(guest.tickets(), 0);
+
+    // It has nothing to resume: what has become of its certificate counts.
+    let mut material = federation.server().clone();
+    material.revocations = federation.revoke("hospital-a").unwrap();
+    listener.reload(&tls(&material)).unwrap();
+    let (again, at_server) = tokio::join!(guest.ask(address), listener.accept());
+    assert!(!again, "it is let in again");
+    let error = at_server.unwrap().unwrap_err();
+    assert_eq!(error.refused().unwrap().reason, Rejection::Revoked);
 }
 
 #[tokio::test]
@@ -377,6 +437,55 @@ async fn a_full_server_says_that_it_is_busy() {
     again.unwrap();
     let (admitted, _listener) = accepting.await.unwrap();
     admitted.unwrap();
+}
+
+#[tokio::test]
+async fn a_crowd_of_handshakes_is_made_to_prove_its_addresses_and_let_in() {
+    let federation = federation();
+    let limits = Limits {
+        handshakes: 2,
+        // Longer than the test takes.
+        handshake_timeout: Duration::from_secs(600),
+        ..Limits::default()
+    };
+    let mut listener = listen(loopback(), &tls(federation.server()), &limits).unwrap();
+    let address = listener.local_address();
+    let client = participant(&federation);
+    // An empty listener takes an address at its word.
+    let tap = Tap::before(address).await;
+    let (first, kept) = tokio::join!(connect(tap.address, &client, &limits), listener.accept());
+    assert!(!tap.saw_retry(), "the first of two places is free");
+    drop((first.unwrap(), kept));
+
+    let neighbour = federation.participant("hospital-b").unwrap();
+    let slow = Hesitant::dial(neighbour, address).await;
+    let tap = Tap::before(address).await;
+    let (second, kept) = tokio::join!(connect(tap.address, &client, &limits), listener.accept());
+    assert!(tap.saw_retry(), "half of the places is taken");
+    second.unwrap();
+    let kept = kept.unwrap().unwrap();
+    assert_eq!(kept.connection.peer().name(), "hospital-a");
+
+    // Both places are taken by those who have proven their addresses.
+    let slower = Hesitant::dial(neighbour, address).await;
+    let error = connect(address, &client, &limits).await.unwrap_err();
+    assert!(matches!(error, HandshakeError::Busy { .. }), "{error}");
+    drop((slow, slower));
+    let told = listener.accept().await.unwrap().unwrap_err();
+    assert!(
+        told.to_string().starts_with("turned 1 away unseen"),
+        "{told}"
+    );
+    assert!(
+        matches!(
+            told,
+            HandshakeError::TurnedAway {
+                limit: "handshakes",
+                ..
+            }
+        ),
+        "{told:?}"
+    );
 }
 
 #[tokio::test]

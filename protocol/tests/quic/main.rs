@@ -18,4 +18,5 @@ mod party;
 mod plan_file;
 mod restart;
 mod secrets;
+mod tap;
 mod watch;

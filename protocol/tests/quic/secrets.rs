@@ -10,12 +10,12 @@ fn key_that_others_may_use_is_refused_with_the_command_to_run() {
     use std::fs;
     use std::os::unix::fs::PermissionsExt;
 
-    let folder = std::env::temp_dir().join(format!("foedus-secrets-{}", std::process::id()));
-    federation().write(&folder).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    federation().write(folder.path()).unwrap();
     let files = TlsFiles {
-        certificate: folder.join("hospital-a.crt"),
-        key: folder.join("hospital-a.key"),
-        authority: folder.join("ca.crt"),
+        certificate: folder.path().join("hospital-a.crt"),
+        key: folder.path().join("hospital-a.key"),
+        authority: folder.path().join("ca.crt"),
         revocations: None,
     };
     let of_mode = |mode| {
@@ -36,5 +36,4 @@ fn key_that_others_may_use_is_refused_with_the_command_to_run() {
         );
     }
     assert!(of_mode(0o600).is_ok() && of_mode(0o400).is_ok());
-    fs::remove_dir_all(&folder).unwrap();
 }

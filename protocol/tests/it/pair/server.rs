@@ -39,6 +39,11 @@ impl Pair {
                 admission.round, open,
                 "an update was admitted into a round that is not open"
             );
+            let trained = (admission.transfer.round, name.clone());
+            assert!(
+                self.server.asked.contains(&trained),
+                "{name} was not asked for what is admitted"
+            );
             assert!((1..=self.plan.limits.weight_max).contains(&admission.weight));
             let folded = self.server.folded.get(&admission.round);
             assert!(
