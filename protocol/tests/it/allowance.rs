@@ -131,7 +131,6 @@ fn each_round_begins_with_the_whole_allowance_of_messages() {
         .machine
         .trained(Round(1), update, 1, metrics)
         .unwrap();
-    pair.sites[1].manual = true;
     pair.drive_until("asked once more", |pair| {
         pair.coordinator.open_round() == Some(Round(2))
     });
