@@ -1,4 +1,5 @@
-//! The beginning of an attempt at secure aggregation: who is in it, who is left out, and whose certificate is over.
+//! The beginning of an attempt at secure aggregation: whether there may be one more, who is in it, who is left out, and whose
+//! certificate is over.
 //!
 //! What happens in an attempt, and after it, is `secure`'s; over whom earlier ones failed, `suspicion`'s.
 
@@ -10,10 +11,16 @@ use super::roster::Credentials;
 use super::round::{OpenRound, Work};
 use super::suspicion::Suspicions;
 use super::{Coordinator, Entry, Phase, Report};
-use crate::close::CloseCode;
+use crate::close::{CloseCode, RunFailure};
 use crate::ids::ParticipantName;
-use crate::secagg::{AttemptId, Gathering, RosterEntry, VerifiedMember};
+use crate::plan::Participants;
+use crate::secagg::{AttemptId, Failure, Gathering, RosterEntry, VerifiedMember};
 use crate::text::Text;
+
+/// Attempts of one round that may come to nothing, after which the run fails instead of trying on.
+const ATTEMPTS_MAX: usize = 8;
+/// Objections beside them, at most: members take part in 64 attempts of a round, and some may end with a process of ours.
+const OBJECTIONS_MAX: u32 = 40;
 
 /// A certificate with less time than this left may be over by another site's clock.
 const CLOCKS_DIFFER: Duration = Duration::from_secs(60);
@@ -50,6 +57,47 @@ impl Coordinator {
             }
         }
         !expired.is_empty()
+    }
+
+    /// Whether as many attempts came to nothing as may.
+    ///
+    /// Colluders that object in turns end an attempt each, and the next ones are without them: so many objections as there are
+    /// participants beyond the quorum are not counted. A sum that is fixed is opened with all of its members, so there each counts.
+    pub(super) fn has_had_its_attempts(&self, open: &OpenRound) -> bool {
+        let failures = &open.failures;
+        let counted = if let Some(fixed) = &open.fixed {
+            failures.range(fixed.attempt..).count()
+        } else {
+            let is_objection = |failure: &&Failure| matches!(failure, Failure::Objection { .. });
+            let objections = failures.values().filter(is_objection).count();
+            failures.len() - objections.min(self.dispensable())
+        };
+        ATTEMPTS_MAX <= counted
+    }
+
+    /// Participants that a round may have beyond its quorum.
+    fn dispensable(&self) -> usize {
+        let cohort = &self.plan.cohort;
+        let all = match &cohort.participants {
+            Participants::Named(names) => u32::try_from(names.len()).unwrap_or(u32::MAX),
+            Participants::Any => self.plan.limits.participants_max,
+        };
+        let asked = cohort.select.map_or(all, |select| all.min(select));
+        asked.saturating_sub(cohort.quorum).min(OBJECTIONS_MAX) as usize
+    }
+
+    /// Ends the run if as many attempts came to nothing as may.
+    pub(super) fn give_up_attempts(&mut self) {
+        let Phase::Open(open) = &self.phase else {
+            return;
+        };
+        if let Some((_, last)) = open.failures.last_key_value()
+            && self.has_had_its_attempts(open)
+        {
+            let (round, attempts) = (open.round, open.failures.len());
+            let detail = format!("round {round} had {attempts} attempts; in the last one {last}");
+            self.fail(RunFailure::SumNotOpened, Text::new(&detail));
+        }
     }
 
     /// Those that are in the next attempt, and whom it does without.

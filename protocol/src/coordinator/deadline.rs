@@ -52,7 +52,10 @@ impl Coordinator {
                 open.works.get(name).filter(owes)?;
                 self.plan.cohort.stall_limit
             }
-            (Stage::Ready { .. }, Phase::Finishing { .. }) => self.plan.cohort.stall_limit,
+            (Stage::Ready { .. }, Phase::Finishing { adapter, since }) => {
+                let until = *since + self.handing_over_limit(adapter);
+                return Some(until.min(link.moved_at + self.plan.cohort.stall_limit));
+            }
             (
                 Stage::Ready { .. },
                 Phase::Joining { .. } | Phase::Aggregating { .. } | Phase::Over { .. },

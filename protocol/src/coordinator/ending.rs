@@ -1,6 +1,6 @@
 //! The end of a run: the final adapter to everyone who is there, or a failure with its reason.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::roster::Stage;
 use super::{Action, Coordinator, Outcome, Phase, Report};
@@ -8,6 +8,9 @@ use crate::close::{CloseCode, RefusalReason, RunFailure};
 use crate::ids::{ConnectionId, ParticipantName, Round, TransferId};
 use crate::message::{ToClient, TransferHeader, TransferKind};
 use crate::text::Text;
+
+/// Bytes of the final adapter that one takes a second at least: as few as an update may bring, unless the operator says otherwise.
+const HANDED_PER_SECOND_MIN: u64 = 4 << 10;
 
 impl Coordinator {
     /// Ends the run without an adapter: the owner cannot go on.
@@ -123,6 +126,13 @@ impl Coordinator {
             let until = (now + cohort.stall_limit).min(since + cohort.hard_deadline);
             self.returning.expect(name.clone(), until);
         }
+    }
+
+    /// How long the final adapter may be on its way, however steadily it is taken: a little now and then would keep the run from
+    /// its end for days.
+    pub(super) fn handing_over_limit(&self, adapter: &TransferHeader) -> Duration {
+        let slowest = Duration::from_secs(adapter.bytes / HANDED_PER_SECOND_MIN);
+        slowest.max(self.plan.cohort.hard_deadline)
     }
 
     /// Ends the run once nobody is left who waits for the final adapter. Who was away before is not waited for, unless it was

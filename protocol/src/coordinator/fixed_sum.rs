@@ -26,13 +26,19 @@ const NAMED_MAX: usize = 8;
 #[derive(Debug)]
 pub(super) struct FixedSum {
     pub(super) members: BTreeSet<ParticipantName>,
+    /// The attempt whose members were asked first.
+    pub(super) attempt: u32,
     /// When its last attempt came to nothing: who is away has from then on the stall limit to come back.
     pub(super) since: Instant,
 }
 
 impl FixedSum {
-    pub(super) fn new(members: BTreeSet<ParticipantName>, since: Instant) -> Self {
-        Self { members, since }
+    pub(super) fn new(members: BTreeSet<ParticipantName>, attempt: u32, since: Instant) -> Self {
+        Self {
+            members,
+            attempt,
+            since,
+        }
     }
 }
 
@@ -75,8 +81,13 @@ impl Coordinator {
     /// Members are about to be asked to open the sum of these.
     pub(super) fn fix_sum(&mut self, members: Vec<ParticipantName>, now: Instant) {
         if let Phase::Open(open) = &mut self.phase {
-            let round = open.round;
-            open.fixed = Some(FixedSum::new(members.iter().cloned().collect(), now));
+            let (round, last) = (open.round, open.attempts);
+            let attempt = open.fixed.as_ref().map_or(last, |fixed| fixed.attempt);
+            open.fixed = Some(FixedSum::new(
+                members.iter().cloned().collect(),
+                attempt,
+                now,
+            ));
             self.record(Entry::SumFixed { round, members });
         }
     }

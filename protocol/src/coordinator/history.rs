@@ -135,6 +135,8 @@ pub struct OpenHistory {
     pub failures: BTreeMap<u32, Failure>,
     /// Whose updates are in the sum that members were asked to open; nobody's if they were not.
     pub summed: BTreeSet<ParticipantName>,
+    /// The attempt in which they were asked first; 0 if they were not.
+    pub summed_in: u32,
     /// How often that sum turned out to be none.
     pub unopened: u32,
 }
@@ -193,6 +195,9 @@ impl History {
             }
             Entry::SumFixed { round, members } => {
                 if let Some(open) = self.present(round) {
+                    if open.summed.is_empty() {
+                        open.summed_in = open.attempts;
+                    }
                     open.summed = members.into_iter().collect();
                 }
             }

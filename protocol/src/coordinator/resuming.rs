@@ -146,7 +146,7 @@ impl Coordinator {
         open.unopened = history.unopened;
         if !history.summed.is_empty() {
             open.left_out = left_out(&history);
-            open.fixed = Some(FixedSum::new(history.summed, now));
+            open.fixed = Some(FixedSum::new(history.summed, history.summed_in, now));
         }
         open.failures = history.failures;
         let asked = match self.plan.cohort.select {
@@ -191,5 +191,6 @@ impl Coordinator {
 fn left_out(history: &OpenHistory) -> BTreeSet<ParticipantName> {
     let suspicions = Suspicions::over(history.failures.values());
     let is_out = |name: &&ParticipantName| !history.summed.contains(*name);
-    suspicions.suspects().filter(is_out).cloned().collect()
+    let suspects = suspicions.suspects().into_iter();
+    suspects.filter(is_out).cloned().collect()
 }

@@ -14,7 +14,7 @@ use super::action::Action;
 use super::roster::Credentials;
 use super::round::{Lateness, Offered, OpenRound, Work};
 use super::{Coordinator, Entry, Phase, Report};
-use crate::close::{RefusalReason, RunFailure};
+use crate::close::RefusalReason;
 use crate::ids::{ConnectionId, ParticipantName, Round, TransferId};
 use crate::message::{Metrics, ToClient};
 use crate::secagg::{
@@ -23,9 +23,6 @@ use crate::secagg::{
 };
 use crate::text::Text;
 use crate::violation::Breach;
-
-/// Attempts of one round that may come to nothing, after which the run fails instead of trying on.
-const ATTEMPTS_MAX: usize = 8;
 
 impl Coordinator {
     /// How signatures are checked; without this no attempt at secure aggregation succeeds.
@@ -234,10 +231,10 @@ impl Coordinator {
             return false;
         };
         if let Some(fixed) = &open.fixed {
-            return open.failures.len() < ATTEMPTS_MAX && self.missing_of(open, fixed).is_empty();
+            return !self.has_had_its_attempts(open) && self.missing_of(open, fixed).is_empty();
         }
         let ready = self.trained(open).count();
-        if ready < self.plan.cohort.quorum as usize || ATTEMPTS_MAX <= open.failures.len() {
+        if ready < self.plan.cohort.quorum as usize || self.has_had_its_attempts(open) {
             return false;
         }
         let owes = |name: &ParticipantName| open.owes(name);
@@ -282,21 +279,6 @@ impl Coordinator {
         }
         self.report(Report::AttemptFailed { attempt, reason });
         self.give_up_attempts();
-    }
-
-    /// Ends the run if as many attempts came to nothing as may.
-    pub(super) fn give_up_attempts(&mut self) {
-        let Phase::Open(open) = &self.phase else {
-            return;
-        };
-        if let Some((_, last)) = open.failures.last_key_value()
-            && ATTEMPTS_MAX <= open.failures.len()
-        {
-            let round = open.round;
-            let detail =
-                format!("round {round} had {ATTEMPTS_MAX} attempts; in the last one {last}");
-            self.fail(RunFailure::SumNotOpened, Text::new(&detail));
-        }
     }
 
     /// The sum can be opened: the round takes in nothing more.

@@ -3,11 +3,13 @@
 //! One hostile member can spoil any attempt: it seals shares that cannot be opened, objects to good ones, or goes silent. Who lies
 //! in an objection cannot be told from one, as only the two know what was sealed; so it counts against both. A hostile member is in every
 //! failure that it causes, and each honest one in few of them: from the second on, those in most failures are left out, as many as
-//! the plan's quorum can do without. Nobody is judged for good: with every failure the choice is made anew, and each round begins
-//! without suspicions. A restart forgets none: they follow from the round's failures, which are written down.
+//! the plan's quorum can do without. Several may take turns, so that none is in two: from the second objection on that nobody in two
+//! failures is a part of, all in these are left out, too. Where the quorum cannot do without all, the first to go are those without whom
+//! the others' objections can no longer be made. Nobody is judged for good: with every failure the choice is made anew, and each round
+//! begins without suspicions. A restart forgets none: they follow from the round's failures, which are written down.
 
 use std::cmp::Reverse;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::ids::ParticipantName;
 use crate::secagg::Failure;
@@ -17,7 +19,11 @@ const FAILURES_MIN: u32 = 2;
 
 /// What speaks against the participants of a round.
 #[derive(Debug, Default)]
-pub(super) struct Suspicions(BTreeMap<ParticipantName, Suspicion>);
+pub(super) struct Suspicions {
+    against: BTreeMap<ParticipantName, Suspicion>,
+    /// Who objected to whom.
+    objections: Vec<(ParticipantName, ParticipantName)>,
+}
 
 /// What speaks against one.
 #[derive(Clone, Copy, Debug, Default, Eq, Ord, PartialEq, PartialOrd)]
@@ -26,6 +32,8 @@ struct Suspicion {
     failures: u32,
     /// Those of them in which it did not object itself.
     accused: u32,
+    /// Those of them in which it owed an answer.
+    silent: u32,
 }
 
 impl Suspicions {
@@ -47,11 +55,13 @@ impl Suspicions {
                 if by != against {
                     self.of(by).failures += 1;
                 }
+                self.objections.push((by.clone(), against.clone()));
             }
             Failure::TooFew { silent, .. } | Failure::Scattered { silent, .. } => {
                 for name in silent {
                     self.of(name).accused += 1;
                     self.of(name).failures += 1;
+                    self.of(name).silent += 1;
                 }
             }
         }
@@ -63,29 +73,72 @@ impl Suspicions {
         present: &[&ParticipantName],
         least: usize,
     ) -> BTreeMap<ParticipantName, u32> {
-        let against = |&name: &&ParticipantName| Some((*self.0.get(name)?, name.clone()));
-        let mut suspects: Vec<_> = present
-            .iter()
-            .filter_map(against)
-            .filter(|(suspicion, _)| FAILURES_MIN <= suspicion.failures)
-            .collect();
-        suspects.sort_by_key(|(suspicion, name)| (Reverse(*suspicion), name.clone()));
-        suspects.truncate(present.len().saturating_sub(least));
-        let named = suspects.into_iter();
-        named
-            .map(|(suspicion, name)| (name, suspicion.failures))
-            .collect()
+        let suspects = self.suspects();
+        let mut inside: BTreeSet<_> = present.iter().copied().collect();
+        let mut found = BTreeMap::new();
+        for _ in least..present.len() {
+            let possible = self.possible_objections(&inside);
+            let left = inside.intersection(&suspects).copied();
+            let worst = left.max_by_key(|&name| {
+                let suspicion = self.against.get(name).copied().unwrap_or_default();
+                let again = possible.get(name).copied().unwrap_or(0) + suspicion.silent;
+                (again, suspicion, Reverse(name))
+            });
+            let Some(worst) = worst else {
+                break;
+            };
+            inside.remove(worst);
+            let failures = self.against.get(worst).map_or(0, |one| one.failures);
+            found.insert(worst.clone(), failures);
+        }
+        found
     }
 
     /// Those that attempts may do without.
-    pub(super) fn suspects(&self) -> impl Iterator<Item = &ParticipantName> {
+    pub(super) fn suspects(&self) -> BTreeSet<&ParticipantName> {
         let counts =
             |(_, suspicion): &(&ParticipantName, &Suspicion)| FAILURES_MIN <= suspicion.failures;
-        self.0.iter().filter(counts).map(|(name, _)| name)
+        let mut suspects: BTreeSet<_> = self
+            .against
+            .iter()
+            .filter(counts)
+            .map(|(name, _)| name)
+            .collect();
+        let is_explained = |(by, against): &&(ParticipantName, ParticipantName)| {
+            suspects.contains(by) || suspects.contains(against)
+        };
+        let unexplained: Vec<_> = self
+            .objections
+            .iter()
+            .filter(|one| !is_explained(one))
+            .collect();
+        if FAILURES_MIN as usize <= unexplained.len() {
+            let parties = unexplained
+                .into_iter()
+                .flat_map(|(by, against)| [by, against]);
+            suspects.extend(parties);
+        }
+        suspects
+    }
+
+    /// In how many objections that were made each of these is with another of these.
+    fn possible_objections(
+        &self,
+        inside: &BTreeSet<&ParticipantName>,
+    ) -> BTreeMap<&ParticipantName, u32> {
+        let mut counts = BTreeMap::new();
+        for (by, against) in &self.objections {
+            if inside.contains(by) && inside.contains(against) {
+                for name in BTreeSet::from([by, against]) {
+                    *counts.entry(name).or_default() += 1;
+                }
+            }
+        }
+        counts
     }
 
     fn of(&mut self, name: &ParticipantName) -> &mut Suspicion {
-        self.0.entry(name.clone()).or_default()
+        self.against.entry(name.clone()).or_default()
     }
 }
 
@@ -124,6 +177,15 @@ mod tests {
         assert_eq!(after(&[("e", "a"), ("e", "a")], 5, 4), ["a"]);
         assert_eq!(after(&[("e", "a"), ("e", "a"), ("e", "b")], 5, 4), ["e"]);
         assert!(after(&[("e", "a"), ("e", "a"), ("e", "b")], 5, 5).is_empty());
+    }
+
+    #[test]
+    fn of_two_that_take_turns_all_are_left_out_or_those_without_whom_neither_can_object_again() {
+        let failures = [("a", "d"), ("b", "e")];
+        assert_eq!(after(&failures, 5, 1), ["a", "b", "d", "e"]);
+        assert_eq!(after(&failures, 5, 3), ["d", "e"]);
+        let failures = [("a", "d"), ("b", "e"), ("a", "c")];
+        assert_eq!(after(&failures, 5, 2), ["a"]);
     }
 
     #[test]

@@ -325,14 +325,23 @@ impl Gathering {
         among.iter().copied().filter(is_near).collect()
     }
 
-    /// Whether one of these has fewer neighbours among them than open its secrets; then the attempt has come to nothing. Members find
+    /// Those of whom a secret is to be opened: who delivered, and who left its pair masks on the vector of a neighbour.
+    fn to_open(&self) -> Vec<MemberId> {
+        let delivered = self.delivered_ids();
+        let is_needed = |one: &MemberId| {
+            self.delivered.contains(one) || !self.near(*one, &delivered).is_empty()
+        };
+        self.sharers().into_iter().filter(is_needed).collect()
+    }
+
+    /// Whether one of these has fewer neighbours in a list than open its secrets; then the attempt has come to nothing. Members find
     /// the same, and would hold it against the server.
-    fn is_scattered(&mut self, list: &[MemberId]) -> bool {
+    fn is_scattered(&mut self, of: &[MemberId], list: &[MemberId]) -> bool {
         // Where everybody shares with everybody, their number says it.
         if self.arrangement.is_complete() {
             return false;
         }
-        let fewest = list.iter().map(|&one| self.near(one, list).len()).min();
+        let fewest = of.iter().map(|&one| self.near(one, list).len()).min();
         let (found, least) = (fewest.unwrap_or(0), self.arrangement.threshold() as usize);
         let is_scattered = found < least;
         if is_scattered {

@@ -149,6 +149,13 @@ impl Heading {
     }
 }
 
+impl Line {
+    /// Whether it says that an update counts.
+    fn counts(&self) -> bool {
+        matches!(self.verdict, Verdict::Accepted { .. })
+    }
+}
+
 impl Record {
     /// Draws up the record of a round.
     pub fn draw_up(outline: &Outline, summary: &RoundSummary) -> Self {
@@ -197,7 +204,7 @@ impl Record {
         Self { heading, lines }
     }
 
-    /// Checks that the lines are those that the heading binds, in order, and that nobody's update counts twice.
+    /// Checks that the lines are those that the heading binds, in order, and that of nobody more than one update counts.
     ///
     /// # Errors
     /// [`TranscriptFault::Lines`].
@@ -215,13 +222,10 @@ impl Record {
         if !self.lines.is_sorted() {
             return Err(fault("they are not in order"));
         }
-        let counted = self.lines.iter().filter_map(|line| match line.verdict {
-            Verdict::Accepted { update, .. } => Some((line.participant, update)),
-            Verdict::Refused { .. } | Verdict::Missing => None,
-        });
-        let counted: Vec<_> = counted.collect();
+        let counted = self.lines.iter().filter(|line| line.counts());
+        let counted: Vec<_> = counted.map(|line| line.participant).collect();
         if counted.windows(2).any(|pair| pair[0] == pair[1]) {
-            return Err(fault("an update is counted twice"));
+            return Err(fault(COUNTED_TWICE));
         }
         Ok(())
     }
@@ -293,6 +297,10 @@ impl Excerpt {
         if OWN_LINES_MAX < self.own.len() {
             return Err(fault("there are more of one participant than there can be"));
         }
+        let counted = self.own.iter().filter(|own| own.line.counts()).count();
+        if 1 < counted {
+            return Err(fault(COUNTED_TWICE));
+        }
         for Inclusion { line, index, path } in &self.own {
             if line.participant != participant {
                 return Err(fault("one is another participant's"));
@@ -344,6 +352,9 @@ fn hash(parts: &[&[u8]]) -> Digest {
     parts.iter().for_each(|part| hash.update(part));
     Digest(hash.finalize().into())
 }
+
+/// A participant is asked for one update at a time, and in a round it counts or it does not: another beside it is made up.
+const COUNTED_TWICE: &str = "more than one update of one participant counts";
 
 const RECORD_CONTEXT: &[u8] = b"foedus/record/1";
 const PARTICIPANT_CONTEXT: &[u8] = b"foedus/participant/1";

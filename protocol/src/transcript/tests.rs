@@ -230,19 +230,34 @@ fn an_update_counts_once_it_is_acknowledged_or_on_record_and_not_in_a_round_befo
 }
 
 #[test]
-fn an_update_that_counts_twice_is_found() {
-    let mut record = record(&Chain::new(PLAN), 3).record;
-    let twice = record.lines[0].clone();
-    record.lines.insert(0, twice);
-    let lines = record.lines.clone();
-    let leaves: Vec<_> = lines
-        .iter()
-        .map(|line| tree::leaf(&codec::encode(line).unwrap()))
-        .collect();
-    record.heading.lines += 1;
-    record.heading.root = Tree::over(leaves).root();
-    let error = record.check_lines().unwrap_err();
-    assert!(error.to_string().contains("counted twice"), "{error}");
+fn a_second_update_of_one_participant_in_a_record_is_found_be_it_the_same_once_more_or_another() {
+    for is_another in [false, true] {
+        let mut record = record(&Chain::new(PLAN), 3).record;
+        let participant = participant_digest(PLAN, &name(1));
+        let of_it = record
+            .lines
+            .iter()
+            .find(|one| one.participant == participant);
+        let mut second = of_it.unwrap().clone();
+        if is_another {
+            let update = Digest([3; 32]);
+            second.verdict = Verdict::Accepted { update, weight: 1 };
+        }
+        record.lines.push(second);
+        record.lines.sort();
+        let leaves: Vec<_> = record
+            .lines
+            .iter()
+            .map(|line| tree::leaf(&codec::encode(line).unwrap()))
+            .collect();
+        record.heading.lines += 1;
+        record.heading.root = Tree::over(leaves).root();
+        let error = record.check_lines().unwrap_err();
+        assert!(
+            error.to_string().contains("more than one update"),
+            "{error}"
+        );
+    }
 }
 
 #[test]

@@ -10,7 +10,7 @@ use protocol::secagg::{AttemptId, ForServer, MemberId};
 use protocol::text::Text;
 use protocol::{ConnectionId, ParticipantName, Round};
 
-use crate::pair::{an_instant, content, coordinator, masked, name, plan, setup};
+use crate::pair::{Rng, an_instant, content, coordinator, masked, name, plan, setup};
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
@@ -28,7 +28,9 @@ struct Stage {
 impl Stage {
     /// All have joined, trained, and certificates for so long from now.
     fn with(names: &[&str], quorum: u32, certificates: &[Duration]) -> Self {
-        let (plan, now) = (masked(plan(names, quorum, 1)), an_instant());
+        let mut plan = plan(names, quorum, 1);
+        plan.limits.participants_max = plan.limits.participants_max.max(names.len() as u32);
+        let (plan, now) = (masked(plan), an_instant());
         let mut stage = Self {
             server: coordinator(&plan, None, now),
             plan,
@@ -208,6 +210,65 @@ fn a_liar_among_as_few_as_the_quorum_allows_ends_no_run() {
     stage.goes_on_in(4, &["a", "b", "c", "d"]);
     assert_eq!(stage.left_out(), [(3, "a"), (4, "e")]);
     assert_eq!(stage.failure(), None);
+}
+
+/// S10: four of twelve object one after the other, each against another; the quorum can do without them and whom they accuse.
+#[test]
+fn members_that_object_in_turns_are_all_left_out_after_one_failure_each() {
+    let names = ["a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "k", "l"];
+    let mut stage = Stage::new(&names, 4);
+    for (liar, accused) in [(8, "a"), (9, "b"), (10, "c"), (11, "d")] {
+        stage.objects(liar, accused);
+    }
+    stage.goes_on_in(5, &["e", "f", "g", "h"]);
+    assert_eq!(stage.failure(), None);
+}
+
+/// S10: one more objection than what is explained by whom the next attempt does without can happen to anybody; the second leaves out
+/// all in them, the accused first where the quorum cannot do without all.
+#[test]
+fn whose_objections_are_explained_by_one_that_is_left_out_stays_in() {
+    let mut stage = Stage::new(&["a", "b", "c", "d", "e", "f", "g"], 3);
+    stage.objects(0, "g");
+    stage.objects(1, "g");
+    stage.goes_on_in(3, &["a", "b", "c", "d", "e", "f"]);
+    stage.objects(2, "f");
+    stage.goes_on_in(4, &["a", "b", "c", "d", "e", "f"]);
+    stage.objects(3, "e");
+    stage.goes_on_in(5, &["a", "b", "d"]);
+}
+
+/// S10: ten of forty spoil attempts one after the other, whichever way; the quorum can do without twice as many.
+#[test]
+fn colluders_that_the_quorum_can_do_without_twice_end_no_run() {
+    let names: Vec<_> = (0..40).map(|index| format!("m{index:02}")).collect();
+    let names: Vec<_> = names.iter().map(String::as_str).collect();
+    let is_liar = |name: &ParticipantName| name.as_str() < "m10";
+    let place = |name: &ParticipantName| names.iter().position(|one| *one == name.as_str());
+    for seed in 0..20 {
+        let mut stage = Stage::new(&names, 20);
+        let mut rng = Rng(seed + 1);
+        loop {
+            let (attempt, members) = stage.attempt();
+            let liars: Vec<_> = members.iter().filter(|one| is_liar(one)).collect();
+            if liars.is_empty() {
+                break;
+            }
+            assert!(attempt.number <= 20, "seed {seed}: {attempt}");
+            let liar = liars[rng.below(liars.len() as u64) as usize];
+            // Few victims, so that liars concentrate on some of them in some seeds.
+            let others: Vec<_> = members.iter().filter(|one| *one != liar).collect();
+            let most = [others.len() as u64, 12][seed as usize % 2].min(others.len() as u64);
+            let other = others[rng.below(most) as usize];
+            // Whoever lies may seal bad shares, or say that good ones are bad.
+            let (by, against) = match rng.below(2) {
+                0 => (liar, other),
+                _ => (other, liar),
+            };
+            stage.objects(place(by).unwrap(), against.as_str());
+            assert_eq!(stage.failure(), None, "seed {seed}, after {attempt}");
+        }
+    }
 }
 
 /// S10: there is nobody to spare.

@@ -505,6 +505,40 @@ fn an_attempt_that_too_few_open_is_followed_by_one_of_the_same_once_they_are_bac
     stage.assert_nobody_accuses();
 }
 
+/// S10, S12: what came to nothing before the sum was fixed does not count against it, also over a restart.
+#[test]
+fn a_fixed_sum_has_eight_attempts_of_its_own() {
+    for restarts in [false, true] {
+        let mut stage = Stage::empty(5, &[("d", "Reveal"), ("e", "Reveal")]);
+        stage.slow = Some(0);
+        stage.all_come();
+        for number in 1..=7 {
+            assert_eq!(stage.attempts().len(), number);
+            if number == 7 {
+                stage.slow = None;
+            }
+            let (of_b, against) = (stage.sites[1].connection.unwrap(), MemberId(1));
+            let (round, number) = (ROUND, number as u32);
+            let message = ForServer::Objection { against };
+            let attempt = AttemptId { round, number };
+            stage.says(of_b, ToServer::Secure { attempt, message });
+            stage.go_on();
+        }
+        // The eighth failure is that too few open it.
+        assert_eq!((stage.attempts().len(), &stage.outcome), (8, &None));
+        if restarts {
+            stage.restarts();
+            (0..3).for_each(|index| stage.connects(index));
+            stage.go_on();
+        }
+        stage.comes_back("d");
+        stage.comes_back("e");
+        assert_eq!(stage.attempts()[8..], [(9, ALL.to_owned())]);
+        assert_eq!(joined(&stage.sums[0]), ALL);
+        stage.assert_nobody_accuses();
+    }
+}
+
 /// S12: in the second attempt nobody may drop out, wherever it is.
 #[test]
 fn who_drops_out_of_the_second_attempt_is_waited_for_and_no_smaller_sum_is_shown_to_anybody() {

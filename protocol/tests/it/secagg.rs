@@ -8,11 +8,11 @@ use aggregation::masking::{
     Commitment, Context, FixedRing, MaskSet, PublicKey, Ring, RingMean, RingSum, Share as RawShare,
     Sign, Vault, recover_pair_key, recover_self_mask,
 };
-use protocol::plan::CheckedPlan;
+use protocol::plan::{CheckedPlan, ServerTrust};
 use protocol::secagg::{
-    Action, AttemptId, Deceit, Earlier, Failure, ForMember, ForServer, Gathering, Keys, Member,
-    MemberId, MemberSetup, Opening, Output, RosterEntry, Sealed, Secret, Share, Step, Unfit,
-    VerifiedMember, Verify,
+    Action, Arrangement, AttemptId, Deceit, Earlier, Failure, ForMember, ForServer, Gathering,
+    Keys, Member, MemberId, MemberSetup, Opening, Output, RosterEntry, Sealed, Secret, Share, Step,
+    Unfit, VerifiedMember, Verify,
 };
 use protocol::{Digest, ParticipantName, Round};
 use rand_chacha::ChaCha20Rng;
@@ -76,6 +76,8 @@ struct Site {
     records: Vec<Earlier>,
     deceit: Option<Deceit>,
     revealed: usize,
+    /// The digest of all keys, once they are there.
+    keys: Option<Digest>,
     /// Whose certificate is over by this site's clock.
     finds_over: Option<MemberId>,
     /// It gives one key for two.
@@ -180,6 +182,7 @@ impl<'a> World<'a> {
                 records: Vec::new(),
                 deceit: None,
                 revealed: 0,
+                keys: None,
                 finds_over: None,
                 repeats_its_key: false,
             }

@@ -295,6 +295,20 @@ fn a_server_that_changes_a_weight_or_an_update_is_found() {
     site.accuses("as ours, and we sent");
 }
 
+/// T3: nothing else counts under the participant's name beside what it sent.
+#[test]
+fn a_second_update_under_our_name_is_found() {
+    for weight in [1, WEIGHT] {
+        let mut site = Site::acknowledged();
+        let mut story = site.story();
+        story
+            .accepted
+            .push(counted("a", content("made up"), weight));
+        site.hears_record(&story.tell());
+        site.accuses("more than one update of one participant counts");
+    }
+}
+
 /// T3: a line that is not in the signed record counts for nothing.
 #[test]
 fn a_line_made_up_for_one_participant_is_found() {

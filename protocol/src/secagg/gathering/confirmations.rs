@@ -29,6 +29,10 @@ impl Gathering {
             return;
         }
         let all: Vec<_> = self.confirmations.keys().copied().collect();
+        // Before the sum is fixed, and before a member sees that too few of its neighbours confirm and takes it for a split view.
+        if self.is_scattered(&self.to_open(), &all) {
+            return;
+        }
         let delivered = self.delivered().collect();
         self.outputs.push_back(Output::Fixed { delivered });
         for &member in &all {

@@ -48,7 +48,7 @@ impl Gathering {
         let keys: Vec<_> = self.keys.values().cloned().collect();
         self.keys_digest = keys_digest(&keys);
         let present: Vec<_> = self.keys.keys().copied().collect();
-        if self.is_scattered(&present) {
+        if self.is_scattered(&present, &present) {
             return;
         }
         let parts = split(&keys);

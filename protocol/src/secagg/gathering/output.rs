@@ -120,9 +120,9 @@ pub enum Failure {
         /// Those that owed something then.
         silent: Vec<ParticipantName>,
     },
-    /// So many dropped out that the secrets of one that is left could not be opened by its neighbours.
+    /// So many dropped out that a secret of one could not be opened by those of its neighbours that are left.
     #[error(
-        "a member had {found} of its neighbours left, itself among them, when {what} were due, {least} are needed"
+        "{found} members were left that could open a secret of one of them when {what} were due, {least} are needed"
     )]
     Scattered {
         /// What was coming in.

@@ -45,7 +45,7 @@ impl Gathering {
             return;
         }
         let sharers = self.sharers();
-        if self.is_scattered(&sharers) {
+        if self.is_scattered(&sharers, &sharers) {
             return;
         }
         let mut for_each: BTreeMap<MemberId, Vec<Sealed>> = BTreeMap::new();

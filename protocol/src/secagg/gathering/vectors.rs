@@ -10,7 +10,7 @@ impl Gathering {
             return;
         }
         let members = self.delivered_ids();
-        if self.is_scattered(&members) {
+        if self.is_scattered(&self.to_open(), &members) {
             return;
         }
         for &member in &members {

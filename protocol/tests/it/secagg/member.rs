@@ -63,6 +63,7 @@ impl Site {
             .iter()
             .map(|(id, key)| (id.0, PublicKey(*key)))
             .collect();
+        self.keys = Some(*keys);
         let vault = self.vault.as_mut().unwrap();
         let sealed = vault
             .share(keys.0, threshold, &places, &mut self.rng)
