@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use protocol::close::{CloseCode, RefusalReason, RunFailure};
 
 const DOCUMENT: &str = include_str!("../../../docs/protocol.md");
-const TESTS: [&str; 17] = [
+const TESTS: [&str; 18] = [
     include_str!("allowance.rs"),
     include_str!("bytes.rs"),
     include_str!("crash.rs"),
