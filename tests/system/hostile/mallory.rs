@@ -1,8 +1,10 @@
 //! A participant with a good certificate and no manners: it writes what it likes on connections of its own making.
 
 use std::fs;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
 use protocol::close::CloseCode;
@@ -313,8 +315,14 @@ fn endpoint(folder: &Path, name: &str) -> Endpoint {
         .expect("they belong together");
     config.alpn_protocols = vec![ALPN.to_vec()];
     let crypto = QuicClientConfig::try_from(config).expect("TLS 1.3");
-    let any = "127.0.0.1:0".parse().expect("an address");
-    let mut endpoint = Endpoint::client(any).expect("a socket");
+    let mut endpoint = Endpoint::client(from_elsewhere()).expect("a socket");
     endpoint.set_default_client_config(quinn::ClientConfig::new(Arc::new(crypto)));
     endpoint
+}
+
+/// An address of this machine that no other of them has: one alone may not have so many handshakes in progress.
+fn from_elsewhere() -> SocketAddr {
+    static TAKEN: AtomicU8 = AtomicU8::new(1);
+    let host = TAKEN.fetch_add(1, Ordering::Relaxed);
+    (Ipv4Addr::new(127, 0, 1, host), 0).into()
 }
