@@ -7,13 +7,19 @@ use protocol::identity::Role;
 
 use crate::{INIT, REQUEST, SIGN, authority, fails, now, passes, request, terms};
 
+/// A folder with an authority and the certificate of one participant.
+fn signed_once() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    for command in [INIT, REQUEST, SIGN] {
+        passes(folder.path(), command);
+    }
+    folder
+}
+
 #[test]
 fn a_revoked_key_is_not_signed_again_and_the_earlier_certificate_is_named() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = signed_once();
     let at = folder.path();
-    passes(at, INIT);
-    passes(at, REQUEST);
-    passes(at, SIGN);
     let revoked = passes(at, "revoke hospital-a");
     let serial = revoked.split_whitespace().nth(1).unwrap();
     let files = ["hospital-a.crt", "authority/index.jsonl"].map(|name| at.join(name));
@@ -76,11 +82,8 @@ fn without_keys(index: &str) -> String {
 
 #[test]
 fn an_index_without_keys_is_read_and_a_party_revoked_in_it_is_warned_about() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = signed_once();
     let at = folder.path();
-    passes(at, INIT);
-    passes(at, REQUEST);
-    passes(at, SIGN);
     let revoked = passes(at, "revoke hospital-a");
     let serial = revoked.split_whitespace().nth(1).unwrap();
     let index = at.join("authority/index.jsonl");
@@ -101,11 +104,8 @@ fn an_index_without_keys_is_read_and_a_party_revoked_in_it_is_warned_about() {
 
 #[test]
 fn an_index_with_a_key_that_is_none_is_refused() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = signed_once();
     let at = folder.path();
-    passes(at, INIT);
-    passes(at, REQUEST);
-    passes(at, SIGN);
     let index = at.join("authority/index.jsonl");
     let mut entry: serde_json::Value =
         serde_json::from_str(&fs::read_to_string(&index).unwrap()).unwrap();
@@ -117,11 +117,8 @@ fn an_index_with_a_key_that_is_none_is_refused() {
 
 #[test]
 fn sign_advises_to_revoke_an_earlier_certificate_of_another_key_only() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = signed_once();
     let at = folder.path();
-    passes(at, INIT);
-    passes(at, REQUEST);
-    passes(at, SIGN);
     assert!(!passes(at, SIGN).contains("foedus-certs revoke"));
     passes(at, &format!("{REQUEST} --out next"));
     let signed = passes(

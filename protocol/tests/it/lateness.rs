@@ -117,9 +117,8 @@ fn the_lowest_lots_are_drawn_and_how_adapters_come_has_no_part_in_it() {
     }
 }
 
-/// E1: in the place of one that is gone another is asked.
-#[test]
-fn the_next_is_asked_in_the_place_of_one_that_is_refused_or_gone() {
+/// Two of five are drawn for the first round and asked; a test trains for them.
+fn two_are_drawn() -> Pair {
     let mut plan = plan(&NAMES, 2, 1);
     plan.cohort.select = Some(2);
     let mut pair = Pair::new(plan, Weather::fair(), 1);
@@ -127,6 +126,13 @@ fn the_next_is_asked_in_the_place_of_one_that_is_refused_or_gone() {
         site.manual = true;
     }
     pair.drive_until("asked", |pair| asked(pair, 1).len() == 2);
+    pair
+}
+
+/// E1: in the place of one that is gone another is asked.
+#[test]
+fn the_next_is_asked_in_the_place_of_one_that_is_refused_or_gone() {
+    let mut pair = two_are_drawn();
     let first = pair.site(&asked(&pair, 1)[0]);
     pair.kill(first);
     pair.drive_until("another is asked", |pair| asked(pair, 1).len() == 3);
@@ -137,13 +143,7 @@ fn the_next_is_asked_in_the_place_of_one_that_is_refused_or_gone() {
 /// E1, R3: who was not drawn is told so, whether it offers first or just sends, and has no part in the round any more.
 #[test]
 fn one_that_was_not_drawn_is_refused_by_name_and_not_asked_afterwards() {
-    let mut plan = plan(&NAMES, 2, 1);
-    plan.cohort.select = Some(2);
-    let mut pair = Pair::new(plan, Weather::fair(), 1);
-    for site in &mut pair.sites {
-        site.manual = true;
-    }
-    pair.drive_until("asked", |pair| asked(pair, 1).len() == 2);
+    let mut pair = two_are_drawn();
     let drawn = asked(&pair, 1);
     let idle: Vec<_> = NAMES
         .into_iter()

@@ -438,10 +438,8 @@ fn the_end_does_not_wait_beyond_the_hard_deadline_for_one_that_comes_and_goes() 
     assert!(Duration::from_secs(100) < waited, "{waited:?}");
 }
 
-/// F2: a participant that takes a little of the final adapter now and then does not keep the run from its end for ever; one that takes
-/// it as slowly as an update may come is waited for.
-#[test]
-fn the_end_does_not_wait_for_days_for_one_that_sips_the_final_adapter() {
+/// The only participant was told of the end, and the final adapter is slow to come.
+fn final_adapter_is_on_its_way() -> Pair {
     let mut pair = Pair::new(plan(&["a"], 1, 1), Weather::fair(), 1);
     pair.drive_until("counted", |pair| pair.counted(1) == ["a"]);
     pair.weather.bulk_ms = (3_600_000, 3_600_000);
@@ -449,6 +447,14 @@ fn the_end_does_not_wait_for_days_for_one_that_sips_the_final_adapter() {
         let is_end = |(_, message): &(_, ToClient)| matches!(message, ToClient::Finished { .. });
         pair.server.sent.iter().any(is_end)
     });
+    pair
+}
+
+/// F2: a participant that takes a little of the final adapter now and then does not keep the run from its end for ever; one that takes
+/// it as slowly as an update may come is waited for.
+#[test]
+fn the_end_does_not_wait_for_days_for_one_that_sips_the_final_adapter() {
+    let mut pair = final_adapter_is_on_its_way();
     let (told, connection) = (pair.now, pair.sites[0].connection.expect("a is there"));
     while pair.server.outcome.is_none() {
         assert!(pair.now - told < Duration::from_secs(600));
@@ -469,13 +475,7 @@ fn the_end_does_not_wait_for_days_for_one_that_sips_the_final_adapter() {
 /// F5: what a participant said last may be lost with its connection; that it left is not.
 #[test]
 fn the_end_does_not_wait_for_one_that_closed_with_its_last_word() {
-    let mut pair = Pair::new(plan(&["a"], 1, 1), Weather::fair(), 1);
-    pair.drive_until("counted", |pair| pair.counted(1) == ["a"]);
-    pair.weather.bulk_ms = (3_600_000, 3_600_000);
-    pair.drive_until("told", |pair| {
-        let is_end = |(_, message): &(_, ToClient)| matches!(message, ToClient::Finished { .. });
-        pair.server.sent.iter().any(is_end)
-    });
+    let mut pair = final_adapter_is_on_its_way();
     let connection = pair.sites[0].connection.expect("a is there");
     let left = pair.now;
     pair.coordinator.handle_left(connection, left);

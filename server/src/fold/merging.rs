@@ -1,6 +1,5 @@
 //! The end of a round: its next adapter, its record, and both in the journal.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use aggregation::{Adapter, Encoding};
@@ -153,12 +152,11 @@ fn holds_what_was_accepted(
     updates: &[TransferHeader],
     summary: &RoundSummary,
 ) -> Result<(), ServerError> {
-    let in_sum: BTreeSet<_> = updates.iter().map(|update| update.sha256).collect();
-    let counted: BTreeSet<_> = summary
-        .accepted
-        .iter()
-        .map(|update| update.sha256)
-        .collect();
+    let mut in_sum: Vec<_> = updates.iter().map(|update| update.sha256).collect();
+    let accepted = summary.accepted.iter();
+    let mut counted: Vec<_> = accepted.map(|update| update.sha256).collect();
+    in_sum.sort();
+    counted.sort();
     if in_sum == counted {
         return Ok(());
     }
