@@ -5,7 +5,6 @@
 
 mod update;
 
-use std::borrow::Cow;
 use std::sync::Arc;
 
 use rand_chacha::ChaCha8Rng;
@@ -127,11 +126,6 @@ impl Adapter {
     /// The values as little-endian f32, the form in which updates travel and are hashed.
     pub fn to_le_bytes(&self) -> Vec<u8> {
         Encoding::F32.encode(&self.values)
-    }
-
-    /// The same, as they lie in memory where the machine is little-endian.
-    pub fn as_le_bytes(&self) -> Cow<'_, [u8]> {
-        le_bytes(&self.values)
     }
 
     /// The layout the values follow.

@@ -76,7 +76,7 @@ pub struct Participant {
     earlier: Option<Earlier>,
     /// The last round that is settled for this participant, counted or refused.
     settled: Round,
-    /// Whether the finished update was offered on the present connection.
+    /// Whether the server heard of the finished update on the present connection.
     is_offered: bool,
     /// What the server asked for on the present connection.
     requests: Requests,

@@ -1,48 +1,94 @@
-//! The death of a program at an exact point: before its n-th change to certain files, as if by `kill -9`.
+//! The death of a program at an exact point: before its n-th change to certain files.
 //!
-//! The programs know nothing of it: a library that is preloaded into them counts what they do to files
-//! (`die_at_change.c`). Where there is no glibc, there is nothing to preload it into.
+//! The programs know nothing of it: a library that is preloaded into them counts what they do to files (`death/die_at_change.c`), and
+//! takes back what a power cut would (`death/unsynced.c`). Where there is no glibc, there is nothing to preload it into.
 
-use std::{path::Path, process::Command};
+use std::{fs, path::Path, process::Command};
 
-/// What preloads and counts.
-const SOURCE: &str = include_str!("die_at_change.c");
+/// What preloads, counts and takes back.
+const SOURCES: [(&str, &str); 3] = [
+    ("die_at_change.c", include_str!("death/die_at_change.c")),
+    ("unsynced.c", include_str!("death/unsynced.c")),
+    ("unsynced.h", include_str!("death/unsynced.h")),
+];
 const LIBRARY: &str = "die_at_change.so";
+/// Where files are that a program removed without syncing the folder they were in.
+const REMOVED: &str = "removed-unsynced";
 
-/// When a program dies.
+/// When a program dies, and by what.
 #[derive(Clone, Copy, Debug)]
 pub struct Death {
     /// Before which change, counted from 1.
     pub at: u32,
     /// What the paths of the files have in them whose changes count.
     pub below: &'static str,
+    /// What else it takes.
+    pub by: Cause,
+}
+
+/// What a program dies of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// `kill -9`: what it wrote stays.
+    Kill,
+    /// Its machine loses power: whatever it did not sync is lost, in files and in folders.
+    PowerCut,
+    /// The same on a file system that has names on disk before what is under them: unsynced contents are lost, and no more.
+    TornNames,
+}
+
+impl Cause {
+    /// Every cause.
+    pub const ALL: [Self; 3] = [Self::Kill, Self::PowerCut, Self::TornNames];
+
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Kill => "kill",
+            Self::PowerCut => "power-cut",
+            Self::TornNames => "torn-names",
+        }
+    }
 }
 
 impl Death {
-    /// The environment of a program that is to die, with the library in `folder`.
+    /// The environment of a program that is to die, with the library in `folder`, below which all of its files are.
     ///
     /// # Panics
     /// Panics with the compiler's words if the library cannot be made.
-    pub(crate) fn environment(&self, folder: &Path) -> [(&'static str, String); 3] {
-        let library = folder.join(LIBRARY);
+    pub(crate) fn environment(&self, folder: &Path) -> [(&'static str, String); 6] {
+        let (library, removed) = (folder.join(LIBRARY), folder.join(REMOVED));
         if !library.exists() {
             compile(folder, &library);
+            fs::create_dir(&removed).expect("the temporary folder can be written to");
         }
-        let library = library.to_str().expect("temporary folders are UTF-8");
+        let text = |path: &Path| {
+            path.to_str()
+                .expect("temporary folders are UTF-8")
+                .to_owned()
+        };
         [
-            ("LD_PRELOAD", library.to_owned()),
+            ("LD_PRELOAD", text(&library)),
             ("FOEDUS_DIE_AT", self.at.to_string()),
             ("FOEDUS_DIE_BELOW", self.below.to_owned()),
+            ("FOEDUS_DIE_BY", self.by.name().to_owned()),
+            ("FOEDUS_DIE_ROOT", text(folder)),
+            ("FOEDUS_DIE_REMOVED", text(&removed)),
         ]
     }
 }
 
 fn compile(folder: &Path, library: &Path) {
-    let source = folder.join("die_at_change.c");
-    std::fs::write(&source, SOURCE).expect("the temporary folder can be written to");
+    for (name, source) in SOURCES {
+        fs::write(folder.join(name), source).expect("the temporary folder can be written to");
+    }
     let made = Command::new("cc")
         .args(["-shared", "-fPIC", "-O1", "-o"])
-        .args([library, &source])
+        .args([
+            library,
+            &folder.join(SOURCES[0].0),
+            &folder.join(SOURCES[1].0),
+        ])
         .output()
         .expect("the C compiler that the README asks for starts");
     let said = String::from_utf8_lossy(&made.stderr);

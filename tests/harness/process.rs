@@ -150,6 +150,14 @@ impl Program {
         self.child.id()
     }
 
+    /// Everything it has written so far.
+    ///
+    /// # Panics
+    /// Never, unless a thread that reads its output did.
+    pub fn said(&self) -> String {
+        self.output.text.lock().expect("no reader panics").clone()
+    }
+
     /// Whether the program has ended by itself.
     ///
     /// # Panics

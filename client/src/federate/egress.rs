@@ -34,6 +34,23 @@ pub(super) struct Egress {
     wires: Vec<Wire>,
 }
 
+/// Something that is in the ledger by now. Only in this form is anything handed to a connection, and only this file gives it that form.
+#[derive(Debug)]
+pub(super) struct Recorded<T>(T);
+
+impl<T> Recorded<T> {
+    /// What may leave.
+    pub(super) fn leaves(self) -> T {
+        self.0
+    }
+
+    /// For tests of what moves bytes, without a ledger.
+    #[cfg(test)]
+    pub(super) fn nowhere(what: T) -> Self {
+        Self(what)
+    }
+}
+
 /// A socket that has not been counted yet.
 struct Wire {
     connection: u64,
@@ -184,23 +201,27 @@ impl Egress {
     }
 
     /// A message is about to leave.
-    pub(super) fn message(&mut self, message: &ToServer) -> Result<(), ClientError> {
-        Ok(self.record(Fact::Message {
+    pub(super) fn message(&mut self, message: ToServer) -> Result<Recorded<ToServer>, ClientError> {
+        self.record(Fact::Message {
             connection: self.connection,
             message: message.name().to_owned(),
             run: self.run.clone(),
-            round: round_of(message),
-            bytes: length(message)?,
-        })?)
+            round: round_of(&message),
+            bytes: length(&message)?,
+        })?;
+        Ok(Recorded(message))
     }
 
     /// What is left of a transfer is about to leave.
-    pub(super) fn transfer(&mut self, header: &TransferHeader) -> Result<(), ClientError> {
-        let header_bytes = codec::framed_bytes(header).map_err(|error| unsendable(&error))?;
+    pub(super) fn transfer(
+        &mut self,
+        header: TransferHeader,
+    ) -> Result<Recorded<TransferHeader>, ClientError> {
+        let header_bytes = codec::framed_bytes(&header).map_err(|error| unsendable(&error))?;
         let run = self.run.clone().ok_or_else(|| ClientError::Internal {
             what: "an update without a run".to_owned(),
         })?;
-        Ok(self.record(Fact::Transfer {
+        self.record(Fact::Transfer {
             connection: self.connection,
             purpose: Purpose::Update,
             run,
@@ -210,7 +231,8 @@ impl Egress {
             to: header.bytes,
             header_bytes,
             epsilon: self.epsilon()?,
-        })?)
+        })?;
+        Ok(Recorded(header))
     }
 
     /// What the data has cost so far, the update that leaves included: its steps were counted before they were taken.

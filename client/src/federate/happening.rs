@@ -10,7 +10,7 @@ use protocol::{
     quic::{Closed, Link},
     secagg::{AttemptId, MemberId},
 };
-use tokio::sync::oneshot;
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use super::{
     arrivals::{Rebuilt, Unusable},
@@ -38,21 +38,21 @@ pub(super) enum Happening {
         outcome: Result<Link, DialError>,
     },
     /// A message arrived.
-    Message(Attempt, ToClient),
+    Message(Heard, ToClient),
     /// What arrived is no message, or a transfer is broken.
     Malformed(Attempt, String),
     /// The connection is gone.
     Gone(Attempt, Closed),
     /// A content is here whole.
-    Received(Attempt, Box<TransferHeader>, Bytes),
+    Received(Heard, Box<TransferHeader>, Bytes),
     /// An adapter was rebuilt from the delta with this header.
-    Rebuilt(Attempt, Box<TransferHeader>, Rebuilt),
+    Rebuilt(Heard, Box<TransferHeader>, Rebuilt),
     /// No adapter came of the delta with this header.
-    Unusable(Attempt, Box<TransferHeader>, Unusable),
+    Unusable(Heard, Box<TransferHeader>, Unusable),
     /// What was announced is nothing that the plan has, and was not taken in.
-    Misfit(Attempt, Box<TransferHeader>),
+    Misfit(Heard, Box<TransferHeader>),
     /// With what was here before it is another content than announced.
-    Damaged(Attempt, Box<TransferHeader>),
+    Damaged(Heard, Box<TransferHeader>),
     /// The disk does not keep what arrives.
     Unkept(StateError),
     /// The update's bytes were delivered.
@@ -74,6 +74,14 @@ pub(super) enum Happening {
 /// Numbers the attempts to connect, so that what an old connection still says is not taken for the new one's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Attempt(pub(super) u64);
+
+/// On which connection something came. Until it was handled it has one of the few places that the connection has for what came, so a
+/// server that says more than is listened to has to wait, and its words take up no memory.
+#[derive(Debug)]
+pub(super) struct Heard {
+    pub(super) attempt: Attempt,
+    pub(super) _place: OwnedSemaphorePermit,
+}
 
 /// Why no connection came about.
 pub(super) enum DialError {

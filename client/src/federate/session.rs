@@ -14,6 +14,7 @@ use protocol::{
 };
 use tokio::{
     sync::{
+        OwnedSemaphorePermit, Semaphore,
         mpsc::{UnboundedReceiver, UnboundedSender, channel, unbounded_channel},
         oneshot,
     },
@@ -22,19 +23,24 @@ use tokio::{
 
 use super::{
     arrivals::{Arrival, Arrivals, Piece},
-    happening::{Attempt, DialError, Happening},
+    egress::Recorded,
+    happening::{Attempt, DialError, Happening, Heard},
 };
 use crate::{observer::Event, settings::Settings, state::StateError};
 
 /// Handfuls of a transfer that may wait for the disk, each of at most 64 packets.
 const PIECES_MAX: usize = 4;
+/// Messages that may wait for the driver, each of at most 64 KiB.
+pub(super) const MESSAGES_MAX: usize = 16;
+/// Transfers that may, each of which may be an adapter. The next one is read when this one was looked at.
+const TRANSFERS_MAX: usize = 1;
 
 /// The driver's hold on a connection. Dropping it ends the tasks and the connection.
 #[derive(Debug)]
 pub(super) struct Session {
     pub(super) attempt: Attempt,
     pub(super) connection: Connection,
-    outgoing: UnboundedSender<ToServer>,
+    outgoing: UnboundedSender<Recorded<ToServer>>,
     /// The last update that was to be sent.
     upload: Option<(TransferId, AbortHandle)>,
     tasks: JoinSet<()>,
@@ -82,7 +88,7 @@ impl Session {
     }
 
     /// Queues a message.
-    pub(super) fn send(&self, message: ToServer) {
+    pub(super) fn send(&self, message: Recorded<ToServer>) {
         // Without a receiver the connection is gone, which its reader reports.
         let _ = self.outgoing.send(message);
     }
@@ -90,12 +96,13 @@ impl Session {
     /// Sends the update's bytes, the last ones once it is `kept`.
     pub(super) fn deliver(
         &mut self,
-        header: TransferHeader,
+        header: Recorded<TransferHeader>,
         (payload, kept): (Bytes, impl Future<Output = ()> + Send + 'static),
         observe: impl Fn(&Event) + Send + Sync + 'static,
         happenings: UnboundedSender<Happening>,
     ) {
-        let (connection, missing) = (self.connection.clone(), header.remaining());
+        let (connection, header) = (self.connection.clone(), header.leaves());
+        let missing = header.remaining();
         let upload = self.tasks.spawn(async move {
             let (round, bytes) = (header.round, header.bytes);
             let progress = |sent| observe(&Event::Uploading { round, sent, bytes });
@@ -171,8 +178,8 @@ pub(super) async fn dial_in_turn(
     last
 }
 
-async fn write(mut sender: ControlSender, mut queue: UnboundedReceiver<ToServer>) {
-    while let Some(message) = queue.recv().await {
+async fn write(mut sender: ControlSender, mut queue: UnboundedReceiver<Recorded<ToServer>>) {
+    while let Some(message) = queue.recv().await.map(Recorded::leaves) {
         tracing::trace!(message = message.name(), "sending");
         if let Err(error) = sender.send(&message).await {
             tracing::debug!(%error, "a message was not sent");
@@ -181,15 +188,23 @@ async fn write(mut sender: ControlSender, mut queue: UnboundedReceiver<ToServer>
     }
 }
 
+/// Waits until there is room for one more.
+async fn place(of: &Arc<Semaphore>) -> OwnedSemaphorePermit {
+    let place = Arc::clone(of).acquire_owned().await;
+    place.expect("a semaphore that nobody closes")
+}
+
 async fn read(
     mut receiver: ControlReceiver,
     connection: Connection,
     attempt: Attempt,
     happenings: UnboundedSender<Happening>,
 ) {
+    let places = Arc::new(Semaphore::new(MESSAGES_MAX));
     loop {
+        let _place = place(&places).await;
         let happening = match receiver.recv::<ToClient>().await {
-            Ok(Some(message)) => Happening::Message(attempt, message),
+            Ok(Some(message)) => Happening::Message(Heard { attempt, _place }, message),
             // The server says nothing more; the connection's own end follows.
             Ok(None) => Happening::Gone(attempt, connection.closed().await),
             Err(error) => match error.fault {
@@ -219,19 +234,22 @@ async fn take_transfers(
     arrivals: Arc<Arrivals>,
     happenings: UnboundedSender<Happening>,
 ) {
+    let places = Arc::new(Semaphore::new(TRANSFERS_MAX));
     loop {
+        let _place = place(&places).await;
+        let heard = Heard { attempt, _place };
         let happening = match take_transfer(&connection, bytes_max, &arrivals).await {
             Ok((header, Ok(Arrival::Whole(bytes)))) => {
-                Happening::Received(attempt, Box::new(header), bytes)
+                Happening::Received(heard, Box::new(header), bytes)
             }
             Ok((header, Ok(Arrival::Rebuilt(rebuilt)))) => {
-                Happening::Rebuilt(attempt, Box::new(header), rebuilt)
+                Happening::Rebuilt(heard, Box::new(header), rebuilt)
             }
             Ok((header, Ok(Arrival::Unusable(unusable)))) => {
-                Happening::Unusable(attempt, Box::new(header), unusable)
+                Happening::Unusable(heard, Box::new(header), unusable)
             }
-            Ok((header, Ok(Arrival::Misfit))) => Happening::Misfit(attempt, Box::new(header)),
-            Ok((header, Ok(Arrival::Damaged))) => Happening::Damaged(attempt, Box::new(header)),
+            Ok((header, Ok(Arrival::Misfit))) => Happening::Misfit(heard, Box::new(header)),
+            Ok((header, Ok(Arrival::Damaged))) => Happening::Damaged(heard, Box::new(header)),
             // The reader of the control stream reports the end.
             Ok((_, Ok(Arrival::Part))) => return,
             Ok((_, Err(error))) => Happening::Unkept(error),

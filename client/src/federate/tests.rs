@@ -33,6 +33,7 @@ mod adding;
 mod diverging;
 mod dropouts;
 mod egress;
+mod flood;
 mod garbage;
 mod identity;
 mod private;

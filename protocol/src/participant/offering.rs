@@ -30,6 +30,7 @@ impl Participant {
         self.offer_bytes();
         if let (Work::Summing { plain, metrics, .. }, Link::Up) = (&self.work, &self.link) {
             let (round, metrics) = (plain.round, *metrics);
+            self.is_offered = true;
             self.actions
                 .push_back(Action::Send(ToServer::Trained { round, metrics }));
         }
@@ -88,6 +89,7 @@ impl Participant {
                     .push_back(Action::Forget { transfer: plain.id });
             }
         }
+        self.is_offered = false;
         self.member = None;
         self.last_attempt = 0;
     }

@@ -41,8 +41,10 @@ impl Participant {
             self.start(global);
             return Ok(());
         }
-        // The same round again, on a new connection.
-        self.offer();
+        // The same round again, on a new connection, on which the training may have ended before this was said.
+        if !self.is_offered {
+            self.offer();
+        }
         Ok(())
     }
 

@@ -82,8 +82,7 @@ impl Driver {
                 permitted => permitted?,
             }
         }
-        self.egress.message(&message)?;
-        session.send(message);
+        session.send(self.egress.message(message)?);
         Ok(())
     }
 
@@ -230,7 +229,7 @@ impl Driver {
         let (Some(session), Some(payload)) = (&mut self.session, self.kept.get(&header.id)) else {
             return Ok(());
         };
-        self.egress.transfer(&header)?;
+        let header = self.egress.transfer(header)?;
         let observer = Arc::clone(&self.observer);
         let observe = move |event: &Event| observer.observe(event);
         let kept = keeping::done(self.keeping.as_ref());

@@ -52,25 +52,25 @@ impl Driver {
                 // A task that was ended meanwhile dials nobody.
                 let _ = written.send(());
             }
-            Happening::Message(attempt, message) if self.is_present(attempt) => {
+            Happening::Message(heard, message) if self.is_present(heard.attempt) => {
                 self.machine.handle_message(message, now);
             }
-            Happening::Received(attempt, header, bytes) if self.is_present(attempt) => {
+            Happening::Received(heard, header, bytes) if self.is_present(heard.attempt) => {
                 self.received(&header, bytes, now);
             }
             // The machine finds the same wrong with it, and nothing comes of it.
-            Happening::Misfit(attempt, header) if self.is_present(attempt) => {
+            Happening::Misfit(heard, header) if self.is_present(heard.attempt) => {
                 self.received(&header, Bytes::new(), now);
             }
-            Happening::Damaged(attempt, header) if self.is_present(attempt) => {
+            Happening::Damaged(heard, header) if self.is_present(heard.attempt) => {
                 let (kind, offset) = (header.kind.label(), header.offset);
                 tracing::warn!(kind, offset, "a transfer does not have its SHA-256");
                 self.machine.handle_transfer_damaged(&header);
             }
-            Happening::Rebuilt(attempt, delta, rebuilt) if self.is_present(attempt) => {
+            Happening::Rebuilt(heard, delta, rebuilt) if self.is_present(heard.attempt) => {
                 self.rebuilt(&delta, rebuilt, now);
             }
-            Happening::Unusable(attempt, delta, unusable) if self.is_present(attempt) => {
+            Happening::Unusable(heard, delta, unusable) if self.is_present(heard.attempt) => {
                 self.unusable(&delta, &unusable);
             }
             Happening::Unkept(error) => return Err(error.into()),

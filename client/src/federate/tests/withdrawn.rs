@@ -7,6 +7,7 @@ use protocol::{
 };
 
 use super::{adding::name, arrivals::Arrivals, happening::Attempt, session::Session, *};
+use crate::federate::egress::Recorded;
 
 #[tokio::test]
 async fn an_update_that_is_withdrawn_is_broken_off_and_the_next_one_is_delivered() {
@@ -31,7 +32,7 @@ async fn an_update_that_is_withdrawn_is_broken_off_and_the_next_one_is_delivered
     let [(first, bytes), (second, last)] = headers;
     // Its last bytes never leave, so that it is on its way for as long as nobody withdraws it.
     let held = (bytes.into(), std::future::pending());
-    session.deliver(first, held, |_| {}, happenings.clone());
+    session.deliver(Recorded::nowhere(first), held, |_| {}, happenings.clone());
     let mut incoming = server.accept_transfer().await.unwrap();
     incoming.next().await.unwrap();
     // Of another one, which is not on its way.
@@ -46,7 +47,7 @@ async fn an_update_that_is_withdrawn_is_broken_off_and_the_next_one_is_delivered
     assert_eq!(fault, TransferFault::Abandoned);
 
     let at_once = (last.clone().into(), std::future::ready(()));
-    session.deliver(second, at_once, |_| {}, happenings);
+    session.deliver(Recorded::nowhere(second), at_once, |_| {}, happenings);
     let next = server.accept_transfer().await.unwrap();
     assert!(next.receive(1 << 20, |_| {}).await.unwrap() == last);
     let delivered = told.recv().await;

@@ -92,3 +92,23 @@ fn a_server_that_asks_twice_for_a_round_on_one_connection_is_accused() {
         "Train came more often for one round on one connection than allowed (at most 1)",
     );
 }
+
+/// C1: it goes on training while it is away, and is not asked to send twice what it has said once.
+#[test]
+fn an_update_that_is_finished_before_the_round_is_asked_for_again_is_offered_once() {
+    for is_finished_first in [true, false] {
+        let mut victim = Victim::ready(simple());
+        victim.trains(1);
+        victim.comes_back();
+        let global = victim.global(1, "g");
+        if is_finished_first {
+            victim.has_trained();
+            victim.hears(ToClient::Train { global });
+        } else {
+            victim.hears(ToClient::Train { global });
+            victim.has_trained();
+        }
+        let is_offer = |action: &&Action| matches!(action, Action::Send(ToServer::Offer { .. }));
+        assert_eq!(victim.actions.iter().filter(is_offer).count(), 1);
+    }
+}
