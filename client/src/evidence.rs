@@ -136,8 +136,13 @@ fn recall(witness: &mut Witness, line: &[u8]) -> Result<(), String> {
 
 /// `adapter.state` of the plan 1234... has `adapter.1234567812345678.transcript`.
 fn path(state: &Path, plan: Digest) -> PathBuf {
+    beside(state, plan, "transcript")
+}
+
+/// A file of one run beside the file of the site's state.
+pub(crate) fn beside(state: &Path, plan: Digest, kind: &str) -> PathBuf {
     let of_plan: String = plan.to_string().chars().take(16).collect();
-    state.with_extension(format!("{of_plan}.transcript"))
+    state.with_extension(format!("{of_plan}.{kind}"))
 }
 
 fn failed<'a>(verb: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> EvidenceError + 'a {

@@ -120,7 +120,7 @@ impl Participant {
             begun: Vec::new(),
             arrived: None,
             work: Work::Idle,
-            earlier: secure.as_ref().and_then(|secure| secure.earlier.clone()),
+            earlier: None,
             secure,
             member: None,
             last_attempt: 0,

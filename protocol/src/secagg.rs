@@ -124,9 +124,10 @@ pub enum Deceit {
         /// How many must.
         least: usize,
     },
-    /// A second opening in one round, of another set: the difference would be somebody's update.
+    /// A second opening in one round, of another set, or one of a round before the last that was opened: the difference of two sums of
+    /// a round would be somebody's update.
     #[error(
-        "this round's sum was opened before for other participants: the difference of two sums tells of single updates"
+        "a sum of this round, or of a later one, was opened before: the difference of two sums of a round tells of single updates"
     )]
     OtherSet,
 }

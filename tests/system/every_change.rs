@@ -2,10 +2,30 @@
 //! it comes to the same adapter, byte for byte.
 #![cfg(all(target_os = "linux", target_env = "gnu"))]
 
+mod private;
+
 use tests::{Cause, Death, Federation, Finished, Program, assert_success};
 
-use crate::PROGRAMS;
 use crate::crash::{NAMES, SETTINGS, adapter, restarted, whole, whole_in};
+use crate::{PROGRAMS, masked};
+
+/// The runs in which somebody dies. Of every one the second participant is the client that does.
+struct Trial {
+    names: &'static [&'static str],
+    settings: &'static [&'static str],
+    adapter: fn(&Federation) -> Vec<u8>,
+}
+
+const PLAIN: Trial = Trial {
+    names: &NAMES,
+    settings: &SETTINGS,
+    adapter,
+};
+const MASKED: Trial = Trial {
+    names: &masked::NAMES,
+    settings: &masked::MASKED_SETTINGS,
+    adapter: |federation| masked::adapter(federation, true),
+};
 
 /// Every how many changes there is a death; `FOEDUS_DEATHS=1` has one at each.
 fn stride(usual: usize) -> usize {
@@ -30,84 +50,112 @@ fn was_killed(finished: &Finished) -> bool {
     finished.code.is_none()
 }
 
-/// One run whose server dies and is started again. Gives its adapter, and whether the server lived to the point of its death.
-fn server_dies(death: &Death) -> (Vec<u8>, bool) {
-    server_dies_in(&Federation::create(PROGRAMS, &NAMES), death)
-}
-
-/// The same with updates so large that each has a file of its own.
-fn server_of_large_updates_dies(death: &Death) -> (Vec<u8>, bool) {
-    server_dies_in(&Federation::create_wide(PROGRAMS, &NAMES), death)
-}
-
-fn server_dies_in(federation: &Federation, death: &Death) -> (Vec<u8>, bool) {
-    let (first, address) = federation.start_dying_server(2, &SETTINGS, death);
-    let Some(address) = address else {
-        assert!(was_killed(&first.finish()));
-        let (server, address) = federation.start_server(2, &SETTINGS);
-        return (finish(federation, server, &address), true);
-    };
-    let clients = NAMES.map(|name| federation.start_client(name, &address));
-    if !was_killed(&first.finish()) {
-        return (adapter(federation), false);
+impl Trial {
+    fn federation(&self) -> Federation {
+        Federation::create(PROGRAMS, self.names)
     }
-    let listen = format!("listen={address}");
-    let settings = [&SETTINGS[..], &[listen.as_str()]].concat();
-    // None if it died after its last word.
-    if let Some(server) = restarted(federation, &settings) {
-        for client in clients {
-            assert_success(&client.finish());
+
+    fn start_server(&self, federation: &Federation) -> (Program, String) {
+        federation.start_server(self.names.len() as u32, self.settings)
+    }
+
+    fn start_clients(&self, federation: &Federation, address: &str) -> Vec<Program> {
+        let start = |name: &&str| federation.start_client(name, address);
+        self.names.iter().map(start).collect()
+    }
+
+    /// One run whose server dies and is started again. Gives its adapter, and whether the server lived to the point of its death.
+    fn server_dies(&self, death: &Death) -> (Vec<u8>, bool) {
+        self.server_dies_in(&self.federation(), death)
+    }
+
+    fn server_dies_in(&self, federation: &Federation, death: &Death) -> (Vec<u8>, bool) {
+        let quorum = self.names.len() as u32;
+        let (first, address) = federation.start_dying_server(quorum, self.settings, death);
+        let Some(address) = address else {
+            assert!(was_killed(&first.finish()));
+            let (server, address) = self.start_server(federation);
+            end(self.start_clients(federation, &address), server);
+            return ((self.adapter)(federation), true);
+        };
+        let clients = self.start_clients(federation, &address);
+        if !was_killed(&first.finish()) {
+            return ((self.adapter)(federation), false);
         }
-        assert_success(&server.finish());
+        let listen = format!("listen={address}");
+        let settings = [self.settings, &[listen.as_str()]].concat();
+        // None if it died after its last word.
+        if let Some(server) = restarted(federation, &settings) {
+            end(clients, server);
+        }
+        ((self.adapter)(federation), true)
     }
-    (adapter(federation), true)
+
+    /// One run of which a client dies and is started again.
+    fn client_dies(&self, death: &Death) -> (Vec<u8>, bool) {
+        self.client_dies_in(&self.federation(), death, |_| ())
+    }
+
+    /// The same; `look` is told in which rounds an update of it counts when it has died.
+    fn client_dies_in(
+        &self,
+        federation: &Federation,
+        death: &Death,
+        look: impl Fn(&[u32]),
+    ) -> (Vec<u8>, bool) {
+        let (server, address) = self.start_server(federation);
+        let [first, victim, rest @ ..] = self.names else {
+            panic!("nobody is left to die")
+        };
+        let others = [first].into_iter().chain(rest);
+        let others = others.map(|name| federation.start_client(name, &address));
+        let others: Vec<_> = others.collect();
+        let dying = federation.start_dying_client(victim, &address, death);
+        let has_died = was_killed(&dying.finish());
+        if has_died {
+            let rounds = accepted(&server.said(), victim);
+            ledger_covers(federation, victim, &rounds);
+            look(&rounds);
+        }
+        // The server does not wait for one that died with the final adapter in its hands; the others do not either.
+        let again = has_died.then(|| federation.start_client(victim, &address));
+        end(others, server);
+        drop(again);
+        ((self.adapter)(federation), has_died)
+    }
 }
 
-fn finish(federation: &Federation, server: Program, address: &str) -> Vec<u8> {
-    for client in NAMES.map(|name| federation.start_client(name, address)) {
+/// Waits for these, all of which come to a good end.
+fn end(clients: Vec<Program>, server: Program) {
+    for client in clients {
         assert_success(&client.finish());
     }
     assert_success(&server.finish());
-    adapter(federation)
 }
 
-/// One run of which a client dies and is started again.
-fn client_dies(death: &Death) -> (Vec<u8>, bool) {
-    let federation = Federation::create(PROGRAMS, &NAMES);
-    let (server, address) = federation.start_server(2, &SETTINGS);
-    let other = federation.start_client(NAMES[0], &address);
-    let victim = federation.start_dying_client(NAMES[1], &address, death);
-    let has_died = was_killed(&victim.finish());
-    if has_died {
-        ledger_covers(&federation, &server.said());
-    }
-    // The server does not wait for one that died with the final adapter in its hands; the others do not either.
-    let again = has_died.then(|| federation.start_client(NAMES[1], &address));
-    assert_success(&other.finish());
-    assert_success(&server.finish());
-    drop(again);
-    (adapter(&federation), has_died)
+/// The rounds in which an update of this participant counts, by the server's log.
+fn accepted(said: &str, name: &str) -> Vec<u32> {
+    let lines = said.lines().filter(|line| line.contains("update accepted"));
+    let lines = lines.map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+    let own = lines.filter(|line| line["participant"] == name);
+    let rounds = own.map(|line| line["round"].as_str().unwrap().parse().unwrap());
+    rounds.collect()
 }
 
-/// Asserts that the ledger of a client that died just now is whole and names every update that the server has from it.
-fn ledger_covers(federation: &Federation, server_said: &str) {
-    let name = format!("{}-adapter.ledger", NAMES[1]);
-    if !federation.file(&name).exists() {
-        assert!(!server_said.contains(NAMES[1]), "{server_said}");
+/// Asserts that the ledger of a client that died just now is whole and names the updates of these rounds, which the server has.
+fn ledger_covers(federation: &Federation, name: &str, rounds: &[u32]) {
+    let ledger = format!("{name}-adapter.ledger");
+    if !federation.file(&ledger).exists() {
+        assert_eq!(rounds, [0; 0]);
         return;
     }
-    let config = format!("{}.toml", NAMES[1]);
+    let config = format!("{name}.toml");
     assert_success(&federation.client(&["ledger", "verify", "--config", &config]));
-    let entries = federation.json_lines(&name);
-    let is_accepted = |line: &&str| line.contains("update accepted") && line.contains(NAMES[1]);
-    for line in server_said.lines().filter(is_accepted) {
-        let line: serde_json::Value = serde_json::from_str(line).expect("a log line is JSON");
-        let round = line["round"].as_str().map(str::parse);
-        let round: u32 = round.expect("it names the round").expect("by its number");
-        let is_of_round =
-            |entry: &serde_json::Value| entry["purpose"] == "update" && entry["round"] == round;
+    let entries = federation.json_lines(&ledger);
+    for &round in rounds {
+        let mut updates = entries.iter().filter(|entry| entry["purpose"] == "update");
         assert!(
-            entries.iter().any(is_of_round),
+            updates.any(|entry| entry["round"] == round),
             "round {round} is not in {entries:?}"
         );
     }
@@ -138,7 +186,9 @@ fn comes_to_the_same_adapter(
 
 #[test]
 fn a_server_that_dies_before_any_write_to_its_journal_comes_to_the_same_adapter() {
-    comes_to_the_same_adapter("/journal.redb", stride(8), &whole(), server_dies);
+    comes_to_the_same_adapter("/journal.redb", stride(8), &whole(), |death| {
+        PLAIN.server_dies(death)
+    });
 }
 
 /// Its file is made, with what tells whose it is, in more changes than these.
@@ -147,7 +197,7 @@ fn a_server_that_dies_while_it_makes_its_journal_comes_to_the_same_adapter() {
     let (expected, below) = (whole(), "/journal.redb");
     for (at, by) in (1..=10).zip(causes()) {
         let death = Death { at, below, by };
-        let (found, has_died) = server_dies(&death);
+        let (found, has_died) = PLAIN.server_dies(&death);
         assert!(has_died, "there is no change {at} below {below}");
         assert!(found == expected, "another adapter after {death:?}");
     }
@@ -155,28 +205,45 @@ fn a_server_that_dies_while_it_makes_its_journal_comes_to_the_same_adapter() {
 
 #[test]
 fn a_server_that_dies_before_any_change_in_its_folder_comes_to_the_same_adapter() {
-    comes_to_the_same_adapter("/runs/", stride(24), &whole(), server_dies);
+    comes_to_the_same_adapter("/runs/", stride(24), &whole(), |death| {
+        PLAIN.server_dies(death)
+    });
 }
 
 /// Those of all participants that wait together are written to one file.
 #[test]
 fn a_server_that_dies_before_any_change_to_its_small_updates_comes_to_the_same_adapter() {
-    comes_to_the_same_adapter("/updates", stride(4), &whole(), server_dies);
+    comes_to_the_same_adapter("/updates", stride(4), &whole(), |death| {
+        PLAIN.server_dies(death)
+    });
 }
 
 #[test]
 fn a_server_that_dies_before_any_change_to_its_large_updates_comes_to_the_same_adapter() {
     let federation = Federation::create_wide(PROGRAMS, &NAMES);
     let expected = whole_in(&federation, &SETTINGS);
-    comes_to_the_same_adapter(
-        "/updates",
-        stride(24),
-        &expected,
-        server_of_large_updates_dies,
-    );
+    comes_to_the_same_adapter("/updates", stride(24), &expected, |death| {
+        PLAIN.server_dies_in(&Federation::create_wide(PROGRAMS, &NAMES), death)
+    });
 }
 
 #[test]
 fn a_client_that_dies_before_any_change_in_its_folder_comes_to_the_same_adapter() {
-    comes_to_the_same_adapter("/bank-b-adapter", stride(8), &whole(), client_dies);
+    comes_to_the_same_adapter("/bank-b-adapter", stride(8), &whole(), |death| {
+        PLAIN.client_dies(death)
+    });
+}
+
+/// No masked update is kept, so what a round came to is on disk before anything else of it is gone.
+#[test]
+fn a_server_of_a_masked_run_that_dies_before_any_change_in_its_folder_comes_to_the_same_adapter() {
+    let run = |death: &Death| MASKED.server_dies(death);
+    comes_to_the_same_adapter("/runs/", stride(48), &masked::plain(), run);
+}
+
+/// What it opened of an attempt is on disk before it says so.
+#[test]
+fn a_client_of_a_masked_run_that_dies_before_any_change_in_its_folder_comes_to_the_same_adapter() {
+    let run = |death: &Death| MASKED.client_dies(death);
+    comes_to_the_same_adapter("/bank-b-adapter", stride(24), &masked::plain(), run);
 }

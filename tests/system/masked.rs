@@ -9,13 +9,16 @@ use tests::{Federation, Program, assert_success};
 
 use crate::PROGRAMS;
 
-const NAMES: [&str; 3] = ["hospital-a", "bank-b", "clinic-c"];
+pub(crate) const NAMES: [&str; 3] = ["hospital-a", "bank-b", "clinic-c"];
 const SETTINGS: [&str; 4] = [
     "cohort.participants=[\"hospital-a\", \"bank-b\", \"clinic-c\"]",
     "run.rounds=3",
     "training.local_steps=6",
     "limits.participants_max=3",
 ];
+/// The settings of a run whose updates are masked.
+pub(crate) const MASKED_SETTINGS: [&str; 5] =
+    [SETTINGS[0], SETTINGS[1], SETTINGS[2], SETTINGS[3], MASKED];
 const MASKED: &str = "secure_aggregation.enabled=true";
 const PLAIN: &str = "ring.enabled=true";
 /// How long after the beginning of an attempt the server is killed, in milliseconds. Once: participants that wait for a server
@@ -30,7 +33,7 @@ fn start(federation: &Federation, sums: &str) -> (Program, String, Vec<Program>)
 }
 
 /// The final adapter's bytes, after looking at what the rounds tell.
-fn adapter(federation: &Federation, is_masked: bool) -> Vec<u8> {
+pub(crate) fn adapter(federation: &Federation, is_masked: bool) -> Vec<u8> {
     let rounds = federation.json_lines("runs/trial/rounds.jsonl");
     assert_eq!(rounds.len(), 3);
     for round in &rounds {
@@ -54,7 +57,7 @@ fn adapter(federation: &Federation, is_masked: bool) -> Vec<u8> {
 }
 
 /// One run without masks that nobody is killed in.
-fn plain() -> Vec<u8> {
+pub(crate) fn plain() -> Vec<u8> {
     let federation = Federation::create(PROGRAMS, &NAMES);
     let (server, _, clients) = start(&federation, PLAIN);
     clients
@@ -101,4 +104,26 @@ fn a_masked_run_whose_server_is_killed_in_attempts_comes_to_the_bytes_of_a_plain
     let (found, kills) = killed();
     assert_eq!(kills, DELAYS.len());
     assert!(found == plain(), "another adapter after {kills} kills");
+}
+
+/// S7: a server that shows a run from its beginning once more asks for sums of which single updates could be told, if somebody were
+/// missing in one of them.
+#[test]
+fn a_masked_run_that_is_shown_again_is_opened_by_nobody() {
+    let federation = Federation::create(PROGRAMS, &NAMES);
+    let (server, address, clients) = start(&federation, MASKED);
+    clients
+        .into_iter()
+        .for_each(|client| assert_success(&client.finish()));
+    assert_success(&server.finish());
+    let (run, before) = ("runs/trial", "runs/before");
+    fs::rename(federation.file(run), federation.file(before)).unwrap();
+    let listen = format!("listen={address}");
+    let settings = [&MASKED_SETTINGS[..], &[listen.as_str()]].concat();
+    let server = federation.restart_server(&settings);
+    server.wait_for("\"listening\"");
+    for client in NAMES.map(|name| federation.start_client(name, &address)) {
+        client.wait_for("a sum of this round, or of a later one, was opened before");
+        assert_ne!(client.finish().code, Some(0));
+    }
 }

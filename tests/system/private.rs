@@ -34,15 +34,20 @@ fn result(text: &str) -> serde_json::Value {
     serde_json::from_str(line).expect("the result is one line of JSON")
 }
 
-/// Epsilon and the entries of a ledger, as the program shows them.
 fn spent(federation: &Federation) -> (f64, Vec<serde_json::Value>) {
-    let shown = federation.client(&["privacy", "spent", LEDGER, "--json"]);
+    spent_in(federation, LEDGER)
+}
+
+/// Epsilon and the entries of a ledger, as the program shows them.
+pub(crate) fn spent_in(federation: &Federation, ledger: &str) -> (f64, Vec<serde_json::Value>) {
+    let shown = federation.client(&["privacy", "spent", ledger, "--json"]);
     let shown = result(&shown.text);
     let entries = shown["entries"].as_array().expect("a list").clone();
     (shown["epsilon"].as_f64().expect("a number"), entries)
 }
 
-fn steps(entries: &[serde_json::Value]) -> u64 {
+/// The steps in these entries.
+pub(crate) fn steps(entries: &[serde_json::Value]) -> u64 {
     entries
         .iter()
         .filter_map(|entry| entry["steps"].as_u64())

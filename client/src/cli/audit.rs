@@ -3,7 +3,7 @@
 use std::{ops::ControlFlow, path::Path};
 
 use anyhow::Context as _;
-use finetune::{lora::LoraConfig, recipe::Recipe, train::StepReport};
+use finetune::train::StepReport;
 use protocol::plan::PrivacyUnit;
 
 use super::{answer::say, arguments::AuditArguments, failure::Failure, open, progress::Progress};
@@ -24,30 +24,23 @@ pub(super) fn audit(arguments: &AuditArguments) -> Result<(), Failure> {
         .transpose()?;
     let max_tokens = planned
         .as_ref()
-        .map_or(arguments.recipe.max_tokens, |(recipe, ..)| {
-            recipe.max_tokens
+        .map_or(arguments.recipe.max_tokens, |planned| {
+            planned.recipe.max_tokens
         });
     let out = &arguments.out;
     std::fs::create_dir_all(out).with_context(|| format!("cannot make {}", out.display()))?;
     open::place(&out.join("audit.html"))?;
     let base = open::base_on(&config.model, config.device, config.base_precision)?;
     let text = open::dataset(&config.data, &base, max_tokens)?;
-    let (recipe, lora, privacy, protects_groups) = planned.unwrap_or_else(|| {
-        let (lora, recipe) = (&arguments.lora, &arguments.recipe);
-        (
-            recipe.recipe(lora.dropout, text.examples.len()),
-            lora.config(),
-            None,
-            false,
-        )
-    });
     let settings = AuditSettings {
         seed: arguments.recipe.seed,
         candidates: arguments.candidates,
         coins: arguments.coins,
-        privacy,
-        protects_groups,
-        ..AuditSettings::new(recipe, lora)
+        ..planned.unwrap_or_else(|| {
+            let (lora, recipe) = (&arguments.lora, &arguments.recipe);
+            let recipe = recipe.recipe(lora.dropout, text.examples.len());
+            AuditSettings::new(recipe, lora.config())
+        })
     };
     let mut progress = Progress::begin(
         "training with canaries".to_owned(),
@@ -79,21 +72,21 @@ pub(super) fn audit(arguments: &AuditArguments) -> Result<(), Failure> {
     Ok(())
 }
 
-/// A training as a plan asks for it, and whether it protects persons and not records.
-type Planned = (Recipe, LoraConfig, Option<AuditNoise>, bool);
-
 /// The training that a plan asks for, over all of its rounds.
-fn of_plan(path: &Path, config: &Config) -> Result<Planned, Failure> {
+fn of_plan(path: &Path, config: &Config) -> Result<AuditSettings, Failure> {
     let tls = config.tls.load().map_err(ClientError::from)?;
     let (plan, _) = open::plan(path, &tls)?;
     let lora = lora_of(&plan).map_err(ClientError::from)?;
-    let privacy = plan.privacy.as_ref().map(|asked| AuditNoise {
-        clip_norm: asked.clip_norm,
-        noise_multiplier: asked.noise_multiplier,
-    });
-    let asked = plan.privacy.as_ref();
-    let protects_groups = asked.is_some_and(|asked| asked.unit == PrivacyUnit::Group);
-    Ok((recipe_of(&plan), lora, privacy, protects_groups))
+    let mut settings = AuditSettings::new(recipe_of(&plan), lora);
+    if let Some(asked) = &plan.privacy {
+        settings.privacy = Some(AuditNoise {
+            clip_norm: asked.clip_norm,
+            noise_multiplier: asked.noise_multiplier,
+        });
+        settings.delta = asked.delta;
+        settings.protects_groups = asked.unit == PrivacyUnit::Group;
+    }
+    Ok(settings)
 }
 
 fn write(path: &Path, text: &str) -> Result<(), Failure> {

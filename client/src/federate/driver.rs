@@ -124,7 +124,7 @@ impl Driver {
         let eye = Arc::clone(&examiner);
         let mut setup = Setup::new(name, software, u64::from_le_bytes(seed), eye);
         setup.patience = settings.patience;
-        setup.secure = Some(secure::setup(&settings)?);
+        setup.secure = Some(secure::setup(&settings));
         let egress = Egress::open(&settings)?;
         let (mut kept, mut earlier, mut plain) = (BTreeMap::new(), None, Bytes::new());
         let mut left_over = None;
@@ -207,7 +207,6 @@ impl Driver {
                 let adapter = self.adapter(adapter.id, Encoding::F32, when)?;
                 if let Some(path) = &self.settings.state {
                     RoundState::remove(path)?;
-                    secure::opened::forget(path)?;
                 }
                 self.arrivals.remove()?;
                 if let Some(evidence) = self.evidence.take() {

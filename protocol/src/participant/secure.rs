@@ -13,8 +13,6 @@ pub struct SecureSetup {
     pub public_key: [u8; 32],
     /// Checks signatures.
     pub verify: Verify,
-    /// The last sum that an earlier process helped to open.
-    pub earlier: Option<Earlier>,
 }
 
 /// Attempts of one round that a participant takes part in. An honest server gives up after eight that failed; those that end with its
@@ -26,6 +24,11 @@ const ATTEMPTS_MAX: u32 = 64;
 const MASKED_WEIGHT: u64 = 1;
 
 impl Participant {
+    /// Takes up which sum of the run an earlier process helped to open last. To be called before its plan is accepted.
+    pub fn recall(&mut self, earlier: Option<Earlier>) {
+        self.earlier = earlier;
+    }
+
     /// Answers an [`Action::Secure`]; nothing happens if that attempt is over.
     pub fn in_attempt(
         &mut self,

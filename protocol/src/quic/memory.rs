@@ -31,3 +31,18 @@ pub fn keep_memory_private() -> io::Result<()> {
 pub fn keep_memory_private() -> io::Result<()> {
     Ok(())
 }
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use rustix::process::{DumpableBehavior, dumpable_behavior, getrlimit};
+
+    use super::*;
+
+    #[test]
+    fn neither_a_core_file_nor_another_process_has_this_ones_memory() {
+        keep_memory_private().unwrap();
+        let core = getrlimit(rustix::process::Resource::Core);
+        assert_eq!((core.current, core.maximum), (Some(0), Some(0)));
+        assert_eq!(dumpable_behavior().unwrap(), DumpableBehavior::NotDumpable);
+    }
+}

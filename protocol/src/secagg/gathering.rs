@@ -39,9 +39,11 @@ pub struct Gathering {
     entered_at: Instant,
     /// How long masked vectors may be on their way, however steadily: as long as a round.
     longest: Duration,
-    /// When a member was last lost, while it may still come back with its vector.
+    /// Members that were lost and may still come back with their vectors.
+    away: BTreeSet<MemberId>,
+    /// When the last of them was lost.
     lost_at: Option<Instant>,
-    /// Somebody was lost since the last look at the clock.
+    /// One of them was lost since the last look at the clock.
     is_newly_lost: bool,
     present: BTreeSet<MemberId>,
     keys: BTreeMap<MemberId, SignedKeys>,
@@ -94,6 +96,7 @@ impl Gathering {
             step: Step::Keys,
             entered_at: now,
             longest: plan.cohort.hard_deadline,
+            away: BTreeSet::new(),
             lost_at: None,
             is_newly_lost: false,
             present: roster.ids().collect(),
@@ -223,6 +226,7 @@ impl Gathering {
     pub fn handle_delivered(&mut self, name: &ParticipantName) {
         if let Some(member) = self.roster.id(name) {
             self.delivered.insert(member);
+            self.await_no_more(member);
         }
     }
 
@@ -231,7 +235,12 @@ impl Gathering {
         if let Some(member) = self.roster.id(name) {
             self.present.remove(&member);
             let owes = self.shares.contains_key(&member) && !self.delivered.contains(&member);
-            self.is_newly_lost |= owes && may_return;
+            if owes && may_return {
+                self.away.insert(member);
+                self.is_newly_lost = true;
+            } else {
+                self.await_no_more(member);
+            }
         }
     }
 
@@ -241,15 +250,7 @@ impl Gathering {
             && self.step == Step::Vectors
         {
             self.present.insert(member);
-            let is_away =
-                |one: MemberId| !self.present.contains(&one) && self.shares.contains_key(&one);
-            if !self
-                .roster
-                .ids()
-                .any(|one| is_away(one) && !self.delivered.contains(&one))
-            {
-                self.lost_at = None;
-            }
+            self.await_no_more(member);
         }
     }
 
@@ -272,6 +273,19 @@ impl Gathering {
     }
 
     // Inside.
+
+    /// This member is back, has delivered, or will never do.
+    fn await_no_more(&mut self, member: MemberId) {
+        self.away.remove(&member);
+        if self.away.is_empty() {
+            self.await_nobody();
+        }
+    }
+
+    fn await_nobody(&mut self) {
+        self.away.clear();
+        (self.lost_at, self.is_newly_lost) = (None, false);
+    }
 
     fn tell(&mut self, member: MemberId, message: ForMember) {
         self.outputs.push_back(Output::Tell { member, message });
@@ -310,7 +324,7 @@ impl Gathering {
         }
         if is_late {
             // Nobody who is away is waited for any more.
-            self.lost_at = None;
+            self.await_nobody();
         }
         !waits && self.lost_at.is_none()
     }

@@ -469,6 +469,21 @@ fn a_sum_that_is_none_is_summed_once_more_by_the_same_participants_only() {
     stage.assert_nobody_accuses();
 }
 
+/// S7: `e` comes back without its keys: it cannot mask for this attempt any more, and nobody waits as if it could.
+#[test]
+fn a_member_that_is_back_without_its_keys_is_not_waited_for() {
+    let mut stage = Stage::new(3, &[("e", "Offer")]);
+    assert_eq!(stage.sums, [[]; 0]);
+    stage.comes_back("e");
+    assert_eq!(joined(&stage.sums[0]), "abcd");
+    // Without it the sum is of too few, and another attempt has it again.
+    let mut stage = Stage::new(5, &[("e", "Offer")]);
+    stage.comes_back("e");
+    assert_eq!(stage.attempts()[1..], [(2, ALL.to_owned())]);
+    assert_eq!(joined(&stage.sums[0]), ALL);
+    stage.assert_nobody_accuses();
+}
+
 /// S12: one of them masks garbage, and does it again.
 #[test]
 fn a_sum_that_is_none_again_ends_the_run_in_words() {

@@ -43,7 +43,6 @@ impl Victim {
         setup.secure = Some(SecureSetup {
             public_key: [1; 32],
             verify: |_, _, _| true,
-            earlier: None,
         });
         let mut victim = Self {
             machine: Participant::new(setup, now),

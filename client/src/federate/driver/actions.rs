@@ -114,7 +114,10 @@ impl Driver {
         let certificate = session.connection.peer_certificate().fingerprint;
         let plan = match signed.open(self.examiner.as_ref()) {
             Ok(plan) => plan,
-            Err(error) => return Ok(self.machine.refuse_plan(error)?),
+            Err(error) => {
+                self.egress.refused(vec![error.to_string()])?;
+                return Ok(self.machine.refuse_plan(error)?);
+            }
         };
         self.egress.about(&plan, &self.settings);
         let counted = self.egress.check_counted(&plan, &self.settings);

@@ -237,6 +237,7 @@ impl Driver {
                 self.agreed = Some((plan.clone(), agreement));
                 let witness = self.witness(plan.digest())?;
                 self.restore_feedback()?;
+                self.recall_opened(plan.digest())?;
                 self.machine
                     .accept_plan(plan, AnchorCopy::Missing, witness)?;
                 self.settle_feedback();

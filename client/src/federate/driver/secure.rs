@@ -1,7 +1,8 @@
 //! Secure aggregation on our side: the cryptography that the machine asks for, and what must outlive the process.
 //!
 //! The secrets of an attempt live in its [`Vault`] and die with it or with the process. What is kept on disk is only which sum we helped to
-//! open (`opened`), beside the file of `state`: after a restart no second one of that round is opened for other participants.
+//! open (`opened`), beside the file of `state`: afterwards no second one of that round is opened for other participants, and none of a round
+//! before it.
 
 pub(super) mod opened;
 
@@ -83,14 +84,11 @@ impl Masked {
 }
 
 /// What the machine needs for secure aggregation.
-pub(super) fn setup(settings: &Settings) -> Result<SecureSetup, ClientError> {
-    let earlier = settings.state.as_deref().map(opened::read);
-    let earlier = earlier.transpose()?.flatten();
-    Ok(SecureSetup {
+pub(super) fn setup(settings: &Settings) -> SecureSetup {
+    SecureSetup {
         public_key: settings.tls.public_key(),
         verify: verify_signature,
-        earlier,
-    })
+    }
 }
 
 /// Randomness that only this machine knows; the generator is wiped when dropped.
@@ -316,6 +314,14 @@ impl Driver {
             member.revealed(shares);
             Ok(())
         });
+        Ok(())
+    }
+
+    /// Tells the machine which sum of the run an earlier process helped to open.
+    pub(super) fn recall_opened(&mut self, plan: Digest) -> Result<(), ClientError> {
+        let state = self.settings.state.as_deref();
+        let earlier = state.map(|state| opened::read(state, plan)).transpose()?;
+        self.machine.recall(earlier.flatten());
         Ok(())
     }
 

@@ -62,7 +62,7 @@ impl Gathering {
             let members = sharers.clone();
             self.tell(member, ForMember::Mask { members });
         }
-        self.lost_at = None;
+        self.await_nobody();
         self.step = Step::Vectors;
     }
 

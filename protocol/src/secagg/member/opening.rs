@@ -32,13 +32,12 @@ impl Member {
         let near = self.near(&members).count() + 1;
         enough(what, near, group.arrangement.threshold() as usize)?;
         let names: Vec<_> = members.iter().map(|&one| group.roster.name(one)).collect();
-        let same_round = |earlier: &&Earlier| {
-            earlier.plan == self.setup.plan.digest() && earlier.attempt.round == self.attempt.round
-        };
-        if let Some(earlier) = self.setup.earlier.as_ref().filter(same_round)
-            && earlier.delivered != names
-        {
-            return Err(Deceit::OtherSet);
+        let same_run = |earlier: &&Earlier| earlier.plan == self.setup.plan.digest();
+        if let Some(earlier) = self.setup.earlier.as_ref().filter(same_run) {
+            let (before, now) = (earlier.attempt.round, self.attempt.round);
+            if now < before || now == before && earlier.delivered != names {
+                return Err(Deceit::OtherSet);
+            }
         }
         let lists = (self.sharers.as_slice(), members.as_slice());
         let statement = statement::of_delivery(&group.context, &self.keys_digest, group.own, lists);

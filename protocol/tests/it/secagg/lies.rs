@@ -302,3 +302,25 @@ fn a_second_sum_of_a_round_is_opened_for_the_same_participants_only() {
     assert_eq!(fewer.sites[0].deceit, Some(Deceit::OtherSet));
     assert!(fewer.nobody_revealed_anything());
 }
+
+/// S7: a server shows a run once more from its beginning, after it was over or over a restart of its own.
+#[test]
+fn a_sum_of_a_round_before_one_that_was_opened_is_opened_for_nobody() {
+    let mut world = World::new(5, 1);
+    world.drive();
+    let later = |record: &Earlier| {
+        let mut later = record.clone();
+        later.attempt.round = later.attempt.round.next();
+        later
+    };
+    let earlier: Vec<_> = world
+        .sites
+        .iter()
+        .map(|site| site.records.first().map(later))
+        .collect();
+    let model = |_: usize| Digest::of(b"model");
+    let mut again = World::with(secure_plan(5), 40, (2, verify), model, &earlier);
+    again.drive();
+    assert_eq!(again.sites[0].deceit, Some(Deceit::OtherSet));
+    assert!(again.nobody_revealed_anything());
+}

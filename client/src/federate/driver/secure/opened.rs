@@ -1,24 +1,27 @@
-//! The file that says which sum a site helped to open last, beside the file of its `state`; no secret is in it.
+//! The file that says which sum of a run a site helped to open last, beside the file of its `state`; no secret is in it.
 //!
-//! That a site does not help to open a second sum of a round (S7) rests on it: it is nothing to be removed for a fresh start.
+//! That a site does not help to open a second sum of a round (S7) rests on it. It stays when the run is over: the run may be shown again.
 
 use std::{
     fs, io,
     path::{Path, PathBuf},
 };
 
-use protocol::secagg::Earlier;
+use protocol::{Digest, secagg::Earlier};
 
-use crate::{durable, error::ClientError, state::StateError};
+use crate::{durable, error::ClientError, evidence, state::StateError};
 
-/// Beside the file of the site's state.
-fn path(state: &Path) -> PathBuf {
-    state.with_added_extension("opened")
+/// `adapter.state` of the plan 1234... has `adapter.1234567812345678.opened`.
+fn path(state: &Path, plan: Digest) -> PathBuf {
+    evidence::beside(state, plan, "opened")
 }
 
 /// Reads what an earlier process wrote down, if it did.
-pub(super) fn read(state: &Path) -> Result<Option<Earlier>, ClientError> {
-    let path = path(state);
+pub(in crate::federate::driver) fn read(
+    state: &Path,
+    plan: Digest,
+) -> Result<Option<Earlier>, ClientError> {
+    let path = path(state, plan);
     match fs::read(&path) {
         Ok(bytes) => match serde_json::from_slice(&bytes) {
             Ok(earlier) => Ok(Some(earlier)),
@@ -35,7 +38,7 @@ pub(super) fn read(state: &Path) -> Result<Option<Earlier>, ClientError> {
 
 /// Writes down which sum is about to be opened.
 pub(super) fn write(state: &Path, earlier: &Earlier) -> Result<(), ClientError> {
-    let path = path(state);
+    let path = path(state, earlier.plan);
     let write = || -> io::Result<()> {
         let bytes = serde_json::to_vec(earlier)?;
         fs::create_dir_all(path.parent().unwrap_or(state))?;
@@ -44,19 +47,10 @@ pub(super) fn write(state: &Path, earlier: &Earlier) -> Result<(), ClientError> 
     Ok(write().map_err(StateError::io("write", &path))?)
 }
 
-/// Removes what was written down: its run is over.
-pub(in crate::federate::driver) fn forget(state: &Path) -> Result<(), ClientError> {
-    let path = path(state);
-    match fs::remove_file(&path) {
-        Err(source) if source.kind() != io::ErrorKind::NotFound => {
-            Err(StateError::io("remove", &path)(source).into())
-        }
-        _ => Ok(()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use protocol::{Round, secagg::AttemptId};
+
     use super::*;
 
     /// To train a round again does no harm; to open its sum again may.
@@ -64,10 +58,31 @@ mod tests {
     fn one_that_is_damaged_is_not_to_be_removed_before_its_run_is_over() {
         let folder = tempfile::tempdir().unwrap();
         let state = folder.path().join("adapter.state");
-        fs::write(path(&state), "{").unwrap();
-        let said = read(&state).unwrap_err().to_string();
-        assert!(said.contains("adapter.state.opened"), "{said}");
+        let plan = Digest([0xab; 32]);
+        fs::write(path(&state, plan), "{").unwrap();
+        let said = read(&state, plan).unwrap_err().to_string();
+        assert!(said.contains("adapter.abababababababab.opened"), "{said}");
         assert!(said.contains("only once that run is over"), "{said}");
         assert!(!said.contains("train the round again"), "{said}");
+    }
+
+    #[test]
+    fn what_was_opened_in_one_run_is_not_written_over_by_another() {
+        let folder = tempfile::tempdir().unwrap();
+        let state = folder.path().join("new").join("adapter.state");
+        let of = |plan: u8, round: u32| Earlier {
+            plan: Digest([plan; 32]),
+            attempt: AttemptId {
+                round: Round(round),
+                number: 1,
+            },
+            delivered: Vec::new(),
+        };
+        for earlier in [of(1, 1), of(2, 1), of(1, 2)] {
+            write(&state, &earlier).unwrap();
+        }
+        assert_eq!(read(&state, Digest([1; 32])).unwrap(), Some(of(1, 2)));
+        assert_eq!(read(&state, Digest([2; 32])).unwrap(), Some(of(2, 1)));
+        assert_eq!(read(&state, Digest([3; 32])).unwrap(), None);
     }
 }
