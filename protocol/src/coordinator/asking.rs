@@ -35,12 +35,12 @@ impl Coordinator {
                 match work {
                     None if self.has_room() => self.engage(name, now),
                     None | Some(Work::Folding(_)) => {}
-                    Some(Work::Training { .. } | Work::Delivering(_)) => self.ask(name, round, now),
-                    Some(Work::Trained(_)) => self.ask(name, round, now),
-                    Some(Work::Summed(_)) => {
-                        self.rejoin_attempt(name);
-                        self.ask(name, round, now);
-                    }
+                    Some(
+                        Work::Training { .. }
+                        | Work::Delivering(_)
+                        | Work::Trained(_)
+                        | Work::Summed(_),
+                    ) => self.ask(name, round, now),
                     Some(Work::Accepted(_)) => self.tell(name, ToClient::Accepted { round }),
                     Some(Work::Refused(reason)) => {
                         self.tell(name, ToClient::Refused { round, reason })

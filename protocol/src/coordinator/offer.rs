@@ -41,7 +41,12 @@ impl Coordinator {
                 Err(reason) => self.turn_down(name, round, reason),
             },
             Judgement::Accepted { round } => self.send(connection, ToClient::Accepted { round }),
-            Judgement::Pending => {}
+            Judgement::Pending => {
+                if self.has_summed(name, transfer.id) {
+                    // It still has what is masked, and so the keys of the attempt: it goes on with it.
+                    self.rejoin_attempt(name);
+                }
+            }
             Judgement::Refuse(reason) => self.turn_down(name, round, reason),
         }
         Ok(())

@@ -122,7 +122,16 @@ impl Coordinator {
         }
     }
 
-    /// A member of the attempt under way is back.
+    /// Whether this very masked update is in the sum of the attempt under way.
+    pub(super) fn has_summed(&self, name: &ParticipantName, update: TransferId) -> bool {
+        let Phase::Open(open) = &self.phase else {
+            return false;
+        };
+        let work = open.works.get(name);
+        matches!(work, Some(Work::Summed(offered)) if offered.transfer.id == update)
+    }
+
+    /// A member of the attempt under way is back with its keys.
     pub(super) fn rejoin_attempt(&mut self, name: &ParticipantName) {
         if let Phase::Open(open) = &mut self.phase
             && let Some(gathering) = &mut open.gathering

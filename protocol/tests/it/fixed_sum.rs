@@ -235,6 +235,10 @@ impl Stage {
         };
         match message {
             ToClient::Train { global } => {
+                if self.sites[index].member.is_some() {
+                    // It has its masked update still.
+                    self.offers(index);
+                }
                 self.sites[index].model = global.sha256;
                 let (round, metrics) = (global.round, Metrics::default());
                 self.says(connection, ToServer::Trained { round, metrics });
@@ -482,6 +486,29 @@ fn a_member_that_is_back_without_its_keys_is_not_waited_for() {
     assert_eq!(stage.attempts()[1..], [(2, ALL.to_owned())]);
     assert_eq!(joined(&stage.sums[0]), ALL);
     stage.assert_nobody_accuses();
+}
+
+/// S7: `e` comes back when its masked update is in the sum and another's is not: with its keys it goes on, without them nobody waits for
+/// what it cannot say.
+#[test]
+fn a_member_in_the_sum_that_is_back_is_waited_for_if_it_has_its_keys_and_not_otherwise() {
+    for has_keys in [true, false] {
+        let mut stage = Stage::empty(3, &[]);
+        stage.slow = Some(0);
+        stage.all_come();
+        if !has_keys {
+            stage.dies(4);
+        }
+        stage.comes_back("e");
+        let of_a = stage.sites[0].connection.unwrap();
+        let last = stage.on_its_way[0];
+        stage.arrives(of_a, &last);
+        stage.go_on();
+        assert_eq!(stage.attempts(), [(1, ALL.to_owned())]);
+        assert_eq!(joined(&stage.sums[0]), ALL, "with its keys: {has_keys}");
+        assert_eq!(stage.sites[4].earlier.is_some(), has_keys);
+        stage.assert_nobody_accuses();
+    }
 }
 
 /// S12: one of them masks garbage, and does it again.
