@@ -61,6 +61,8 @@ where
         .map_err(|reason| format!("the log filter {wanted:?} cannot be read: {reason}"))?;
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
+        // Or a log that cannot be written would be complained of where it cannot be written either, by a panic.
+        .log_internal_errors(false)
         .with_writer(writer)
         .with_ansi(std::io::stderr().is_terminal());
     let installed = match format {

@@ -21,6 +21,8 @@ pub fn install(log: &RawLog, bar: Option<ProgressBar>) -> Result<(), String> {
         .map_err(|error| format!("log.level {:?} is no filter: {error}", log.level))?;
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
+        // Or a log that cannot be written would be complained of where it cannot be written either, by a panic.
+        .log_internal_errors(false)
         .with_ansi(io::stderr().is_terminal())
         .with_writer(AroundBar(bar));
     // A second installation in one process is refused; the first stays.

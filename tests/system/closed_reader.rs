@@ -8,7 +8,7 @@ use std::{
     process::{Command, Output, Stdio},
 };
 
-use tests::Federation;
+use tests::{Federation, Program, assert_success};
 
 use crate::PROGRAMS;
 
@@ -95,4 +95,29 @@ fn an_answer_that_a_full_disk_does_not_take_is_an_error_in_words() {
         assert!(said.contains(expected), "{binary} {arguments:?}: {said}");
         assert_eq!(ended.status.code(), Some(1), "{binary} {arguments:?}");
     }
+}
+
+/// A program whose log and whose words about progress go to a full disk.
+#[cfg(target_os = "linux")]
+fn start_unheard(federation: &Federation, binary: &str, arguments: &[&str]) -> Program {
+    let unheard = ["-c", "exec \"$0\" \"$@\" 2>/dev/full", binary];
+    let arguments = [&unheard, arguments].concat();
+    Program::start("sh", federation.path(), &arguments)
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn work_whose_log_cannot_be_written_goes_on_to_its_end() {
+    let federation = Federation::create(PROGRAMS, &["hospital-a"]);
+    let (server, address) = federation.start_server(1, &[]);
+    server.kill();
+    let listen = format!("listen={address}");
+    let serve = ["--config", "server.toml", "--set", &listen];
+    let server = start_unheard(&federation, PROGRAMS.server, &serve);
+    assert_success(&federation.start_client("hospital-a", &address).finish());
+    assert_success(&server.finish());
+    let train =
+        "train --model model --data hospital-a.jsonl --device cpu --steps 3 --out out --log info";
+    let train: Vec<_> = train.split(' ').collect();
+    assert_success(&start_unheard(&federation, PROGRAMS.client, &train).finish());
 }

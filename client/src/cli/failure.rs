@@ -1,6 +1,9 @@
 //! An error on its way to the exit code.
 
-use std::process::ExitCode;
+use std::{
+    io::{self, Write as _},
+    process::ExitCode,
+};
 
 use protocol::{
     close::CloseCode,
@@ -48,7 +51,8 @@ impl Failure {
 
     /// Prints the error with its causes, each once, and gives the exit code.
     pub(super) fn report(&self) -> ExitCode {
-        eprintln!("foedus-client: {self}");
+        // The exit code says it where nobody reads.
+        let _ = writeln!(io::stderr(), "foedus-client: {self}");
         ExitCode::from(self.code)
     }
 }

@@ -4,7 +4,8 @@
 //! stays readable and nobody waits in silence.
 
 use std::{
-    io::IsTerminal as _,
+    fmt,
+    io::{self, IsTerminal as _, Write as _},
     time::{Duration, Instant},
 };
 
@@ -13,6 +14,11 @@ use tracing_subscriber::fmt::MakeWriter;
 
 /// The shortest time between two plain lines.
 const LINE_PAUSE: Duration = Duration::from_secs(5);
+
+/// Says a line. Work does not end because nobody can be told how far it is.
+fn tell(line: fmt::Arguments<'_>) {
+    let _ = writeln!(io::stderr(), "{line}");
+}
 
 /// The progress of one piece of work.
 #[derive(Debug)]
@@ -27,7 +33,7 @@ impl Progress {
     /// Begins to show work of `total` items; 0 if that is not known yet.
     pub(super) fn begin(label: impl Into<String>, total: u64) -> Self {
         let label = label.into();
-        let bar = std::io::stderr().is_terminal().then(|| bar(&label, total));
+        let bar = io::stderr().is_terminal().then(|| bar(&label, total));
         let begun = Instant::now();
         let progress = Self {
             label,
@@ -36,7 +42,7 @@ impl Progress {
             said: None,
         };
         if progress.bar.is_none() && total == 0 {
-            eprintln!("{} ...", progress.label);
+            tell(format_args!("{} ...", progress.label));
         }
         progress
     }
@@ -53,7 +59,10 @@ impl Progress {
         if due || done == total {
             self.said = Some(Instant::now());
             let seconds = self.begun.elapsed().as_secs_f64();
-            eprintln!("{}: {done}/{total}  {state}  [{seconds:.0} s]", self.label);
+            let label = &self.label;
+            tell(format_args!(
+                "{label}: {done}/{total}  {state}  [{seconds:.0} s]"
+            ));
         }
     }
 
@@ -93,7 +102,7 @@ pub(super) struct RunBar(Option<ProgressBar>);
 impl RunBar {
     /// Makes the bar; nothing is drawn if stderr is no terminal.
     pub(super) fn new() -> Self {
-        Self(std::io::stderr().is_terminal().then(|| bar("foedus", 0)))
+        Self(io::stderr().is_terminal().then(|| bar("foedus", 0)))
     }
 
     /// Whether there is a bar.
@@ -131,9 +140,9 @@ impl<'a> MakeWriter<'a> for RunBar {
 #[derive(Debug)]
 pub(super) struct BesideBar(Option<ProgressBar>);
 
-impl std::io::Write for BesideBar {
-    fn write(&mut self, line: &[u8]) -> std::io::Result<usize> {
-        let write = || std::io::stderr().write_all(line);
+impl io::Write for BesideBar {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        let write = || io::stderr().write_all(line);
         match &self.0 {
             Some(bar) => bar.suspend(write)?,
             None => write()?,
@@ -141,8 +150,8 @@ impl std::io::Write for BesideBar {
         Ok(line.len())
     }
 
-    fn flush(&mut self) -> std::io::Result<()> {
-        std::io::stderr().flush()
+    fn flush(&mut self) -> io::Result<()> {
+        io::stderr().flush()
     }
 }
 

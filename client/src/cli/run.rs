@@ -58,6 +58,8 @@ pub(super) fn run(arguments: &RunArguments, log: &LogArguments) -> Result<(), Fa
     let base = read_base(&config, &device, &bar)?;
     let runtime = tokio::runtime::Runtime::new().context("cannot start the async runtime")?;
     let outcome = runtime.block_on(take_part(&config, policy, tls, base, bar.clone()));
+    // What still computes on its threads, such as the reading of a large text, is of no use to anybody: nothing waits for it.
+    runtime.shutdown_background();
     bar.end();
     let outcome = outcome?;
     let last_record = outcome.last_record.map(|last| last.to_string());
@@ -153,8 +155,8 @@ async fn listen(switch: ShutdownSwitch) {
         _ = interrupt.recv() => {}
         _ = terminate.recv() => {}
     }
-    tracing::info!("stopping after the current step; the server is told");
     switch.request();
+    tracing::info!("stopping after the current step; the server is told");
     // The second signal ends the process at once: whoever sends it has waited long enough.
     tokio::select! {
         _ = interrupt.recv() => {}

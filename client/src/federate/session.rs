@@ -114,7 +114,10 @@ impl Session {
                 Err(error) => tracing::debug!(%round, %error, "the update was not delivered"),
             }
         });
-        self.upload = Some((header.id, upload));
+        // What is asked for anew, from another byte, is sent instead and not besides.
+        if let Some((_, before)) = self.upload.replace((header.id, upload)) {
+            before.abort();
+        }
     }
 
     /// Sends no more of this update: what has not left does not leave, and the server hears that it was withdrawn.

@@ -32,6 +32,10 @@ impl Coordinator {
         match &self.phase {
             Phase::Open(open) => {
                 let (round, work) = (open.round, open.works.get(name).cloned());
+                if matches!(work, Some(Work::Trained(_))) && !self.awaits_vector(name) {
+                    // Whether it still has its update it says itself; no attempt begins with it before.
+                    self.set_work(name, Work::Training { step: 0 });
+                }
                 match work {
                     None if self.has_room() => self.engage(name, now),
                     None | Some(Work::Folding(_)) => {}

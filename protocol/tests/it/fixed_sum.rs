@@ -52,6 +52,8 @@ struct Site {
     deceit: Option<Deceit>,
     /// What it says nothing more than before, as its program is killed there.
     dies_before: Option<&'static str>,
+    /// It trains, and has nothing to say before that is done.
+    is_silent: bool,
 }
 
 /// The server and its sites, without a network.
@@ -102,6 +104,7 @@ impl Stage {
             earlier: None,
             deceit: None,
             dies_before: deaths.get(one).copied(),
+            is_silent: false,
         };
         Self {
             server: coordinator(&plan, None, now).with_signatures(verify),
@@ -234,6 +237,7 @@ impl Stage {
             return;
         };
         match message {
+            ToClient::Train { .. } if self.sites[index].is_silent => {}
             ToClient::Train { global } => {
                 if self.sites[index].member.is_some() {
                     // It has its masked update still.
@@ -509,6 +513,25 @@ fn a_member_in_the_sum_that_is_back_is_waited_for_if_it_has_its_keys_and_not_oth
         assert_eq!(stage.sites[4].earlier.is_some(), has_keys);
         stage.assert_nobody_accuses();
     }
+}
+
+/// S7: `e` dies with its update in the first attempt, and is still training again when the next one could begin: it begins once `e` has
+/// trained, and not with somebody who knows nothing of it.
+#[test]
+fn an_attempt_does_not_begin_with_one_that_is_back_and_has_not_said_that_it_has_trained() {
+    let mut stage = Stage::empty(5, &[("e", "Keys")]);
+    stage.all_come();
+    stage.sites[4].is_silent = true;
+    stage.comes_back("e");
+    assert_eq!(stage.attempts(), [(1, ALL.to_owned())]);
+    stage.sites[4].is_silent = false;
+    let of_e = stage.sites[4].connection.unwrap();
+    let (round, metrics) = (ROUND, Metrics::default());
+    stage.says(of_e, ToServer::Trained { round, metrics });
+    stage.go_on();
+    assert_eq!(stage.attempts()[1..], [(2, ALL.to_owned())]);
+    assert_eq!(joined(&stage.sums[0]), ALL);
+    stage.assert_nobody_accuses();
 }
 
 /// S12: one of them masks garbage, and does it again.
