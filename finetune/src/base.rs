@@ -28,7 +28,8 @@ pub struct BaseFiles {
     pub tokenizer: Tokenizer,
     /// For people, and what PEFT's files name as the base: the repository's name in the hub's cache, else the file's or folder's.
     pub name: String,
-    /// What makes two base models the same: SHA-256 of the GGUF file, or over `config.json` and the weights that are loaded of a folder.
+    /// What makes two base models the same: SHA-256 of the GGUF file; of a folder over `config.json`, the weights that are loaded, tokenizer
+    /// and chat template.
     pub fingerprint: [u8; 32],
     path: PathBuf,
     weights: Box<dyn WeightSource + Send + Sync>,
