@@ -71,7 +71,7 @@ pub enum StateError {
     /// The file that says which sum this site helped to open is not what was written.
     #[error(
         "{} is damaged: {what}; it keeps this site from helping to open two sums of one round, whose difference would be somebody's \
-         update: restore it, or remove it only once that run is over", path.display()
+         update: leave it there, and have the run repeated under another run.name", path.display()
     )]
     OpenedDamaged {
         /// The file.

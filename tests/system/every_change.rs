@@ -241,7 +241,7 @@ fn a_server_of_a_masked_run_that_dies_before_any_change_in_its_folder_comes_to_t
     comes_to_the_same_adapter("/runs/", stride(48), &masked::plain(), run);
 }
 
-/// What it opened of an attempt is on disk before it says so.
+/// Its keys die with it: another attempt follows, of the same members.
 #[test]
 fn a_client_of_a_masked_run_that_dies_before_any_change_in_its_folder_comes_to_the_same_adapter() {
     let run = |death: &Death| MASKED.client_dies(death);

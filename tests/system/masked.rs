@@ -56,14 +56,20 @@ pub(crate) fn adapter(federation: &Federation, is_masked: bool) -> Vec<u8> {
         .expect("a finished run has its adapter")
 }
 
+/// One run that nobody is killed in; gives the server's address.
+fn run_whole(federation: &Federation, sums: &str) -> String {
+    let (server, address, clients) = start(federation, sums);
+    for client in clients {
+        assert_success(&client.finish());
+    }
+    assert_success(&server.finish());
+    address
+}
+
 /// One run without masks that nobody is killed in.
 pub(crate) fn plain() -> Vec<u8> {
     let federation = Federation::create(PROGRAMS, &NAMES);
-    let (server, _, clients) = start(&federation, PLAIN);
-    clients
-        .into_iter()
-        .for_each(|client| assert_success(&client.finish()));
-    assert_success(&server.finish());
+    run_whole(&federation, PLAIN);
     adapter(&federation, false)
 }
 
@@ -72,10 +78,7 @@ fn killed() -> (Vec<u8>, usize) {
     let federation = Federation::create(PROGRAMS, &NAMES);
     let (mut server, address, clients) = start(&federation, MASKED);
     let listen = format!("listen={address}");
-    let settings: Vec<&str> = SETTINGS
-        .into_iter()
-        .chain([MASKED, listen.as_str()])
-        .collect();
+    let settings = [&MASKED_SETTINGS[..], &[listen.as_str()]].concat();
     let mut kills = 0;
     for delay in DELAYS {
         let line = server.wait_for_any(&["secure aggregation begins", "run finished"]);
@@ -111,11 +114,7 @@ fn a_masked_run_whose_server_is_killed_in_attempts_comes_to_the_bytes_of_a_plain
 #[test]
 fn a_masked_run_that_is_shown_again_is_opened_by_nobody() {
     let federation = Federation::create(PROGRAMS, &NAMES);
-    let (server, address, clients) = start(&federation, MASKED);
-    clients
-        .into_iter()
-        .for_each(|client| assert_success(&client.finish()));
-    assert_success(&server.finish());
+    let address = run_whole(&federation, MASKED);
     let (run, before) = ("runs/trial", "runs/before");
     fs::rename(federation.file(run), federation.file(before)).unwrap();
     let listen = format!("listen={address}");

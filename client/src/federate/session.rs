@@ -192,8 +192,8 @@ async fn write(mut sender: ControlSender, mut queue: UnboundedReceiver<Recorded<
 }
 
 /// Waits until there is room for one more.
-async fn place(of: &Arc<Semaphore>) -> OwnedSemaphorePermit {
-    let place = Arc::clone(of).acquire_owned().await;
+async fn free_place(places: &Arc<Semaphore>) -> OwnedSemaphorePermit {
+    let place = Arc::clone(places).acquire_owned().await;
     place.expect("a semaphore that nobody closes")
 }
 
@@ -205,9 +205,12 @@ async fn read(
 ) {
     let places = Arc::new(Semaphore::new(MESSAGES_MAX));
     loop {
-        let _place = place(&places).await;
+        let heard = Heard {
+            attempt,
+            _place: free_place(&places).await,
+        };
         let happening = match receiver.recv::<ToClient>().await {
-            Ok(Some(message)) => Happening::Message(Heard { attempt, _place }, message),
+            Ok(Some(message)) => Happening::Message(heard, message),
             // The server says nothing more; the connection's own end follows.
             Ok(None) => Happening::Gone(attempt, connection.closed().await),
             Err(error) => match error.fault {
@@ -239,8 +242,10 @@ async fn take_transfers(
 ) {
     let places = Arc::new(Semaphore::new(TRANSFERS_MAX));
     loop {
-        let _place = place(&places).await;
-        let heard = Heard { attempt, _place };
+        let heard = Heard {
+            attempt,
+            _place: free_place(&places).await,
+        };
         let happening = match take_transfer(&connection, bytes_max, &arrivals).await {
             Ok((header, Ok(Arrival::Whole(bytes)))) => {
                 Happening::Received(heard, Box::new(header), bytes)

@@ -24,7 +24,7 @@ use protocol::{
         EwcPlace, ParticipantPrivacyPlan, Participants, PrivacyPlan, RingBits, RingPlan,
         SecureAggregationPlan, ServerTrust, TrainingPlan, ValueEncoding,
     },
-    quic::TlsMaterial,
+    quic::{Limits, Link, TlsMaterial, connect, listen},
 };
 use server::{EwcSettings, RunOutcome, Server, ServerError};
 use tempfile::TempDir;
@@ -46,6 +46,19 @@ use crate::{Event, Unobserved, adapter_folder, privacy::PrivacySettings, recipe_
 
 const SEED: u64 = 7;
 const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A participant's side of a connection and the server's.
+async fn linked() -> (Link, Link) {
+    let name = adding::name(0);
+    let certificates = Federation::create("treaty", &[name.as_str()]).unwrap();
+    let limits = Limits::default();
+    let anywhere = "127.0.0.1:0".parse().unwrap();
+    let mut listener = listen(anywhere, &tls(certificates.server()), &limits).unwrap();
+    let material = tls(certificates.participant(name.as_str()).unwrap());
+    let dial = connect(listener.local_address(), &material, &limits);
+    let (link, served) = tokio::join!(dial, listener.accept());
+    (link.unwrap(), served.unwrap().unwrap())
+}
 
 /// The folder of a tiny model and the model itself, made once.
 fn base() -> Arc<BaseModel> {

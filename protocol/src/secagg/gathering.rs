@@ -3,6 +3,7 @@
 //! It sees no vector; whether one arrived it is told. A step goes on when everybody who is there has answered, or when its time is
 //! over; who has not answered by then has dropped out. Each step has a file of its own.
 
+mod away;
 mod confirmations;
 mod keys;
 mod opening;
@@ -15,6 +16,7 @@ use std::time::{Duration, Instant};
 
 pub use output::{Failure, Opening, Output, Revealed, Secret, Step};
 
+use self::away::Away;
 use super::context::Terms;
 use super::graph::Arrangement;
 use super::message::{AttemptId, Confirmation, ForMember, ForServer, Sealed, Share, SignedKeys};
@@ -39,12 +41,7 @@ pub struct Gathering {
     entered_at: Instant,
     /// How long masked vectors may be on their way, however steadily: as long as a round.
     longest: Duration,
-    /// Members that were lost and may still come back with their vectors.
-    away: BTreeSet<MemberId>,
-    /// When the last of them was lost.
-    lost_at: Option<Instant>,
-    /// One of them was lost since the last look at the clock.
-    is_newly_lost: bool,
+    away: Away,
     present: BTreeSet<MemberId>,
     keys: BTreeMap<MemberId, SignedKeys>,
     keys_digest: Digest,
@@ -96,9 +93,7 @@ impl Gathering {
             step: Step::Keys,
             entered_at: now,
             longest: plan.cohort.hard_deadline,
-            away: BTreeSet::new(),
-            lost_at: None,
-            is_newly_lost: false,
+            away: Away::default(),
             present: roster.ids().collect(),
             roster,
             keys: BTreeMap::new(),
@@ -173,10 +168,8 @@ impl Gathering {
             // Those who are there are held to moving bytes by their connections' limit, too.
             Step::Vectors => {
                 let until = self.entered_at + self.longest;
-                Some(
-                    self.lost_at
-                        .map_or(until, |lost_at| until.min(lost_at + limit)),
-                )
+                let away = self.away.until(limit);
+                Some(away.map_or(until, |away| until.min(away)))
             }
             _ => Some(self.entered_at + limit),
         }
@@ -226,7 +219,7 @@ impl Gathering {
     pub fn handle_delivered(&mut self, name: &ParticipantName) {
         if let Some(member) = self.roster.id(name) {
             self.delivered.insert(member);
-            self.await_no_more(member);
+            self.away.remove(member);
         }
     }
 
@@ -237,9 +230,8 @@ impl Gathering {
             let owes = self.shares.contains_key(&member) && !self.delivered.contains(&member);
             if owes && may_return {
                 self.away.insert(member);
-                self.is_newly_lost = true;
             } else {
-                self.await_no_more(member);
+                self.away.remove(member);
             }
         }
     }
@@ -250,15 +242,13 @@ impl Gathering {
             && self.step == Step::Vectors
         {
             self.present.insert(member);
-            self.await_no_more(member);
+            self.away.remove(member);
         }
     }
 
     /// Goes on to the next step if this one is done or its time is over.
     pub fn settle(&mut self, limit: Duration, now: Instant) {
-        if std::mem::take(&mut self.is_newly_lost) {
-            self.lost_at = Some(now);
-        }
+        self.away.note(now);
         while self.goes_on(limit, now) {
             match self.step {
                 Step::Keys => self.close_keys(),
@@ -273,19 +263,6 @@ impl Gathering {
     }
 
     // Inside.
-
-    /// This member is back, has delivered, or will never do.
-    fn await_no_more(&mut self, member: MemberId) {
-        self.away.remove(&member);
-        if self.away.is_empty() {
-            self.await_nobody();
-        }
-    }
-
-    fn await_nobody(&mut self) {
-        self.away.clear();
-        (self.lost_at, self.is_newly_lost) = (None, false);
-    }
 
     fn tell(&mut self, member: MemberId, message: ForMember) {
         self.outputs.push_back(Output::Tell { member, message });
@@ -324,9 +301,9 @@ impl Gathering {
         }
         if is_late {
             // Nobody who is away is waited for any more.
-            self.await_nobody();
+            self.away.clear();
         }
-        !waits && self.lost_at.is_none()
+        !waits && self.away.is_empty()
     }
 
     /// A member and its neighbours among these, in order.

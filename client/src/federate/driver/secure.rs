@@ -4,7 +4,7 @@
 //! open (`opened`), beside the file of `state`: afterwards no second one of that round is opened for other participants, and none of a round
 //! before it.
 
-pub(super) mod opened;
+mod opened;
 
 use std::{fmt, time::SystemTime};
 
@@ -17,7 +17,7 @@ use protocol::{
     participant::SecureSetup,
     quic::{Rejection, TlsMaterial, verify_signature},
     secagg::{
-        Action, AttemptId, Deceit, Earlier, Keys, MemberId, RosterEntry, Sealed, Share, Unfit,
+        Action, AttemptId, Deceit, Keys, MemberId, RosterEntry, Sealed, Share, Unfit,
         VerifiedMember,
     },
 };
@@ -315,22 +315,6 @@ impl Driver {
             Ok(())
         });
         Ok(())
-    }
-
-    /// Tells the machine which sum of the run an earlier process helped to open.
-    pub(super) fn recall_opened(&mut self, plan: Digest) -> Result<(), ClientError> {
-        let state = self.settings.state.as_deref();
-        let earlier = state.map(|state| opened::read(state, plan)).transpose()?;
-        self.machine.recall(earlier.flatten());
-        Ok(())
-    }
-
-    /// Writes down which sum we are about to help to open, before anything of it is said.
-    fn write_down(&self, earlier: &Earlier) -> Result<(), ClientError> {
-        let Some(state) = self.settings.state.as_deref() else {
-            return Ok(());
-        };
-        opened::write(state, earlier)
     }
 }
 

@@ -1,11 +1,8 @@
 //! A server that says more than is listened to.
 
-use protocol::{
-    message::ToClient,
-    quic::{Limits, connect, listen},
-};
+use protocol::message::ToClient;
 
-use super::{adding::name, arrivals::Arrivals, happening::Attempt, session::Session, *};
+use super::{arrivals::Arrivals, happening::Attempt, session::Session, *};
 use crate::federate::session::MESSAGES_MAX;
 
 /// Far more than there are places for.
@@ -13,18 +10,10 @@ const MESSAGES: usize = 10_000;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_says_more_than_is_heard_has_to_wait() {
-    let certificates = Federation::create("treaty", &[name(0).as_str()]).unwrap();
-    let limits = Limits::default();
-    let anywhere = "127.0.0.1:0".parse().unwrap();
-    let mut listener = listen(anywhere, &tls(certificates.server()), &limits).unwrap();
-    let material = tls(certificates.participant(name(0).as_str()).unwrap());
-    let dial = connect(listener.local_address(), &material, &limits);
-    let (link, served) = tokio::join!(dial, listener.accept());
-    let mut server = served.unwrap().unwrap();
-
+    let (link, mut server) = linked().await;
     let (happenings, mut told) = unbounded_channel();
     let arrivals = Arc::new(Arrivals::new(None));
-    let session = Session::start(link.unwrap(), Attempt(1), 0, &arrivals, &happenings);
+    let session = Session::start(link, Attempt(1), 0, &arrivals, &happenings);
     tokio::spawn(async move {
         let round = Round::FIRST;
         for _ in 0..MESSAGES {

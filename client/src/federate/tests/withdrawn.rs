@@ -3,7 +3,7 @@
 use protocol::{
     Digest,
     message::{Content, TransferHeader},
-    quic::{Limits, TransferFault, connect, listen},
+    quic::TransferFault,
 };
 
 use super::{adding::name, arrivals::Arrivals, happening::Attempt, session::Session, *};
@@ -11,18 +11,11 @@ use crate::federate::egress::Recorded;
 
 #[tokio::test]
 async fn an_update_that_is_withdrawn_is_broken_off_and_the_next_one_is_delivered() {
-    let certificates = Federation::create("treaty", &[name(0).as_str()]).unwrap();
-    let limits = Limits::default();
-    let anywhere = "127.0.0.1:0".parse().unwrap();
-    let mut listener = listen(anywhere, &tls(certificates.server()), &limits).unwrap();
-    let material = tls(certificates.participant(name(0).as_str()).unwrap());
-    let dial = connect(listener.local_address(), &material, &limits);
-    let (link, served) = tokio::join!(dial, listener.accept());
-    let server = served.unwrap().unwrap().connection;
-
+    let (link, server) = linked().await;
+    let server = server.connection;
     let (happenings, mut told) = unbounded_channel();
     let arrivals = Arc::new(Arrivals::new(None));
-    let mut session = Session::start(link.unwrap(), Attempt(1), 0, &arrivals, &happenings);
+    let mut session = Session::start(link, Attempt(1), 0, &arrivals, &happenings);
     let headers = [1, 2].map(|number: u8| {
         let bytes = vec![number; 1 << 20];
         let plan = Digest::of(b"plan");

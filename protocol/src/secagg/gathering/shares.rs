@@ -62,7 +62,7 @@ impl Gathering {
             let members = sharers.clone();
             self.tell(member, ForMember::Mask { members });
         }
-        self.await_nobody();
+        self.away.clear();
         self.step = Step::Vectors;
     }
 

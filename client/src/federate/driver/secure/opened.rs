@@ -9,7 +9,7 @@ use std::{
 
 use protocol::{Digest, secagg::Earlier};
 
-use crate::{durable, error::ClientError, evidence, state::StateError};
+use crate::{durable, error::ClientError, evidence, federate::driver::Driver, state::StateError};
 
 /// `adapter.state` of the plan 1234... has `adapter.1234567812345678.opened`.
 fn path(state: &Path, plan: Digest) -> PathBuf {
@@ -17,10 +17,7 @@ fn path(state: &Path, plan: Digest) -> PathBuf {
 }
 
 /// Reads what an earlier process wrote down, if it did.
-pub(in crate::federate::driver) fn read(
-    state: &Path,
-    plan: Digest,
-) -> Result<Option<Earlier>, ClientError> {
+fn read(state: &Path, plan: Digest) -> Result<Option<Earlier>, ClientError> {
     let path = path(state, plan);
     match fs::read(&path) {
         Ok(bytes) => match serde_json::from_slice(&bytes) {
@@ -37,7 +34,7 @@ pub(in crate::federate::driver) fn read(
 }
 
 /// Writes down which sum is about to be opened.
-pub(super) fn write(state: &Path, earlier: &Earlier) -> Result<(), ClientError> {
+fn write(state: &Path, earlier: &Earlier) -> Result<(), ClientError> {
     let path = path(state, earlier.plan);
     let write = || -> io::Result<()> {
         let bytes = serde_json::to_vec(earlier)?;
@@ -45,6 +42,27 @@ pub(super) fn write(state: &Path, earlier: &Earlier) -> Result<(), ClientError> 
         durable::replace(&path, &bytes)
     };
     Ok(write().map_err(StateError::io("write", &path))?)
+}
+
+impl Driver {
+    /// Tells the machine which sum of the run an earlier process helped to open.
+    pub(in crate::federate::driver) fn recall_opened(
+        &mut self,
+        plan: Digest,
+    ) -> Result<(), ClientError> {
+        let state = self.settings.state.as_deref();
+        let earlier = state.map(|state| read(state, plan)).transpose()?;
+        self.machine.recall(earlier.flatten());
+        Ok(())
+    }
+
+    /// Writes down which sum we are about to help to open, before anything of it is said.
+    pub(super) fn write_down(&self, earlier: &Earlier) -> Result<(), ClientError> {
+        let Some(state) = self.settings.state.as_deref() else {
+            return Ok(());
+        };
+        write(state, earlier)
+    }
 }
 
 #[cfg(test)]
@@ -55,14 +73,14 @@ mod tests {
 
     /// To train a round again does no harm; to open its sum again may.
     #[test]
-    fn one_that_is_damaged_is_not_to_be_removed_before_its_run_is_over() {
+    fn one_that_is_damaged_is_not_to_be_removed() {
         let folder = tempfile::tempdir().unwrap();
         let state = folder.path().join("adapter.state");
         let plan = Digest([0xab; 32]);
         fs::write(path(&state, plan), "{").unwrap();
         let said = read(&state, plan).unwrap_err().to_string();
         assert!(said.contains("adapter.abababababababab.opened"), "{said}");
-        assert!(said.contains("only once that run is over"), "{said}");
+        assert!(said.contains("leave it there"), "{said}");
         assert!(!said.contains("train the round again"), "{said}");
     }
 
