@@ -24,7 +24,7 @@ use protocol::{
         EwcPlace, ParticipantPrivacyPlan, Participants, PrivacyPlan, RingBits, RingPlan,
         SecureAggregationPlan, ServerTrust, TrainingPlan, ValueEncoding,
     },
-    quic::{Limits, Link, TlsMaterial, connect, listen},
+    quic::{Limits, Link, Listener, TlsMaterial, connect, listen},
 };
 use server::{EwcSettings, RunOutcome, Server, ServerError};
 use tempfile::TempDir;
@@ -47,8 +47,8 @@ use crate::{Event, Unobserved, adapter_folder, privacy::PrivacySettings, recipe_
 const SEED: u64 = 7;
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A participant's side of a connection and the server's.
-async fn linked() -> (Link, Link) {
+/// A participant's side of a connection and the server's, which lives as long as its listener.
+async fn linked() -> (Link, Link, Listener) {
     let name = adding::name(0);
     let certificates = Federation::create("treaty", &[name.as_str()]).unwrap();
     let limits = Limits::default();
@@ -57,7 +57,7 @@ async fn linked() -> (Link, Link) {
     let material = tls(certificates.participant(name.as_str()).unwrap());
     let dial = connect(listener.local_address(), &material, &limits);
     let (link, served) = tokio::join!(dial, listener.accept());
-    (link.unwrap(), served.unwrap().unwrap())
+    (link.unwrap(), served.unwrap().unwrap(), listener)
 }
 
 /// The folder of a tiny model and the model itself, made once.

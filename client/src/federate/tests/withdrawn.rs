@@ -11,7 +11,7 @@ use crate::federate::egress::Recorded;
 
 #[tokio::test]
 async fn an_update_that_is_withdrawn_is_broken_off_and_the_next_one_is_delivered() {
-    let (link, server) = linked().await;
+    let (link, server, _listener) = linked().await;
     let server = server.connection;
     let (happenings, mut told) = unbounded_channel();
     let arrivals = Arc::new(Arrivals::new(None));
