@@ -5,27 +5,24 @@
 //! (`standing`). The updates' bytes are the `spool`'s, adapters the run folder's. What the entries mean is `protocol::coordinator`'s
 //! affair; values are JSON, so that an operator can look at them with any redb browser.
 
-use std::fs;
-use std::io;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
 use protocol::coordinator::Entry;
 use protocol::transcript::SealedRecord;
 use protocol::{Digest, Round};
-use redb::{Database, DatabaseError, Durability, ReadableTable, TableDefinition, WriteTransaction};
+use redb::{Database, Durability, ReadableTable, TableDefinition, WriteTransaction};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use self::error::{of_file, storage};
-use crate::durable;
+use self::error::storage;
 use crate::metrics::Histogram;
 use crate::record::RoundRecord;
 
 mod error;
 mod found;
+mod opening;
 mod standing;
 
 pub use error::JournalError;
@@ -78,78 +75,17 @@ pub(crate) struct Journal {
 }
 
 impl Journal {
-    /// Opens the journal of a run, or begins it.
-    ///
-    /// # Errors
-    /// [`JournalError`], also if it is another run's or another server has it open.
-    pub(crate) fn open(path: &Path, identity: &Identity) -> Result<(Self, Found), JournalError> {
-        // Of some damage the database says nothing and panics; nothing of it is used afterwards.
-        let open = AssertUnwindSafe(|| Self::open_whole(path, identity));
-        catch_unwind(open).unwrap_or_else(|_| {
-            Err(JournalError::Damaged {
-                path: path.to_owned(),
-                what: "the database makes no sense of it".to_owned(),
-            })
-        })
-    }
-
-    fn open_whole(path: &Path, identity: &Identity) -> Result<(Self, Found), JournalError> {
-        if !path.try_exists().map_err(of_file(path))? {
-            Self::make(path, identity)?;
-        }
-        let journal = Self::of(path, Database::open(path))?;
-        journal.begin(identity)?;
-        let found = journal.read()?;
-        Ok((journal, found))
-    }
-
-    /// Makes a new journal beside its place, and puts it there once it is whole: no server could open one whose making broke off.
-    fn make(path: &Path, identity: &Identity) -> Result<(), JournalError> {
-        let part = path.with_added_extension("part");
-        match fs::remove_file(&part) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                return Err(of_file(&part)(error));
-            }
-            _ => {}
-        }
-        let journal = Self::of(&part, Database::create(&part))?;
-        // Another server's, which was faster.
-        if path.try_exists().map_err(of_file(path))? {
-            return Err(JournalError::Busy {
-                path: path.to_owned(),
-            });
-        }
-        journal.begin(identity)?;
-        let closed = journal.database.close();
-        closed.map_err(|error| storage(&part)(error.into()))?;
-        fs::rename(&part, path).map_err(of_file(path))?;
-        durable::sync_folder_of(path).map_err(of_file(path))
-    }
-
-    /// The journal in a database that was opened at this path.
-    fn of(path: &Path, opened: Result<Database, DatabaseError>) -> Result<Self, JournalError> {
-        let database = opened.map_err(|error| match error {
-            DatabaseError::DatabaseAlreadyOpen => JournalError::Busy {
-                path: path.to_owned(),
-            },
-            error => storage(path)(error.into()),
-        })?;
-        Ok(Self {
-            path: path.to_owned(),
-            database,
-            commits: Mutex::new(Histogram::new(COMMIT_SECONDS)),
-        })
-    }
-
     /// Gives what the commits of this process took, in seconds.
     pub(crate) fn commits(&self) -> Histogram {
         let commits = self.commits.lock().unwrap_or_else(PoisonError::into_inner);
         commits.clone()
     }
 
-    /// Every commit is this one.
-    fn commit(&self, transaction: WriteTransaction) -> Result<(), redb::Error> {
+    /// Every commit is this one: in two phases, so that after a crash one that does not check out is damage and no commit that broke
+    /// off, which the database would take back without a word.
+    fn commit(&self, mut transaction: WriteTransaction) -> Result<(), redb::Error> {
         let began = Instant::now();
+        transaction.set_two_phase_commit(true);
         transaction.commit()?;
         let mut commits = self.commits.lock().unwrap_or_else(PoisonError::into_inner);
         commits.observe(began.elapsed().as_secs_f64());
@@ -232,49 +168,6 @@ impl Journal {
         write().map_err(storage(&self.path))
     }
 
-    /// Makes the tables, and the identity in a new journal; refuses another run's.
-    fn begin(&self, identity: &Identity) -> Result<(), JournalError> {
-        let value = self.json(identity)?;
-        let write = || -> Result<Option<Vec<u8>>, redb::Error> {
-            let transaction = self.database.begin_write()?;
-            let before = {
-                transaction.open_table(ROUNDS)?;
-                transaction.open_table(TRANSCRIPT)?;
-                transaction.open_table(ENTRIES)?;
-                let mut run = transaction.open_table(RUN)?;
-                let before = run.get(IDENTITY)?.map(|value| value.value().to_vec());
-                if before.is_none() {
-                    run.insert(IDENTITY, value.as_slice())?;
-                }
-                before
-            };
-            self.commit(transaction)?;
-            Ok(before)
-        };
-        let Some(before) = write().map_err(storage(&self.path))? else {
-            return Ok(());
-        };
-        let before: Identity = self.parse("identity", &before)?;
-        if before == *identity {
-            return Ok(());
-        }
-        if before.format != FORMAT {
-            let what = format!(
-                "its format is {}, and this version's is {FORMAT}",
-                before.format
-            );
-            return Err(self.damaged(what));
-        }
-        Err(JournalError::OtherRun {
-            path: self.path.clone(),
-            what: if before.plan == identity.plan {
-                "start adapter"
-            } else {
-                "plan"
-            },
-        })
-    }
-
     fn json<T: Serialize>(&self, value: &T) -> Result<Vec<u8>, JournalError> {
         serde_json::to_vec(value).map_err(|error| self.damaged(format!("cannot encode: {error}")))
     }
@@ -284,10 +177,7 @@ impl Journal {
     }
 
     fn damaged(&self, what: String) -> JournalError {
-        JournalError::Damaged {
-            path: self.path.clone(),
-            what,
-        }
+        JournalError::damaged(&self.path, what)
     }
 }
 

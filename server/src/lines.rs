@@ -5,7 +5,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
@@ -30,6 +30,17 @@ impl LineFile {
     pub(crate) fn is_empty(&self) -> Result<bool, ServerError> {
         let metadata = self.file.metadata();
         Ok(metadata.map_err(ServerError::write(&self.path))?.len() == 0)
+    }
+
+    /// Where the file is.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// How many whole lines are in it.
+    pub(crate) fn count(&self) -> Result<usize, ServerError> {
+        let bytes = fs::read(&self.path).map_err(ServerError::read(&self.path))?;
+        Ok(bytes.iter().filter(|&&byte| byte == b'\n').count())
     }
 
     /// Makes the file say these lines and no others.
@@ -64,7 +75,7 @@ impl LineFile {
     }
 }
 
-fn open(path: &std::path::Path) -> io::Result<File> {
+fn open(path: &Path) -> io::Result<File> {
     OpenOptions::new().append(true).create(true).open(path)
 }
 

@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::durable::{self, sync_folder};
 use crate::error::ServerError;
+use crate::journal::JournalError;
 use crate::lines::LineFile;
 use crate::participant_privacy::NoiseKeyFile;
 use crate::start::{CONFIG_FILE, MODEL_FILE, SIDECAR_FILE};
@@ -222,11 +223,23 @@ impl RunFolder {
     }
 
     /// Makes the files of lines say what the journal says: a crash may have come between the two.
+    ///
+    /// # Errors
+    /// Also if they tell of more rounds than the journal, which had each before they did: it is an older one, and what they say is not
+    /// to be lost.
     pub(crate) fn restore(
         &mut self,
         records: &[RoundRecord],
         transcript: &[SealedRecord],
     ) -> Result<(), ServerError> {
+        for lines in [&self.rounds, &self.transcript] {
+            let count = lines.count()?;
+            if records.len() < count {
+                let (path, done) = (lines.path().display(), records.len());
+                let what = format!("{path} tells of {count} rounds, the journal of {done}");
+                return Err(JournalError::damaged(&self.journal(), what).into());
+            }
+        }
         self.rounds.restore(records)?;
         self.transcript.restore(transcript)
     }

@@ -42,13 +42,33 @@ pub enum JournalError {
     },
 }
 
+impl JournalError {
+    /// A journal in which this was found.
+    pub(crate) fn damaged(path: &Path, what: String) -> Self {
+        Self::Damaged {
+            path: path.to_owned(),
+            what,
+        }
+    }
+}
+
 pub(super) fn of_file(path: &Path) -> impl FnOnce(io::Error) -> JournalError + '_ {
     move |error| storage(path)(redb::Error::Io(error))
 }
 
+/// Tells what is wrong with the file from what is wrong with the disk.
 pub(super) fn storage(path: &Path) -> impl FnOnce(redb::Error) -> JournalError + '_ {
-    move |source| JournalError::Storage {
-        path: path.to_owned(),
-        source: Box::new(source),
+    move |source| match source {
+        redb::Error::Corrupted(what) => JournalError::damaged(path, what),
+        redb::Error::UpgradeRequired(version) => {
+            JournalError::damaged(path, format!("its file format is redb's version {version}"))
+        }
+        redb::Error::Io(error) if error.kind() == io::ErrorKind::InvalidData => {
+            JournalError::damaged(path, error.to_string())
+        }
+        source => JournalError::Storage {
+            path: path.to_owned(),
+            source: Box::new(source),
+        },
     }
 }
