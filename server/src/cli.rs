@@ -1,5 +1,6 @@
 //! The command line of `foedus-server`. The one module that talks to people and chooses exit codes.
 
+mod signals;
 mod transcript;
 
 use std::ffi::OsString;
@@ -11,6 +12,7 @@ use std::time::SystemTime;
 
 use clap::{Parser, Subcommand, ValueEnum};
 use protocol::quic::{PlanFile, keep_memory_private};
+use tokio::sync::oneshot;
 
 use crate::config::{self, Config, ConfigError, LogFormat, RawConfig, Setting, Source};
 use crate::error::{ServerError, exit};
@@ -35,7 +37,7 @@ Results, in OUT/NAME/ as [run] says:
   round-0001/    the adapter after each round, in PEFT format (Hugging Face PEFT, vLLM)
   adapter/       the adapter after the last round
 
-Stop it with Ctrl-C or SIGTERM: participants are told, and finished rounds stay on disk.
+Stop it with Ctrl-C or SIGTERM: participants are told, and finished rounds stay on disk. A second one ends it at once.
 
 Exit codes: 0 the run is complete, 64 the command line is wrong, 78 the configuration is wrong,
 75 the run is unfinished and trying again can succeed (stopped, quorum not met), 1 anything else.";
@@ -221,35 +223,13 @@ fn serve(prepared: Prepared, bar: Option<RoundsBar>) -> Result<RunOutcome, Serve
         Some(bar) => Arc::new(bar),
         None => Arc::new(|_: &RunEvent| {}),
     };
-    runtime.block_on(async { Server::listen(prepared)?.run(observer, stop_signal()).await })
-}
-
-/// Waits for SIGINT or SIGTERM.
-#[cfg(unix)]
-async fn stop_signal() {
-    use tokio::signal::unix::{SignalKind, signal};
-
-    let interrupt = async { tokio::signal::ctrl_c().await.is_ok() };
-    match signal(SignalKind::terminate()) {
-        Ok(mut terminate) => {
-            tokio::select! {
-                _ = interrupt => {}
-                _ = terminate.recv() => {}
-            }
-        }
-        Err(_) => {
-            interrupt.await;
-        }
-    }
-    tracing::info!("stopping: telling participants");
-}
-
-/// Waits for Ctrl-C.
-#[cfg(not(unix))]
-async fn stop_signal() {
-    // Without a handler there is no graceful stop, and the process just ends.
-    let _ = tokio::signal::ctrl_c().await;
-    tracing::info!("stopping: telling participants");
+    let (stop, asked) = oneshot::channel();
+    runtime.spawn(signals::listen(stop));
+    let stop = signals::stop_asked(asked);
+    let outcome = runtime.block_on(async { Server::listen(prepared)?.run(observer, stop).await });
+    // Whatever a thread is still doing, the run is over and its files are whole.
+    runtime.shutdown_background();
+    outcome
 }
 
 fn checked(prepared: &Prepared) -> String {

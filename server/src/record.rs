@@ -236,7 +236,7 @@ impl RunFolder {
             let count = lines.count()?;
             if records.len() < count {
                 let (path, done) = (lines.path().display(), records.len());
-                let what = format!("{path} tells of {count} rounds, the journal of {done}");
+                let what = format!("{path} tells of {count} rounds and the journal of {done}");
                 return Err(JournalError::damaged(&self.journal(), what).into());
             }
         }

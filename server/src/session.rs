@@ -22,7 +22,7 @@ use protocol::message::ToServer;
 use protocol::quic::{Closed, Connection, ControlFault, ControlReceiver, ControlSender, Link};
 use protocol::{ConnectionId, ParticipantName};
 use tokio::sync::{Semaphore, mpsc};
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
 use tokio::time::timeout;
 
 use self::asked::Asked;
@@ -86,12 +86,20 @@ struct Session {
 
 impl Session {
     async fn run(self, link: Link, outgoing: mpsc::UnboundedReceiver<Queued>) {
-        let mut readers = JoinSet::new();
-        readers.spawn(self.clone().read(link.receiver));
-        readers.spawn(self.clone().receive_updates());
-        self.write(link.sender, outgoing).await;
+        let mut tasks = JoinSet::new();
+        tasks.spawn(self.clone().read(link.receiver));
+        tasks.spawn(self.clone().receive_updates());
+        let writer = tasks.spawn(self.clone().write(link.sender, outgoing)).id();
+        while let Some(ended) = tasks.join_next_with_id().await {
+            match ended {
+                Ok((task, ())) if task == writer => break,
+                // A peer that has nothing more to say may still listen.
+                Ok(_) => {}
+                Err(panic) => self.give_up(&panic),
+            }
+        }
         // Nobody takes up any more what was asked for.
-        readers.shutdown().await;
+        tasks.shutdown().await;
         self.tell_unbegun().await;
         let how = self.connection.close_reason().unwrap_or(Closed::Here);
         self.tell(Event::Disconnected {
@@ -99,6 +107,12 @@ impl Session {
             how,
         })
         .await;
+    }
+
+    /// A task of the connection panicked. Without it the connection is of no use, and a new one begins anew.
+    fn give_up(&self, panic: &JoinError) {
+        tracing::error!(participant = %self.name, %panic, "a connection is closed for an error of ours");
+        self.connection.close(CloseCode::Internal);
     }
 
     /// Hands an event to the driver. It is gone only when the whole run was dropped.
@@ -130,11 +144,7 @@ impl Session {
         }
     }
 
-    async fn write(
-        &self,
-        mut sender: ControlSender,
-        mut outgoing: mpsc::UnboundedReceiver<Queued>,
-    ) {
+    async fn write(self, mut sender: ControlSender, mut outgoing: mpsc::UnboundedReceiver<Queued>) {
         let mut sending = Sending::default();
         loop {
             let next = tokio::select! {
@@ -152,7 +162,7 @@ impl Session {
                     }
                 }
                 Some(Outgoing::Transfer { header, payload }) => {
-                    sending.start(self, header, payload);
+                    sending.start(&self, header, payload);
                 }
                 Some(Outgoing::Close(code)) => return self.close(sender, code).await,
                 None => return self.connection.close(CloseCode::ServerStopping),

@@ -1,7 +1,8 @@
 //! The death of a program at an exact point: before its n-th change to certain files.
 //!
 //! The programs know nothing of it: a library that is preloaded into them counts what they do to files (`death/die_at_change.c`), and
-//! takes back what a power cut would (`death/unsynced.c`). Where there is no glibc, there is nothing to preload it into.
+//! takes back what a power cut would (`death/unsynced.c`). It can also tell the program that its disk is full, of which it has to end
+//! by itself. Where there is no glibc, there is nothing to preload it into.
 
 use std::{fs, path::Path, process::Command};
 
@@ -35,11 +36,16 @@ pub enum Cause {
     PowerCut,
     /// The same on a file system that has names on disk before what is under them: unsynced contents are lost, and no more.
     TornNames,
+    /// Nothing takes room any more: it ends by itself, or it had nothing more to write. It says [`DISK_IS_FULL`] when that begins.
+    FullDisk,
 }
 
+/// What is in the output of a program of [`Cause::FullDisk`] that came to the point from which its disk was full.
+pub const DISK_IS_FULL: &str = "from now on the disk is full";
+
 impl Cause {
-    /// Every cause.
-    pub const ALL: [Self; 3] = [Self::Kill, Self::PowerCut, Self::TornNames];
+    /// Every cause that is sudden.
+    pub const SUDDEN: [Self; 3] = [Self::Kill, Self::PowerCut, Self::TornNames];
 
     /// Its name.
     pub fn name(self) -> &'static str {
@@ -47,6 +53,7 @@ impl Cause {
             Self::Kill => "kill",
             Self::PowerCut => "power-cut",
             Self::TornNames => "torn-names",
+            Self::FullDisk => "full-disk",
         }
     }
 }

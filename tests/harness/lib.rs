@@ -7,6 +7,6 @@ pub mod death;
 pub mod federation;
 pub mod process;
 
-pub use death::{Cause, Death};
+pub use death::{Cause, DISK_IS_FULL, Death};
 pub use federation::{Federation, Programs, assert_success};
 pub use process::{Finished, Program};

@@ -190,6 +190,17 @@ impl Program {
         }
     }
 
+    /// Sends it a signal by its name, such as `INT`.
+    ///
+    /// # Panics
+    /// Panics if it cannot be sent.
+    pub fn signal(&self, name: &str) {
+        let sent = Command::new("kill")
+            .args(["-s", name, &self.id().to_string()])
+            .status();
+        assert!(sent.expect("`kill` starts").success(), "SIG{name}");
+    }
+
     /// Ends the program as `kill -9` does.
     ///
     /// # Panics

@@ -17,8 +17,10 @@ pub(crate) const SETTINGS: [&str; 4] = [
     // did not get to say so: they do not come back.
     "cohort.join_deadline=20s",
 ];
-/// Kills in all runs of the test together; `FOEDUS_KILLS` asks for more.
-const KILLS: u32 = 24;
+/// Kills of the server, and of a client, in all runs of a test together: a hundred. `FOEDUS_KILLS` asks for more.
+const KILLS: u32 = 50;
+/// The same of what only changes how updates or adapters travel or are merged.
+const KILLS_OF_ANOTHER_FORM: u32 = 6;
 
 /// SplitMix64: the same instants on every machine, as far as a machine keeps time.
 fn next(state: &mut u64) -> u64 {
@@ -183,8 +185,8 @@ fn a_client_killed_at_random_instants_comes_to_the_same_adapter() {
 #[test]
 fn parties_killed_while_updates_are_rounded_to_int8_come_to_the_same_adapter() {
     let settings = [&SETTINGS[..], &["run.transfer=\"int8\""]].concat();
-    comes_to_the_same_adapter((&NAMES, &settings), KILLS / 4, client_killed);
-    comes_to_the_same_adapter((&NAMES, &settings), KILLS / 4, server_killed);
+    comes_to_the_same_adapter((&NAMES, &settings), KILLS_OF_ANOTHER_FORM, client_killed);
+    comes_to_the_same_adapter((&NAMES, &settings), KILLS_OF_ANOTHER_FORM, server_killed);
 }
 
 /// Under deltas the adapter before is on the client's disk, and the server makes a delta again that it had made.
@@ -192,8 +194,8 @@ fn parties_killed_while_updates_are_rounded_to_int8_come_to_the_same_adapter() {
 fn parties_killed_while_adapters_come_as_deltas_come_to_the_same_adapter() {
     let settings = [&SETTINGS[..], &["run.download=\"delta\""]].concat();
     assert!(whole_with(&NAMES, &settings) == whole(), "another adapter");
-    comes_to_the_same_adapter((&NAMES, &settings), KILLS / 4, client_killed);
-    comes_to_the_same_adapter((&NAMES, &settings), KILLS / 4, server_killed);
+    comes_to_the_same_adapter((&NAMES, &settings), KILLS_OF_ANOTHER_FORM, client_killed);
+    comes_to_the_same_adapter((&NAMES, &settings), KILLS_OF_ANOTHER_FORM, server_killed);
 }
 
 /// What a robust rule looks at together is kept, so a round is formed again from the same updates, in the same order.
@@ -204,6 +206,6 @@ fn a_server_killed_under_a_robust_strategy_comes_to_the_same_adapter() {
     for rule in ["median", "geometric-median"] {
         let rule = format!("strategy.rule=\"{rule}\"");
         let settings = [&[participants], &SETTINGS[1..], &[rule.as_str()]].concat();
-        comes_to_the_same_adapter((&names, &settings), KILLS / 4, server_killed);
+        comes_to_the_same_adapter((&names, &settings), KILLS_OF_ANOTHER_FORM, server_killed);
     }
 }

@@ -4,6 +4,7 @@
 
 mod closed_reader;
 mod crash;
+mod damaged;
 mod deltas;
 mod disk;
 mod documents;

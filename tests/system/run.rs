@@ -142,3 +142,17 @@ fn a_client_without_a_server_says_try_again() {
     let finished = federation.start_client("hospital-a", &address).finish();
     assert_eq!(finished.code, Some(75), "{}", finished.text);
 }
+
+/// The client is stopped, so that the server waits for it.
+#[test]
+fn a_server_that_is_interrupted_twice_waits_for_nobody() {
+    let federation = Federation::create(PROGRAMS, &["hospital-a"]);
+    let (server, address) = federation.start_server(1, &["training.local_steps=1000"]);
+    let client = federation.start_client("hospital-a", &address);
+    client.wait_for("step");
+    client.signal("STOP");
+    server.signal("INT");
+    server.wait_for("stopping");
+    server.signal("INT");
+    assert_eq!(server.finish().code, Some(1));
+}

@@ -10,7 +10,10 @@ use protocol::{
     quic::{Closed, Link},
     secagg::{AttemptId, MemberId},
 };
-use tokio::sync::{OwnedSemaphorePermit, oneshot};
+use tokio::{
+    sync::{OwnedSemaphorePermit, mpsc::UnboundedSender, oneshot},
+    task::spawn_blocking,
+};
 
 use super::{
     arrivals::{Rebuilt, Unusable},
@@ -69,6 +72,23 @@ pub(super) enum Happening {
     Masked(AttemptId, Box<Result<Masked, MemberId>>),
     /// A thread of ours ended without a result.
     Lost(String),
+}
+
+impl Happening {
+    /// Works on a blocking thread, and tells what came of it even if that thread panics: the machine waits to hear.
+    pub(super) fn of_thread(
+        what: &'static str,
+        work: impl FnOnce() -> Self + Send + 'static,
+        happenings: UnboundedSender<Self>,
+    ) {
+        tokio::spawn(async move {
+            let happening = spawn_blocking(work).await;
+            let happening =
+                happening.unwrap_or_else(|panic| Self::Lost(format!("{what}: {panic}")));
+            // Without a receiver the run is over.
+            let _ = happenings.send(happening);
+        });
+    }
 }
 
 /// Numbers the attempts to connect, so that what an old connection still says is not taken for the new one's.

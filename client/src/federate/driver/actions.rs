@@ -130,12 +130,13 @@ impl Driver {
             return Ok(());
         }
         let (site, happenings) = (Arc::clone(&self.site), self.happenings.clone());
-        tokio::task::spawn_blocking(move || {
+        let compare = move || {
             let agreed = site
                 .agree(&plan)
                 .map(|agreement| Agreed { plan, agreement });
-            let _ = happenings.send(Happening::PlanChecked(Box::new(agreed)));
-        });
+            Happening::PlanChecked(Box::new(agreed))
+        };
+        Happening::of_thread("comparing the plan", compare, happenings);
         Ok(())
     }
 

@@ -100,11 +100,8 @@ impl Driver {
             }
             Happening::Masked(attempt, masked) => self.masked(attempt, *masked),
             Happening::Lost(what) => {
-                self.training = None;
-                self.leave(
-                    "training failed at this site",
-                    ClientError::Internal { what },
-                );
+                let cause = ClientError::Internal { what };
+                self.leave("work failed at this site", cause);
             }
         }
         Ok(())
@@ -250,7 +247,8 @@ impl Driver {
                 self.egress.refused(reasons)?;
                 self.machine
                     .decline(agreement::reason_for_server(&error), now)?;
-                self.cause = Some(error);
+                // One that had to end before has its own reason.
+                self.cause.get_or_insert(error);
             }
         }
         Ok(())

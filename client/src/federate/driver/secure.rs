@@ -240,30 +240,25 @@ impl Driver {
             return Ok(());
         };
         let (plain, peers) = (self.secure.plain.clone(), public_keys(peers));
-        let happenings = self.happenings.clone();
-        tokio::task::spawn_blocking(move || {
+        let mask = move || {
             let masked = masked_bytes(&mut vault, &form, &shares, (&peers, &plain));
-            let happening = match masked {
-                Ok(Hashed { bytes, sha256 }) => {
-                    let content = Content {
+            let masked = match masked {
+                Ok(Hashed { bytes, sha256 }) => Ok(Masked {
+                    vault,
+                    content: Content {
                         bytes: bytes.len() as u64,
                         sha256: Digest(sha256),
-                    };
-                    let masked = Masked {
-                        vault,
-                        bytes: Bytes::from(bytes),
-                        content,
-                    };
-                    Happening::Masked(attempt, Box::new(Ok(masked)))
-                }
+                    },
+                    bytes: Bytes::from(bytes),
+                }),
                 Err(VaultError::Peer { peer, .. } | VaultError::Refused { peer }) => {
-                    Happening::Masked(attempt, Box::new(Err(MemberId(peer))))
+                    Err(MemberId(peer))
                 }
-                Err(VaultError::Shares(error)) => Happening::Lost(error.to_string()),
+                Err(VaultError::Shares(error)) => return Happening::Lost(error.to_string()),
             };
-            // Without a receiver the run is over.
-            let _ = happenings.send(happening);
-        });
+            Happening::Masked(attempt, Box::new(masked))
+        };
+        Happening::of_thread("masking the update", mask, self.happenings.clone());
         Ok(())
     }
 
