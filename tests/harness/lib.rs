@@ -5,6 +5,8 @@
 
 pub mod death;
 pub mod federation;
+#[cfg(target_os = "linux")]
+pub mod hosts;
 pub mod process;
 
 pub use death::{Cause, DISK_IS_FULL, Death};

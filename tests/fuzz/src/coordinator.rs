@@ -299,7 +299,7 @@ impl Game {
             assert!(misused || self.ended);
             return;
         };
-        if b % 4 == 0 {
+        if b.is_multiple_of(4) {
             let answer =
                 self.coordinator
                     .handle_update_refused(&who, RefusalReason::OverNorm, self.now);
@@ -326,7 +326,7 @@ impl Game {
         };
         let release = Release {
             adapter: content(b),
-            delta: (b % 4 != 0).then_some(delta),
+            delta: (!b.is_multiple_of(4)).then_some(delta),
         };
         if self.to_aggregate && !self.coordinator.is_over() {
             self.history.round_done();

@@ -293,7 +293,7 @@ impl Assembly {
             8 if b < 8 => ForServer::Objection {
                 against: MemberId(u32::from(b)),
             },
-            9 => return self.machine.handle_lost(&name, b % 2 == 0),
+            9 => return self.machine.handle_lost(&name, b.is_multiple_of(2)),
             10 => return self.machine.handle_returned(&name),
             _ => {
                 self.now += Duration::from_millis(u64::from(a) * u64::from(b));
