@@ -15,6 +15,7 @@ mod within_policy;
 mod tests;
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use finetune::{device::DeviceChoice, model::Checkpointing, precision::BasePrecision};
 use protocol::{participant::Patience, quic::TlsFiles};
@@ -66,6 +67,8 @@ pub struct Config {
     pub out: PathBuf,
     /// The file that keeps a finished update over the death of the process.
     pub state: PathBuf,
+    /// How often a round's training is kept beside it. Default one minute.
+    pub checkpoint_every: Duration,
     /// The egress ledger: what this site has sent.
     pub ledger: PathBuf,
     /// The site's policy, if there is one.
@@ -191,20 +194,18 @@ impl Config {
         let stands = raw.privacy.is_some().then_some(true);
         let mut privacy = raw.privacy.unwrap_or_default().check(&data, folder, path)?;
         privacy.required = privacy.required.or(stands);
+        let beside_out = |named: Option<PathBuf>, extension: &str| {
+            folder.join(named.unwrap_or_else(|| raw.out.with_added_extension(extension)))
+        };
         // One that is named as it would be without a name is no decision.
         let privacy_ledger_named = privacy.ledger != data.with_added_extension("privacy");
         Ok(Self {
             server: raw.server,
             model: folder.join(raw.model),
             data,
-            state: folder.join(
-                raw.state
-                    .unwrap_or_else(|| raw.out.with_added_extension("state")),
-            ),
-            ledger: folder.join(
-                raw.ledger
-                    .unwrap_or_else(|| raw.out.with_added_extension("ledger")),
-            ),
+            state: beside_out(raw.state, "state"),
+            checkpoint_every: raw.checkpoint_every.0,
+            ledger: beside_out(raw.ledger, "ledger"),
             out: folder.join(raw.out),
             policy: raw.policy.map(|file| folder.join(file)),
             device,
@@ -223,6 +224,9 @@ impl Config {
 
 /// The largest transfer that is taken in unless the configuration says otherwise: an adapter of 512 million values.
 pub const TRANSFER_MAX: Bytes = Bytes(2 << 30);
+
+/// How often a round's training is kept unless the configuration says otherwise.
+pub const CHECKPOINT_EVERY: Duration = Duration::from_secs(60);
 
 /// Reads a value that has a name; without one it is the default.
 fn named<T>(written: Option<&str>, key: &'static str, path: &Path) -> Result<T, ConfigError>

@@ -11,6 +11,7 @@ mod driver;
 mod egress;
 mod examiner;
 mod feedback;
+mod following;
 mod happening;
 mod session;
 mod training;

@@ -34,5 +34,5 @@ pub use observer::{Event, Observer, RoundDone, Unobserved};
 pub use policy::SitePolicy;
 pub use settings::{DeviceTurn, Settings, TrainingText};
 pub use shutdown::{Shutdown, ShutdownSwitch};
-pub use site::{Agreement, Learner, Site};
+pub use site::{Agreement, Follower, Learner, Next, Site};
 pub use terms::recipe_of;

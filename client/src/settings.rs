@@ -1,6 +1,6 @@
 //! What `federate` needs to know, whether it comes from a file or from the simulator.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use crate::policy::SitePolicy;
 use finetune::{data::Dataset, model::Checkpointing};
@@ -37,6 +37,8 @@ pub struct Settings {
     pub ledger: Option<PathBuf>,
     /// The file in which a finished update outlives this process; none keeps it in memory only.
     pub state: Option<PathBuf>,
+    /// How often a round's training is kept beside it, so that the next process goes on from there.
+    pub checkpoint_every: Duration,
     /// What private training may cost this site, and where it is counted; without it private plans are declined.
     pub privacy: Option<PrivacySettings>,
     /// The folder that the final adapter is written to before the server hears that it arrived; none leaves it to the caller.
@@ -60,6 +62,7 @@ impl Settings {
             policy: None,
             ledger: None,
             state: None,
+            checkpoint_every: crate::config::CHECKPOINT_EVERY,
             privacy: None,
             out: None,
             software: concat!("foedus-client ", env!("CARGO_PKG_VERSION")).to_owned(),

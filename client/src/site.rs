@@ -6,7 +6,7 @@
 use std::{ops::ControlFlow, sync::Arc};
 
 use aggregation::{Adapter, AdapterLayout};
-use finetune::train::{StepReport, Trained, Trainer};
+use finetune::train::{StepReport, Stretch, Trained, Trainer};
 use protocol::plan::CheckedPlan;
 
 use crate::error::ClientError;
@@ -51,7 +51,7 @@ pub trait Agreement: Send + Sync {
 pub trait Learner: Send {
     /// Takes `steps` steps from the adapter `global`; `first_step` is the run's step that this round begins with.
     ///
-    /// The observer hears of each step and may break off; then fewer steps are reported than asked for.
+    /// The follower hears of each step and may break off; then fewer steps are reported than asked for.
     ///
     /// # Errors
     /// [`ClientError`] if no adapter came of it, or if a privacy budget forbids the steps.
@@ -60,11 +60,37 @@ pub trait Learner: Send {
         global: &Adapter,
         first_step: u64,
         steps: u64,
-        observe: &mut dyn FnMut(&StepReport) -> ControlFlow<()>,
+        follower: &mut dyn Follower,
     ) -> Result<Trained, ClientError>;
 
     /// Gives what outlives a round, such as an optimizer's moments, as bytes.
     fn checkpoint(&self) -> Vec<u8>;
+}
+
+/// Who follows a round, and keeps it over the death of the process.
+pub trait Follower {
+    /// Gives the last checkpoint that an earlier process kept of this very round.
+    fn begun(&mut self) -> Option<Vec<u8>>;
+
+    /// Hears of a step, and says how to go on.
+    fn step(&mut self, report: &StepReport) -> Next;
+
+    /// Keeps a checkpoint in the midst of the round.
+    ///
+    /// # Errors
+    /// [`ClientError`] if it cannot be kept.
+    fn keep(&mut self, checkpoint: &[u8]) -> Result<(), ClientError>;
+}
+
+/// How a training goes on after a step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// With the next step.
+    Step,
+    /// With the next step, once a checkpoint is kept.
+    Keep,
+    /// Not at all; a checkpoint is kept.
+    Stop,
 }
 
 impl Learner for Trainer {
@@ -73,12 +99,63 @@ impl Learner for Trainer {
         global: &Adapter,
         first_step: u64,
         steps: u64,
-        observe: &mut dyn FnMut(&StepReport) -> ControlFlow<()>,
+        follower: &mut dyn Follower,
     ) -> Result<Trained, ClientError> {
-        Ok(self.run(global, first_step, steps, observe)?)
+        let stretch = begin(self, Stretch::begin(global, first_step, steps), follower);
+        follow(self, stretch, follower)
     }
 
     fn checkpoint(&self) -> Vec<u8> {
         Self::checkpoint(self)
     }
+}
+
+/// Goes to where an earlier process was in a stretch that begins.
+pub(crate) fn begin(
+    trainer: &mut Trainer,
+    mut stretch: Stretch,
+    follower: &mut dyn Follower,
+) -> Stretch {
+    let first_step = stretch.next_step();
+    if let Some(begun) = follower.begun() {
+        match trainer.resume_in(&mut stretch, &begun) {
+            Ok(()) => {
+                let (step, left) = (stretch.next_step(), stretch.left());
+                tracing::info!(
+                    first_step,
+                    step,
+                    left,
+                    "the round goes on from its checkpoint"
+                );
+            }
+            Err(error) => tracing::warn!(%error, "the round is trained from its beginning"),
+        }
+    }
+    stretch
+}
+
+/// Takes the steps that are left, as the follower says.
+pub(crate) fn follow(
+    trainer: &mut Trainer,
+    mut stretch: Stretch,
+    follower: &mut dyn Follower,
+) -> Result<Trained, ClientError> {
+    while 0 < stretch.left() {
+        let mut next = Next::Step;
+        trainer.go_on(&mut stretch, &mut |report| {
+            next = follower.step(report);
+            match next {
+                Next::Step => ControlFlow::Continue(()),
+                Next::Keep | Next::Stop => ControlFlow::Break(()),
+            }
+        })?;
+        // What is whole is kept as an update.
+        if 0 < stretch.left() {
+            follower.keep(&trainer.checkpoint_in(&stretch))?;
+        }
+        if next == Next::Stop {
+            break;
+        }
+    }
+    Ok(stretch.end())
 }

@@ -3,10 +3,11 @@
 //!
 //! It is on disk before the last bytes of the update leave, and replaced by the next round's. So a client that was killed delivers an
 //! update that it had finished without training again, and trains the rounds after it as if nothing had happened. A round that was
-//! not finished is trained again from its beginning, to the same bytes. It holds no text; nothing in it leaves the site but
-//! the update, by the protocol.
+//! not finished goes on from a file of its own beside it (`training_file`), to the same bytes. They hold no text; nothing in them leaves
+//! the site but the update, by the protocol.
 
 mod draft;
+mod training_file;
 
 use std::{
     fmt, fs, io,
@@ -17,7 +18,12 @@ use bytes::Bytes;
 use protocol::{Digest, message::Content, participant::Spooled};
 use serde::{Deserialize, Serialize};
 
-pub(crate) use self::draft::Draft;
+use serde::de::DeserializeOwned;
+
+pub(crate) use self::{
+    draft::Draft,
+    training_file::{TrainingFile, TrainingOf},
+};
 use crate::durable;
 
 /// The room of the file's first line; more is not looked through for its end.
@@ -151,11 +157,12 @@ impl RoundState {
         }
     }
 
-    /// Removes the file: its run is over.
+    /// Removes the file, and that of a training under way: their run is over.
     ///
     /// # Errors
     /// [`StateError::Io`].
     pub(crate) fn remove(path: &Path) -> Result<(), StateError> {
+        TrainingFile::remove(path)?;
         let removed = fs::remove_file(path).and_then(|()| durable::sync_folder_of(path));
         match removed {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
@@ -166,17 +173,12 @@ impl RoundState {
     }
 
     fn parse(bytes: &Bytes) -> Result<Self, String> {
-        let end = bytes
-            .iter()
-            .take(HEADER_BYTES)
-            .position(|&byte| byte == b'\n')
-            .ok_or("it has no first line")?;
+        let (header, mut rest) = first_line(bytes)?;
         let Header {
             spooled,
             trainer,
             left_over,
-        } = serde_json::from_slice(&bytes[..end]).map_err(|error| error.to_string())?;
-        let mut rest = bytes.slice(end + 1..);
+        } = header;
         let update = take(&mut rest, "update", spooled.update)?;
         let trainer = take(&mut rest, "optimizer", trainer)?;
         let mut next = |content| take(&mut rest, "remainder of rounding", content);
@@ -203,6 +205,29 @@ impl LeftOver {
     fn contents(&self) -> [Content; 2] {
         [&self.before, &self.after].map(|bytes| Content::of(bytes))
     }
+}
+
+/// Reads the file's first line, and gives what is behind it.
+fn first_line<T: DeserializeOwned>(bytes: &Bytes) -> Result<(T, Bytes), String> {
+    let end = bytes
+        .iter()
+        .take(HEADER_BYTES)
+        .position(|&byte| byte == b'\n')
+        .ok_or("it has no first line")?;
+    let header = serde_json::from_slice(&bytes[..end]).map_err(|error| error.to_string())?;
+    Ok((header, bytes.slice(end + 1..)))
+}
+
+/// Opens a file anew, for nobody else's eyes: an update in it is without masks.
+fn private_file(path: &Path) -> io::Result<fs::File> {
+    let mut options = fs::OpenOptions::new();
+    options.write(true).create(true).truncate(true);
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::OpenOptionsExt as _;
+        options.mode(0o600);
+    }
+    options.open(path)
 }
 
 /// Cuts the content off the beginning of what is left of the file.

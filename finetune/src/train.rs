@@ -19,13 +19,14 @@ mod order;
 mod private;
 mod report;
 mod slope;
+mod stretch;
 
 #[cfg(test)]
 pub(crate) mod fixture;
 #[cfg(test)]
 mod tests;
 
-use std::{collections::BTreeSet, ops::ControlFlow, sync::Arc};
+use std::{ops::ControlFlow, sync::Arc};
 
 use aggregation::{Adapter, AdapterLayout, ewc::BoundAnchor};
 
@@ -35,6 +36,7 @@ pub use self::{
     early_stopping::{Best, EarlyStopping, Patience, Validation, Verdict},
     error::{SourceLines, TrainError},
     report::{StepReport, Trained},
+    stretch::Stretch,
 };
 use self::{
     checkpoint::{Checkpoint, Identity, NOISE_MULTIPLIER},
@@ -43,7 +45,7 @@ use self::{
 use crate::{
     adamw::{self, AdamW},
     data::Dataset,
-    model::{Llama, LossSum},
+    model::Llama,
     privacy::DpSgd,
     recipe::Recipe,
 };
@@ -138,23 +140,32 @@ impl Trainer {
         steps: u64,
         observe: &mut dyn FnMut(&StepReport) -> ControlFlow<()>,
     ) -> Result<Trained, TrainError> {
-        self.meet(start.layout())?;
-        let mut adapter = start.clone();
-        let mut used = BTreeSet::new();
-        let mut sum = LossSum {
-            nats: 0.0,
-            tokens: 0,
-        };
-        let mut done = 0;
-        for step in (first_step..).take(usize::try_from(steps).unwrap_or(usize::MAX)) {
+        let mut stretch = Stretch::begin(start, first_step, steps);
+        self.go_on(&mut stretch, observe)?;
+        Ok(stretch.end())
+    }
+
+    /// Takes the steps that are left of a stretch. The observer hears of each and may break off; the stretch can be gone on with then.
+    ///
+    /// # Errors
+    /// As [`Trainer::run`]; the stretch is of no use then.
+    pub fn go_on(
+        &mut self,
+        stretch: &mut Stretch,
+        observe: &mut dyn FnMut(&StepReport) -> ControlFlow<()>,
+    ) -> Result<(), TrainError> {
+        self.meet(stretch.adapter.layout())?;
+        while 0 < stretch.left() {
+            let step = stretch.next_step();
             let (examples, slope) = if self.privacy.is_some() {
-                self.private_slope(&adapter, step)?
+                self.private_slope(&stretch.adapter, step)?
             } else {
-                self.slope(&adapter, step)?
+                self.slope(&stretch.adapter, step)?
             };
-            let (gradient_norm, learning_rate) = self.descend(&mut adapter, &slope, step)?;
+            let (gradient_norm, learning_rate) =
+                self.descend(&mut stretch.adapter, &slope, step)?;
             // The last step has no forward pass after it that would notice.
-            let found = adamw::norm(adapter.values());
+            let found = adamw::norm(stretch.adapter.values());
             if !found.is_finite() {
                 return Err(TrainError::Diverged {
                     step,
@@ -164,14 +175,11 @@ impl Trainer {
                 });
             }
             let lines = self.lines(&examples).lines;
-            used.extend(examples);
-            sum.nats += slope.loss.nats;
-            sum.tokens += slope.loss.tokens;
-            done += 1;
+            stretch.note(examples, slope.loss);
             let report = StepReport {
                 step,
-                done,
-                asked: steps,
+                done: stretch.tally.done,
+                asked: stretch.asked(),
                 loss: slope.loss.nats / slope.loss.tokens as f64,
                 tokens: slope.loss.tokens,
                 rows: slope.rows,
@@ -183,19 +191,7 @@ impl Trainer {
                 break;
             }
         }
-        let mean_loss = if sum.tokens == 0 {
-            0.0
-        } else {
-            sum.nats / sum.tokens as f64
-        };
-        let examples_used = used.len() as u64;
-        Ok(Trained {
-            adapter,
-            steps: done,
-            examples_used,
-            tokens: sum.tokens,
-            mean_loss,
-        })
+        Ok(())
     }
 
     /// Gives the optimizer's state as bytes for [`Trainer::resume`].
@@ -210,6 +206,7 @@ impl Trainer {
             square: square.to_vec(),
             stopping: None,
             best: Vec::new(),
+            stretch: None,
         }
         .to_bytes()
     }

@@ -2,12 +2,11 @@
 //!
 //! For trying strategies only. It claims the largest weight, too. It keeps the protocol: what breaks it is tested elsewhere.
 
-use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use aggregation::{Adapter, AdapterError, AdapterLayout};
-use client::{Agreement, ClientError, Learner, Site};
-use finetune::train::{StepReport, Trained};
+use client::{Agreement, ClientError, Follower, Learner, Site};
+use finetune::train::Trained;
 use protocol::plan::{CheckedPlan, LimitsPlan};
 
 /// Share of the plan's largest norm that is made use of: rounding for the way must not carry an update over it.
@@ -57,9 +56,9 @@ impl Learner for Turned<dyn Learner> {
         global: &Adapter,
         first_step: u64,
         steps: u64,
-        observe: &mut dyn FnMut(&StepReport) -> ControlFlow<()>,
+        follower: &mut dyn Follower,
     ) -> Result<Trained, ClientError> {
-        let mut trained = self.inner.learn(global, first_step, steps, observe)?;
+        let mut trained = self.inner.learn(global, first_step, steps, follower)?;
         let norm = SHARE * self.limits.update_norm_max;
         trained.adapter = turned(&trained.adapter, global, norm).map_err(|source| {
             let when = "an attack".to_owned();

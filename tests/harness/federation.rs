@@ -155,6 +155,17 @@ impl Federation {
         self.write(&format!("{config}.toml"), &text);
     }
 
+    /// Sets one more key of a client's configuration, one that is in no section.
+    ///
+    /// # Panics
+    /// Panics if there is no such configuration.
+    pub fn set_client(&self, config: &str, line: &str) {
+        let file = format!("{config}.toml");
+        let text =
+            fs::read_to_string(self.file(&file)).expect("the configuration was written before");
+        self.write(&file, &format!("{line}\n{text}"));
+    }
+
     /// Starts the server with `quorum` and more settings `key=value`, and returns it with its address.
     pub fn start_server(&self, quorum: u32, settings: &[&str]) -> (Program, String) {
         self.write_server(quorum);

@@ -209,3 +209,28 @@ fn a_server_killed_under_a_robust_strategy_comes_to_the_same_adapter() {
         comes_to_the_same_adapter((&names, &settings), KILLS_OF_ANOTHER_FORM, server_killed);
     }
 }
+
+/// Its training is not begun anew: the second process has fewer steps to take than the round has.
+#[test]
+fn a_client_killed_in_mid_round_goes_on_from_its_checkpoint_to_the_same_adapter() {
+    let settings = [&SETTINGS[..], &["training.local_steps=200"]].concat();
+    let expected = whole_in(&Federation::create(PROGRAMS, &NAMES), &settings);
+    let federation = Federation::create(PROGRAMS, &NAMES);
+    federation.set_client(NAMES[1], "checkpoint_every = \"50ms\"");
+    let (server, address) = federation.start_server(2, &settings);
+    let [other, victim] = NAMES.map(|name| federation.start_client(name, &address));
+    let kept = federation.file("bank-b-adapter.state.training");
+    victim.wait_for("step");
+    while !kept.exists() {
+        thread::yield_now();
+    }
+    victim.kill();
+    let victim = federation.start_client(NAMES[1], &address);
+    let line = victim.wait_for("the round goes on from its checkpoint");
+    assert!(!line.contains("left=200"), "{line}");
+    for program in [other, victim, server] {
+        assert_success(&program.finish());
+    }
+    assert!(!kept.exists(), "it is of no use any more");
+    assert!(adapter(&federation) == expected, "another adapter");
+}

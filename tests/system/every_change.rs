@@ -255,6 +255,21 @@ fn a_client_that_dies_before_any_change_in_its_folder_comes_to_the_same_adapter(
     });
 }
 
+/// Its training is kept after each step, and gone on with.
+#[test]
+fn a_client_that_dies_before_any_change_while_it_keeps_its_training_comes_to_the_same_adapter() {
+    comes_to_the_same_adapter(
+        "/bank-b-adapter.state.training",
+        stride(8),
+        &whole(),
+        |death| {
+            let federation = PLAIN.federation();
+            federation.set_client(NAMES[1], "checkpoint_every = \"0s\"");
+            PLAIN.client_dies_in(&federation, death, |_| ())
+        },
+    );
+}
+
 /// No masked update is kept, so what a round came to is on disk before anything else of it is gone.
 #[test]
 fn a_server_of_a_masked_run_that_dies_before_any_change_in_its_folder_comes_to_the_same_adapter() {

@@ -211,6 +211,44 @@ fn a_client_killed_in_a_private_round_counts_it_again_and_says_so() {
 }
 
 #[test]
+fn a_private_round_that_goes_on_from_its_checkpoint_counts_what_is_left_of_it_again() {
+    let federation = Federation::create(PROGRAMS, &["hospital-a"]);
+    let file = federation.file("hospital-a.toml");
+    let config = fs::read_to_string(&file).expect("it was written");
+    fs::write(&file, config + "[privacy]\nepsilon_max = 1000.0\n").expect("it can be written");
+    federation.set_client("hospital-a", "checkpoint_every = \"50ms\"");
+    let settings = [
+        "privacy.enabled=true",
+        "privacy.noise_multiplier=2.0",
+        "privacy.epsilon_max=1000.0",
+        "run.rounds=1",
+        "training.local_steps=200",
+    ];
+    let (server, address) = federation.start_server(1, &settings);
+    let killed = federation.start_client("hospital-a", &address);
+    while !federation
+        .file("hospital-a-adapter.state.training")
+        .exists()
+    {
+        std::thread::yield_now();
+    }
+    killed.kill();
+    let again = federation.start_client("hospital-a", &address);
+    again.wait_for("the round goes on from its checkpoint");
+    assert_success(&again.finish());
+    assert_success(&server.finish());
+    let (_, entries) = spent(&federation);
+    let of = |entry: &serde_json::Value, key: &str| entry[key].as_u64().unwrap();
+    let [first, second] = &entries[..] else {
+        panic!("{entries:?}")
+    };
+    assert_eq!((of(first, "first_step"), of(first, "steps")), (0, 200));
+    let (from, left) = (of(second, "first_step"), of(second, "steps"));
+    assert!(0 < from && from + left == 200, "{second}");
+    assert_eq!(second["again"], true, "{second}");
+}
+
+#[test]
 fn masks_and_private_records_go_together_and_the_server_sees_neither_update_nor_weight() {
     let names = ["hospital-a", "bank-b", "clinic-c"];
     let federation = Federation::create(PROGRAMS, &names);

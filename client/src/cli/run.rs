@@ -129,6 +129,7 @@ async fn take_part(
     settings.policy = policy.map(Arc::new);
     settings.ledger = Some(config.ledger.clone());
     settings.state = Some(config.state.clone());
+    settings.checkpoint_every = config.checkpoint_every;
     settings.out = Some(config.out.clone());
     settings.tls_files = Some(config.tls.clone());
     let text = TrainingText::File(config.data.clone());

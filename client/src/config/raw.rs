@@ -6,7 +6,8 @@ use protocol::{participant::Patience, quic::TlsFiles};
 use serde::Deserialize;
 
 use super::{
-    Bytes, Log, Share, TRANSFER_MAX, default_out, privacy::RawPrivacy, quantity::WrittenDuration,
+    Bytes, CHECKPOINT_EVERY, Log, Share, TRANSFER_MAX, default_out, privacy::RawPrivacy,
+    quantity::WrittenDuration,
 };
 
 /// The configuration as typed.
@@ -20,6 +21,8 @@ pub(super) struct RawConfig {
     pub(super) out: PathBuf,
     #[serde(default)]
     pub(super) state: Option<PathBuf>,
+    #[serde(default = "checkpoint_every")]
+    pub(super) checkpoint_every: WrittenDuration,
     #[serde(default)]
     pub(super) ledger: Option<PathBuf>,
     #[serde(default)]
@@ -39,6 +42,10 @@ pub(super) struct RawConfig {
     pub(super) connection: RawConnection,
     #[serde(default)]
     pub(super) log: Log,
+}
+
+fn checkpoint_every() -> WrittenDuration {
+    WrittenDuration(CHECKPOINT_EVERY)
 }
 
 #[derive(Debug, Deserialize)]

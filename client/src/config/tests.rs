@@ -63,6 +63,7 @@ fn example_file_shows_every_key() {
     let expected = [
         "activation_checkpointing",
         "base_precision",
+        "checkpoint_every",
         "connection",
         "data",
         "device",
@@ -84,6 +85,7 @@ fn example_file_shows_every_key() {
 fn defaults_are_those_of_the_documentation() {
     let config = parse(REQUIRED).unwrap();
     assert_eq!(config.device, DeviceChoice::Auto);
+    assert_eq!(config.checkpoint_every, Duration::from_secs(60));
     assert!(!config.share.train_loss);
     assert_eq!(config.patience, Patience::default());
     assert_eq!(config.patience.give_up_after, Duration::from_secs(600));

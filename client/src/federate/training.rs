@@ -1,7 +1,6 @@
 //! One round's training: waits for the device, trains on a blocking thread, and hands the trainer back.
 
 use std::{
-    ops::ControlFlow,
     path::PathBuf,
     sync::{
         Arc,
@@ -15,13 +14,13 @@ use finetune::train::Trained;
 use protocol::{Digest, Round, message::Content};
 use tokio::{sync::mpsc::UnboundedSender, task::JoinHandle};
 
-use super::happening::Happening;
+use super::{following::Following, happening::Happening};
 use crate::{
     error::ClientError,
     observer::{Event, Observer, RoundDone},
     settings::DeviceTurn,
     site::Learner,
-    state::Draft,
+    state::{Draft, TrainingFile},
 };
 
 /// What a round asks for.
@@ -39,6 +38,8 @@ pub(super) struct Task {
     pub(super) steps: u32,
     /// The file in which the finished update is kept.
     pub(super) state: Option<PathBuf>,
+    /// The file in which the training is kept meanwhile.
+    pub(super) file: Option<TrainingFile>,
 }
 
 /// How an update travels.
@@ -195,31 +196,27 @@ fn train(
         first_step,
         steps,
         state,
+        file,
     } = task;
-    let mut observe = |report: &finetune::train::StepReport| {
-        observer.observe(&Event::Step {
-            round,
-            report: report.clone(),
-        });
-        let done = u32::try_from(report.done).unwrap_or(u32::MAX);
-        let is_heard = happenings.send(Happening::Stepped(round, done)).is_ok();
-        if is_heard && !stop.load(Ordering::Relaxed) {
-            ControlFlow::Continue(())
-        } else {
-            ControlFlow::Break(())
-        }
+    let mut follower = Following {
+        round,
+        stop,
+        observer,
+        happenings,
+        file,
     };
     // A stop while waiting for the device means no step at all.
-    let asked = if stop.load(Ordering::Relaxed) {
-        0
+    let trained = if stop.load(Ordering::Relaxed) {
+        Ok(None)
     } else {
-        u64::from(steps)
+        let first_step = u64::from(first_step);
+        let learned = learner.learn(&global, first_step, u64::from(steps), &mut follower);
+        learned.map(Some)
     };
-    let trained = learner.learn(&global, u64::from(first_step), asked, &mut observe);
     let outcome = trained.and_then(|trained| {
-        if trained.steps < u64::from(steps) {
+        let Some(trained) = trained.filter(|trained| u64::from(steps) <= trained.steps) else {
             return Ok(None);
-        }
+        };
         let last_step = u64::from(first_step) + u64::from(steps).saturating_sub(1);
         let mut draft = state.as_deref().map(Draft::begin);
         let encoded = encoded(&trained, &global, (&form, clip), draft.as_mut());

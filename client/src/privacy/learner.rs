@@ -1,12 +1,13 @@
 //! A learner whose steps are counted before they are done.
 
-use std::ops::ControlFlow;
-
 use aggregation::Adapter;
-use finetune::train::{StepReport, Trained, Trainer};
+use finetune::train::{Stretch, Trained, Trainer};
 
 use super::Account;
-use crate::{error::ClientError, site::Learner};
+use crate::{
+    error::ClientError,
+    site::{Follower, Learner, begin, follow},
+};
 
 /// A private trainer with its account.
 #[derive(Debug)]
@@ -22,7 +23,8 @@ impl PrivateLearner {
 }
 
 impl Learner for PrivateLearner {
-    /// Counts all steps, then takes them. A round that is broken off has counted whole.
+    /// Counts all steps, then takes them. A round that is broken off has counted whole; what is left of it behind a checkpoint counts again
+    /// when it is gone on with, since nobody can show that nothing of those steps got out.
     ///
     /// The weight is 1 whatever was read: how many records a site has is exact, and no noise is on it.
     fn learn(
@@ -30,12 +32,14 @@ impl Learner for PrivateLearner {
         global: &Adapter,
         first_step: u64,
         steps: u64,
-        observe: &mut dyn FnMut(&StepReport) -> ControlFlow<()>,
+        follower: &mut dyn Follower,
     ) -> Result<Trained, ClientError> {
-        if steps > 0 {
-            self.account.spend(first_step, steps)?;
+        let stretch = Stretch::begin(global, first_step, steps);
+        let stretch = begin(&mut self.trainer, stretch, follower);
+        if 0 < stretch.left() {
+            self.account.spend(stretch.next_step(), stretch.left())?;
         }
-        let trained = self.trainer.run(global, first_step, steps, observe)?;
+        let trained = follow(&mut self.trainer, stretch, follower)?;
         Ok(Trained {
             examples_used: 1,
             ..trained

@@ -9,7 +9,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{HEADER_BYTES, LeftOver, RoundState, StateError};
+use super::{HEADER_BYTES, LeftOver, RoundState, StateError, private_file};
 use crate::durable::{self, Flushing};
 
 /// Bytes that are worth a call of the system.
@@ -78,7 +78,7 @@ impl Writing {
         if let Some(folder) = part.parent() {
             fs::create_dir_all(folder)?;
         }
-        let mut file = create(part)?;
+        let mut file = private_file(part)?;
         file.seek(SeekFrom::Start(HEADER_BYTES as u64))?;
         Ok(Self {
             file,
@@ -121,18 +121,6 @@ impl Drop for PartFile {
         // It has its name, or is of no use; the next one begins it anew.
         let _ = fs::remove_file(&self.0);
     }
-}
-
-/// For nobody else's eyes: the update in it is without masks.
-fn create(path: &Path) -> io::Result<File> {
-    let mut options = fs::OpenOptions::new();
-    options.write(true).create(true).truncate(true);
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::OpenOptionsExt as _;
-        options.mode(0o600);
-    }
-    options.open(path)
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, HashMap};
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 use sha2::{Digest as _, Sha256};
 
-use super::early_stopping::EarlyStopping;
+use super::{early_stopping::EarlyStopping, stretch::Tally};
 
 const FORMAT: &str = "foedus-checkpoint/1";
 
@@ -35,6 +35,8 @@ pub(super) struct Checkpoint {
     pub(super) stopping: Option<EarlyStopping>,
     /// The adapter of the best evaluation; empty if there is none.
     pub(super) best: Vec<f32>,
+    /// What was counted of the steps that it is in the midst of, if it is.
+    pub(super) stretch: Option<Tally>,
 }
 
 /// A checkpoint that cannot be gone on from.
@@ -76,6 +78,7 @@ impl Checkpoint {
                 self.optimizer_steps.to_string(),
             ),
             ("stopping".to_owned(), json(&self.stopping)),
+            ("stretch".to_owned(), json(&self.stretch)),
             ("sha256".to_owned(), digest(&tensors)),
         ]);
         let views = tensors.iter().map(|(name, bytes)| {
@@ -123,6 +126,7 @@ impl Checkpoint {
             square,
             stopping: serde_json::from_str(entry("stopping")?).map_err(damaged)?,
             best,
+            stretch: serde_json::from_str(entry("stretch")?).map_err(damaged)?,
         })
     }
 
@@ -199,6 +203,7 @@ mod tests {
             square: vec![0.25; 3],
             stopping: Some(stopping),
             best: vec![],
+            stretch: None,
         }
     }
 

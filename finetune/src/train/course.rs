@@ -132,6 +132,7 @@ impl Course {
             square: square.to_vec(),
             stopping: self.stopping.clone(),
             best: best.unwrap_or_default().to_vec(),
+            stretch: None,
         }
         .to_bytes()
     }

@@ -18,6 +18,7 @@ use crate::{
 };
 
 mod private;
+mod stretch;
 
 const SEED: u64 = 42;
 

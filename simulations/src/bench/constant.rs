@@ -1,12 +1,11 @@
 //! The site that does not train: it answers with the global adapter plus its share of what the round has.
 
-use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use aggregation::{Adapter, AdapterLayout};
 use client::terms::Objection;
-use client::{Agreement, ClientError, Learner, Site};
-use finetune::train::{StepReport, Trained};
+use client::{Agreement, ClientError, Follower, Learner, Site};
+use finetune::train::Trained;
 use protocol::Digest;
 use protocol::plan::CheckedPlan;
 
@@ -51,7 +50,7 @@ impl Learner for ConstantSite {
         global: &Adapter,
         first_step: u64,
         steps: u64,
-        _observe: &mut dyn FnMut(&StepReport) -> ControlFlow<()>,
+        _follower: &mut dyn Follower,
     ) -> Result<Trained, ClientError> {
         // The scenario has one step a round.
         let round = u32::try_from(first_step)

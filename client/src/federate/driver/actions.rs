@@ -25,6 +25,7 @@ use crate::{
     observer::Event,
     policy::Refusal,
     site::Learner,
+    state::{TrainingFile, TrainingOf},
     terms::clip_of,
 };
 
@@ -173,6 +174,7 @@ impl Driver {
                     first_step,
                     steps,
                     state: self.settings.state.clone(),
+                    file: self.training_file(header),
                 });
             }
             Err(error) => {
@@ -181,6 +183,21 @@ impl Driver {
             }
         }
         self.begin_next()
+    }
+
+    /// Where the training of a round is kept while it is under way.
+    fn training_file(&self, header: &TransferHeader) -> Option<TrainingFile> {
+        let of = TrainingOf {
+            plan: header.plan,
+            round: header.round,
+            global: header.sha256,
+        };
+        let state = self.settings.state.as_deref()?;
+        Some(TrainingFile::beside(
+            state,
+            of,
+            self.settings.checkpoint_every,
+        ))
     }
 
     /// Begins the waiting round, once the learner is back from the last one and that one's update is on disk.

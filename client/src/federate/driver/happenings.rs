@@ -31,7 +31,7 @@ use crate::{
     },
     observer::Event,
     site::Learner,
-    state::{Draft, LeftOver, RoundState},
+    state::{Draft, LeftOver, RoundState, TrainingFile},
 };
 
 impl Driver {
@@ -303,8 +303,12 @@ impl Driver {
             trainer: Bytes::from(learner.checkpoint()),
             left_over,
         };
-        let happenings = self.happenings.clone();
-        self.keeping = Some(Keeping::begin(move || draft.finish(&state), happenings));
+        let (happenings, path) = (self.happenings.clone(), self.settings.state.clone());
+        let keep = move || {
+            draft.finish(&state)?;
+            path.map_or(Ok(()), |path| TrainingFile::remove(&path))
+        };
+        self.keeping = Some(Keeping::begin(keep, happenings));
     }
 
     fn trained(&mut self, end: TrainingEnd) -> Result<(), ClientError> {

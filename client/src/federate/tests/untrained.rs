@@ -1,13 +1,11 @@
 //! A site that does not train: what stands for its training is done to the values of the global adapter.
 
-use std::ops::ControlFlow;
-
 use aggregation::AdapterLayout;
-use finetune::train::{StepReport, Trained};
+use finetune::train::Trained;
 use protocol::plan::CheckedPlan;
 
 use super::*;
-use crate::site::{Agreement, Learner, Site};
+use crate::site::{Agreement, Follower, Learner, Site};
 
 /// What is done to the values.
 pub(super) type Change = dyn Fn(&mut [f32]) + Send + Sync;
@@ -43,7 +41,7 @@ impl Learner for Untrained {
         global: &Adapter,
         _: u64,
         steps: u64,
-        _: &mut dyn FnMut(&StepReport) -> ControlFlow<()>,
+        _: &mut dyn Follower,
     ) -> Result<Trained, ClientError> {
         let mut adapter = global.clone();
         (self.change)(adapter.values_mut());

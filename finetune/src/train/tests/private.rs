@@ -1,5 +1,7 @@
 //! DP-SGD inside the trainer: what clipping, noise and sampling do to whole steps.
 
+use std::collections::BTreeSet;
+
 use super::*;
 use crate::lora::LoraFactors;
 use crate::model::PassOptions;
