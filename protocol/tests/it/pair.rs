@@ -96,6 +96,8 @@ pub(crate) struct Site {
     heard: BTreeSet<Round>,
     pub(crate) reports: Vec<participant::Report>,
     pub(crate) trainings: Vec<Round>,
+    /// The updates that came of them.
+    made: BTreeSet<(Round, Digest)>,
     pub(crate) outcome: Option<participant::Outcome>,
     pub(crate) declines: bool,
     /// Bulk streams sent, by header: tells resumed ones by their offset.
@@ -104,6 +106,8 @@ pub(crate) struct Site {
     pub(crate) manual: bool,
     /// Its machine hears nothing any more: the test is the participant.
     pub(crate) puppet: bool,
+    /// Whether a test spoke for it at some time.
+    was_spoken_for: bool,
     generation: u64,
     global: Option<Digest>,
     /// The final adapter, once it is on disk.
@@ -117,11 +121,14 @@ pub(crate) struct Begun {
     pub(crate) is_damaged: bool,
 }
 
+/// What an update adds to a sum: its bytes, by their digest, and its weight.
+pub(crate) type Folded = (Digest, u64);
+
 /// What a server would do, with the promises it relies on checked on the way: a fold is asked for once per
 /// participant and round, never after the round was closed, and no round closes without its quorum.
 #[derive(Default)]
 pub(crate) struct Server {
-    pub(crate) folded: BTreeMap<Round, BTreeSet<ParticipantName>>,
+    pub(crate) folded: BTreeMap<Round, BTreeMap<ParticipantName, Folded>>,
     pub(crate) summaries: Vec<RoundSummary>,
     pub(crate) outcome: Option<Outcome>,
     pub(crate) closes: Vec<(Option<ParticipantName>, CloseCode)>,
@@ -136,7 +143,7 @@ pub(crate) struct Server {
     pub(crate) actions: u64,
     /// Times that its process was killed.
     pub(crate) crashes: u64,
-    with_owner: BTreeSet<ParticipantName>,
+    with_owner: BTreeMap<ParticipantName, Folded>,
     asked: BTreeSet<(Round, ParticipantName)>,
     /// Transfers of the final adapter.
     finals: BTreeSet<TransferId>,
@@ -212,11 +219,13 @@ impl Pair {
             heard: BTreeSet::new(),
             reports: Vec::new(),
             trainings: Vec::new(),
+            made: BTreeSet::new(),
             outcome: None,
             declines,
             delivered: Vec::new(),
             manual: false,
             puppet: false,
+            was_spoken_for: false,
             generation: 0,
             global: None,
             durable: None,
@@ -357,7 +366,7 @@ impl Pair {
             .folded
             .get(&Round(round))
             .into_iter()
-            .flatten()
+            .flat_map(|folded| folded.keys())
             .map(ParticipantName::as_str)
             .collect()
     }

@@ -108,7 +108,7 @@ pub(crate) fn check(pair: &Pair, what: &str) -> bool {
     for site in &pair.sites {
         for round in &site.acknowledged {
             assert!(
-                pair.server.folded[round].contains(&site.name),
+                pair.server.folded[round].contains_key(&site.name),
                 "{what}: told, and not counted"
             );
         }

@@ -13,7 +13,9 @@ use protocol::plan::{Download, LatePolicy};
 use super::pair::{Pair, Weather, plan};
 use super::seeded;
 
-const NAMES: [&str; 4] = ["a", "b", "c", "d"];
+/// The last one is not there at the beginning.
+const NAMES: [&str; 5] = ["a", "b", "c", "d", "e"];
+const THERE: usize = 4;
 
 /// One thing that happens.
 #[derive(Clone, Copy, Debug)]
@@ -26,6 +28,12 @@ enum Op {
     Restart(usize),
     /// A participant's process dies for good.
     Kill(usize),
+    /// A participant leaves and says so.
+    Leave(usize),
+    /// A participant's disk is full: nothing that it was writing is kept, and its process is started again.
+    SiteDiskFull(usize),
+    /// A participant of the plan comes that was not there before.
+    Join,
     /// A participant's last delivery arrives once more.
     Duplicate(usize),
     /// The next deliveries arrive with other bytes, or break off half-way, in so many of a thousand cases.
@@ -48,15 +56,20 @@ struct Rules {
     enough: Option<u32>,
     late_rounds_max: Option<u32>,
     download: Download,
+    /// Whether the plan names one more, who is not there at the beginning.
+    one_joins: bool,
 }
 
 fn op() -> impl Strategy<Value = Op> {
-    let site = 0..NAMES.len();
+    let site = 0..THERE;
     prop_oneof![
         6 => (1..5000_u64).prop_map(Op::Wait),
         2 => site.clone().prop_map(Op::Cut),
         2 => site.clone().prop_map(Op::Restart),
         1 => site.clone().prop_map(Op::Kill),
+        1 => site.clone().prop_map(Op::Leave),
+        1 => site.clone().prop_map(Op::SiteDiskFull),
+        1 => Just(Op::Join),
         2 => site.prop_map(Op::Duplicate),
         1 => (0..500_u64).prop_map(Op::Corrupt),
         1 => (1..3000_u64).prop_map(Op::Delay),
@@ -70,8 +83,9 @@ fn rules() -> impl Strategy<Value = Rules> {
     let some = || proptest::option::of(1..=4_u32);
     let download = prop_oneof![Just(Download::Whole), Just(Download::Delta)];
     let late = proptest::option::of(1..=2_u32);
-    (1..=3_u32, some(), some(), late, download).prop_map(
-        |(quorum, select, enough, late_rounds_max, download)| {
+    let joins = any::<bool>();
+    (1..=3_u32, some(), some(), late, download, joins).prop_map(
+        |(quorum, select, enough, late_rounds_max, download, one_joins)| {
             let select = select.map(|select| select.max(quorum));
             let most = select.unwrap_or(u32::MAX);
             Rules {
@@ -80,6 +94,7 @@ fn rules() -> impl Strategy<Value = Rules> {
                 enough: enough.map(|enough| enough.max(quorum).min(most)),
                 late_rounds_max,
                 download,
+                one_joins,
             }
         },
     )
@@ -87,7 +102,12 @@ fn rules() -> impl Strategy<Value = Rules> {
 
 /// Plays a sequence to the end of its run.
 fn play(rules: Rules, ops: &[Op]) {
-    let mut plan = plan(&NAMES, rules.quorum, 3);
+    let names = if rules.one_joins {
+        &NAMES[..]
+    } else {
+        &NAMES[..THERE]
+    };
+    let mut plan = plan(names, rules.quorum, 3);
     plan.cohort.select = rules.select;
     plan.cohort.enough = rules.enough;
     plan.download = rules.download;
@@ -103,6 +123,9 @@ fn play(rules: Rules, ops: &[Op]) {
         ..Weather::fair()
     };
     let mut pair = Pair::new(plan, weather, 1);
+    if rules.one_joins {
+        pair.kill(THERE);
+    }
     for &op in ops {
         if pair.server.outcome.is_some() {
             break;
@@ -124,6 +147,17 @@ fn perform(pair: &mut Pair, op: Op) {
             pair.restart(site);
         }
         Op::Kill(site) => pair.kill(site),
+        Op::Leave(site) => pair.leave(site),
+        Op::SiteDiskFull(site) => pair.site_disk_full(site),
+        Op::Join => {
+            if pair
+                .sites
+                .get(THERE)
+                .is_some_and(|site| site.connection.is_none())
+            {
+                pair.restart(THERE);
+            }
+        }
         Op::Duplicate(site) => {
             if let (Some(_), Some(&header)) = (
                 pair.sites[site].connection,
@@ -182,6 +216,7 @@ const REGRESSIONS: &[(Rules, &[Op])] = &[
             enough: None,
             late_rounds_max: Some(1),
             download: Download::Whole,
+            one_joins: false,
         },
         &[
             Op::Restart(2),
@@ -215,6 +250,7 @@ const REGRESSIONS: &[(Rules, &[Op])] = &[
             enough: None,
             late_rounds_max: None,
             download: Download::Whole,
+            one_joins: false,
         },
         &[
             Op::Kill(3),

@@ -30,6 +30,20 @@ impl Pair {
         while site.machine.poll_action().is_some() {}
     }
 
+    /// A site leaves the run, and says so.
+    pub(crate) fn leave(&mut self, site: usize) {
+        let site = &mut self.sites[site];
+        site.machine.leave(Text::new("leaves"), self.now);
+        self.act();
+    }
+
+    /// A site cannot keep what arrives, nor the update that it is writing: its process ends, and is started again.
+    pub(crate) fn site_disk_full(&mut self, site: usize) {
+        self.cut(site);
+        self.sites[site].begun.clear();
+        self.restart(site);
+    }
+
     /// Starts a killed site's process again.
     pub(crate) fn restart(&mut self, site: usize) {
         let name = self.sites[site].name.clone();
@@ -70,8 +84,9 @@ impl Pair {
             .history
             .open
             .iter()
-            .flat_map(|open| open.accepted.keys());
-        let accepted = accepted.cloned().collect();
+            .flat_map(|open| &open.accepted)
+            .map(|(name, one)| (name.clone(), (one.transfer.sha256, one.weight)));
+        let accepted = accepted.collect();
         server.folded.insert(server.history.round(), accepted);
         let history = self.server.history.clone();
         self.coordinator = Coordinator::resume(self.setup(), history, self.now).unwrap();
@@ -125,7 +140,7 @@ impl Pair {
     /// Refuses an update that is with the owner.
     pub(crate) fn refuse(&mut self, site: &str) {
         let site = name(site);
-        assert!(self.server.with_owner.remove(&site));
+        assert!(self.server.with_owner.remove(&site).is_some());
         self.coordinator
             .handle_update_refused(&site, RefusalReason::OverNorm, self.now)
             .unwrap();

@@ -14,7 +14,7 @@ impl Server {
 
     /// Whether this participant's update waits for an answer.
     pub(crate) fn is_with_owner(&self, site: &str) -> bool {
-        self.with_owner.contains(&name(site))
+        self.with_owner.contains_key(&name(site))
     }
 }
 
@@ -47,11 +47,17 @@ impl Pair {
             assert!((1..=self.plan.limits.weight_max).contains(&admission.weight));
             let folded = self.server.folded.get(&admission.round);
             assert!(
-                folded.is_none_or(|folded| !folded.contains(&name)),
+                folded.is_none_or(|folded| !folded.contains_key(&name)),
                 "{name} is to be folded twice"
             );
+            let update = (admission.transfer.sha256, admission.weight);
             assert!(
-                self.server.with_owner.insert(name.clone()),
+                self.is_own_of(&name, admission.transfer.round, update),
+                "{name} did not make what is admitted"
+            );
+            assert_eq!(
+                self.server.with_owner.insert(name.clone(), update),
+                None,
                 "{name} is already with the owner"
             );
             if !self.hold_folds {
@@ -59,6 +65,18 @@ impl Pair {
                 self.at(when, Event::Folded(self.server.crashes, name));
             }
         }
+    }
+
+    /// Whether this site made this update for this round, if no test speaks for it.
+    fn is_own_of(&self, name: &ParticipantName, round: Round, (sha256, weight): Folded) -> bool {
+        let (index, site) = self
+            .sites
+            .iter()
+            .enumerate()
+            .find(|(_, site)| site.name == *name)
+            .unwrap();
+        let is_own = site.made.contains(&(round, sha256)) && weight == site::weight(index);
+        site.was_spoken_for || is_own
     }
 
     /// As the server's driver does: other bytes are the sender's fault, unless we kept their beginning.
@@ -86,10 +104,8 @@ impl Pair {
 
     /// Answers for an update that is with the owner.
     pub(crate) fn folded(&mut self, name: ParticipantName) {
-        assert!(
-            self.server.with_owner.remove(&name),
-            "{name} is not with the owner"
-        );
+        let update = self.server.with_owner.remove(&name);
+        let update = update.unwrap_or_else(|| panic!("{name} is not with the owner"));
         let Some(round) = self.coordinator.open_round() else {
             assert!(
                 self.coordinator.is_over(),
@@ -106,7 +122,7 @@ impl Pair {
                 .folded
                 .entry(round)
                 .or_default()
-                .insert(name.clone());
+                .insert(name.clone(), update);
             self.coordinator
                 .handle_update_accepted(&name, self.now)
                 .unwrap();
@@ -142,11 +158,9 @@ impl Pair {
     pub(super) fn aggregate(&mut self, summary: RoundSummary) {
         let round = summary.round;
         let folded = self.server.folded.entry(round).or_default();
-        let counted: BTreeSet<_> = summary
-            .accepted
-            .iter()
-            .map(|update| update.participant.clone())
-            .collect();
+        let counted = summary.accepted.iter();
+        let counted = counted.map(|one| (one.participant.clone(), (one.sha256, one.weight)));
+        let counted: BTreeMap<_, _> = counted.collect();
         assert_eq!(*folded, counted, "round {round} counts what was folded");
         assert!(
             self.plan.cohort.quorum as usize <= counted.len(),
@@ -205,6 +219,8 @@ impl Pair {
                 self.act_for_server(action);
             }
             for index in 0..self.sites.len() {
+                let site = &mut self.sites[index];
+                site.was_spoken_for |= site.manual || site.puppet;
                 while let Some(action) = self.sites[index].machine.poll_action() {
                     idle = false;
                     self.act_for_site(index, action);
@@ -232,7 +248,7 @@ impl Pair {
                 if let ToClient::Accepted { round } = &message {
                     let folded = self.server.folded.get(round);
                     assert!(
-                        folded.is_some_and(|folded| folded.contains(&name)),
+                        folded.is_some_and(|folded| folded.contains_key(&name)),
                         "acknowledged and not folded"
                     );
                     let history = &self.server.history;

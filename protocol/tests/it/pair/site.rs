@@ -2,6 +2,11 @@
 
 use super::*;
 
+/// The weight of the updates of a site: no two have the same.
+pub(super) fn weight(index: usize) -> u64 {
+    10 + index as u64
+}
+
 impl Site {
     /// The process dies, or writes something else: what is on disk by now stays.
     pub(super) fn stop_writing(&mut self, now: Instant) {
@@ -195,7 +200,12 @@ impl Pair {
         let metrics = Metrics {
             train_loss: Some(1.5),
         };
-        let header = site.machine.trained(round, update, 10, metrics).unwrap();
+        site.made.insert((round, update.sha256));
+        let weight = weight(index);
+        let header = site
+            .machine
+            .trained(round, update, weight, metrics)
+            .unwrap();
         if let (Some(header), Some(global)) = (header, site.global) {
             site.kept.insert(header.id);
             let spooled = Spooled {
@@ -203,7 +213,7 @@ impl Pair {
                 round,
                 global,
                 update,
-                weight: 10,
+                weight,
                 metrics,
             };
             site.stop_writing(self.now);
@@ -219,12 +229,13 @@ impl Pair {
         let plan = self.plan.digest();
         let site = &mut self.sites[index];
         let update = content(&format!("{} unheard in {round}", site.name));
+        site.made.insert((round, update.sha256));
         site.spool = site.global.map(|global| Spooled {
             plan,
             round,
             global,
             update,
-            weight: 10,
+            weight: weight(index),
             metrics: Metrics::default(),
         });
     }
