@@ -9,6 +9,7 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 use jiff::Timestamp;
 use protocol::identity::{LabelError, Role, check_label};
+use protocol::memory::keep_memory_private;
 
 use crate::error::IssueError;
 use crate::terms::Host;
@@ -162,6 +163,10 @@ fn label(text: &str) -> Result<String, LabelError> {
 
 /// Runs `foedus-certs` with the process's arguments.
 pub fn main() -> ExitCode {
+    if let Err(error) = keep_memory_private() {
+        complain(&format!("cannot forbid core files: {error}"));
+        return ExitCode::FAILURE;
+    }
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
@@ -186,10 +191,15 @@ pub fn main() -> ExitCode {
     match outcome {
         Ok(text) => answer(&text),
         Err(error) => {
-            eprintln!("foedus-certs: {error}");
+            complain(&error.to_string());
             ExitCode::from(exit_code(&error))
         }
     }
+}
+
+/// Says what went wrong, as long as there is somebody to hear it.
+fn complain(what: &str) {
+    let _ = writeln!(std::io::stderr(), "foedus-certs: {what}");
 }
 
 /// Answers. A reader that has heard enough (`| head -1`) is no fault: the rest is dropped.
@@ -197,7 +207,7 @@ fn answer(text: &str) -> ExitCode {
     let mut out = std::io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
         Err(error) if error.kind() != ErrorKind::BrokenPipe => {
-            eprintln!("foedus-certs: the answer cannot be written to stdout: {error}");
+            complain(&format!("the answer cannot be written to stdout: {error}"));
             ExitCode::FAILURE
         }
         _ => ExitCode::SUCCESS,

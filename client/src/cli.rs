@@ -27,7 +27,7 @@ mod tests;
 use std::process::ExitCode;
 
 use clap::Parser as _;
-use protocol::quic::keep_memory_private;
+use protocol::memory::keep_memory_private;
 
 pub use self::failure::said_once;
 use self::{

@@ -23,7 +23,7 @@ pub(crate) use self::learner::PrivateLearner;
 pub use self::{
     account::{Account, BudgetError, RunBudget, Spending},
     ledger::{Entry, Ledger, LedgerError},
-    place::ledger_beside,
+    place::{ledger_beside, others_beside},
     terms::{Noise, PrivateTerms, noise_for},
 };
 

@@ -61,7 +61,8 @@ pub enum Objection {
     Layout(#[from] LoadError),
     /// The layout is another one than the plan says.
     #[error(
-        "the plan's layout digest is {wanted}, but its LoRA section gives {found} on this base model"
+        "the plan's layout digest is {wanted}, but its LoRA section (modules, rank, alpha, rsLoRA) gives {found} on this base model \
+         (E_SCALE_MISMATCH)"
     )]
     OtherLayout {
         /// The plan's digest.

@@ -8,7 +8,7 @@
 //!
 //! What it is not: it opens no files, reads no clock and knows no tensors. An update is opaque bytes with a
 //! length and a SHA-256; whether they are a good update is the server's business. The one module that does I/O
-//! is the QUIC transport, behind the feature `quic`.
+//! is the QUIC transport, behind the feature `quic`; what programs with keys ask of the system is behind `memory`.
 //!
 //! The rules are written down in `docs/protocol.md`; each has a test that names it.
 
@@ -30,6 +30,8 @@ pub mod participant;
 
 pub mod secagg;
 
+#[cfg(feature = "memory")]
+pub mod memory;
 #[cfg(feature = "quic")]
 pub mod quic;
 

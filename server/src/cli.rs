@@ -11,7 +11,8 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use clap::{Parser, Subcommand, ValueEnum};
-use protocol::quic::{PlanFile, keep_memory_private};
+use protocol::memory::keep_memory_private;
+use protocol::quic::PlanFile;
 use tokio::sync::oneshot;
 
 use crate::config::{self, Config, ConfigError, LogFormat, RawConfig, Setting, Source};

@@ -217,6 +217,28 @@ fn a_server_that_sends_no_adapter_of_the_run_is_named_and_what_was_finished_is_k
     assert!(adapter == honest(3), "another adapter");
 }
 
+/// The client keeps what it saw as evidence, and goes on with the true record of the same round.
+#[test]
+fn a_record_without_ones_own_update_or_with_another_weight_is_held_against_the_server() {
+    let trial = Trial::begin(2);
+    for (trick, what) in [
+        (
+            Trick::RecordWithoutUpdate,
+            "the server acknowledged our update of round 1, and no record counts it",
+        ),
+        (
+            Trick::RecordOfAnotherWeight,
+            "the lines of the record of round 1",
+        ),
+    ] {
+        let victim = trial.take_part(trick);
+        assert_refused(trick, &victim, "transcript is kept in", what);
+    }
+    assert_success(&trial.take_part(Trick::None));
+    let (adapter, _) = trial.end();
+    assert!(adapter == honest(2), "another adapter");
+}
+
 /// The client ended for good, and said what was wrong, with which server, and in which round.
 #[track_caller]
 fn assert_refused(trick: Trick, victim: &Finished, round: &str, what: &str) {

@@ -63,7 +63,7 @@ pub enum AnchorError {
     },
     /// The anchor was made for another base model.
     #[error(
-        "the anchor was made for base model {found}, this base model is {expected}: compute it \
+        "the anchor was made for base model {found}, this base model is {expected} (E_EWC_ANCHOR_MISMATCH): compute it \
          again with the fisher command"
     )]
     WrongBase {

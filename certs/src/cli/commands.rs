@@ -6,7 +6,7 @@ use std::path::Path;
 use jiff::Timestamp;
 use protocol::identity::Identity;
 
-use super::{Init, List, Renew, Request, Revoke, Show, Sign};
+use super::{Init, List, Renew, Request, Revoke, Show, Sign, complain};
 use crate::authority::Authority;
 use crate::error::IssueError;
 use crate::files::{self, Readers};
@@ -195,10 +195,10 @@ fn warn_of_unlisted(folder: &Folder) {
         serial, identity, ..
     } in folder.unlisted()
     {
-        eprintln!(
-            "foedus-certs: {serial} of {identity} is revoked, and {} does not say so: foedus-certs renew writes the list again",
+        complain(&format!(
+            "{serial} of {identity} is revoked, and {} does not say so: foedus-certs renew writes the list again",
             folder.revocations().display()
-        );
+        ));
     }
 }
 

@@ -16,7 +16,7 @@ use tracing_subscriber::fmt::MakeWriter;
 const LINE_PAUSE: Duration = Duration::from_secs(5);
 
 /// Says a line. Work does not end because nobody can be told how far it is.
-fn tell(line: fmt::Arguments<'_>) {
+pub(super) fn tell(line: fmt::Arguments<'_>) {
     let _ = writeln!(io::stderr(), "{line}");
 }
 

@@ -22,7 +22,12 @@ use super::{
 };
 use crate::{
     Config, DeviceTurn, Event, Outcome, Settings, Shutdown, ShutdownSwitch, SitePolicy,
-    TrainingText, config::Bytes, error::ClientError, federate, telemetry,
+    TrainingText,
+    config::Bytes,
+    error::ClientError,
+    federate,
+    privacy::{PrivacySettings, others_beside},
+    telemetry,
 };
 
 /// Takes part in a run, or only checks the configuration.
@@ -124,8 +129,7 @@ async fn take_part(
     settings.patience = config.patience;
     settings.transfer_bytes_max = config.transfer_max.0;
     settings.checkpointing = config.checkpointing;
-    let privacy = config.private_settings(policy.as_ref());
-    settings.privacy = Some(privacy.map_err(ClientError::from)?);
+    settings.privacy = Some(privacy(config, policy.as_ref())?);
     settings.policy = policy.map(Arc::new);
     settings.ledger = Some(config.ledger.clone());
     settings.state = Some(config.state.clone());
@@ -139,6 +143,19 @@ async fn take_part(
     let outcome = federate(settings, base, text, DeviceTurn::new(), observer, shutdown).await;
     signals.abort();
     Ok(outcome?)
+}
+
+/// What private training may cost here, with a warning if the ledger that is named does not know all that was spent.
+fn privacy(config: &Config, policy: Option<&SitePolicy>) -> Result<PrivacySettings, Failure> {
+    let settings = config.private_settings(policy).map_err(ClientError::from)?;
+    let others = others_beside(&config.data, &settings.ledger).map_err(ClientError::from)?;
+    for other in others {
+        tracing::warn!(
+            ledger = %settings.ledger.display(), other = %other.display(),
+            "another privacy ledger counts these records too, and what was spent there is not in the one that is named: lower epsilon_max by it"
+        );
+    }
+    Ok(settings)
 }
 
 /// Turns SIGINT and SIGTERM into one request to stop.

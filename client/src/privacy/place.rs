@@ -17,30 +17,11 @@ use super::{BudgetError, Ledger, ledger::failed, terms::digest};
 /// [`BudgetError::ManyLedgers`] if two ledgers count the same records, [`BudgetError::Ledger`] if one cannot be read.
 pub fn ledger_beside(data: &Path) -> Result<PathBuf, BudgetError> {
     let own = data.with_added_extension("privacy");
-    let contents = digest(data)?;
-    let folder = data
-        .parent()
-        .filter(|folder| !folder.as_os_str().is_empty())
-        .unwrap_or_else(|| Path::new("."));
-    let mut found = Vec::new();
-    for entry in fs::read_dir(folder).map_err(failed("look for", &own))? {
-        let path = entry.map_err(failed("look for", &own))?.path();
-        if path
-            .extension()
-            .is_none_or(|extension| extension != "privacy")
-        {
-            continue;
-        }
-        let is_own = path.file_name() == own.file_name();
-        let knows = Ledger::read(&path)?
-            .entries()
-            .iter()
-            .any(|entry| entry.data == contents);
-        if is_own || knows {
-            found.push(path);
-        }
+    let mut found = counting(data)?;
+    if own.exists() && !found.iter().any(|path| path.file_name() == own.file_name()) {
+        found.push(own.clone());
+        found.sort();
     }
-    found.sort();
     match found.len() {
         0 => Ok(own),
         1 => {
@@ -58,4 +39,42 @@ pub fn ledger_beside(data: &Path) -> Result<PathBuf, BudgetError> {
             ledgers: found,
         }),
     }
+}
+
+/// Gives the ledgers beside a data file that count its records too, if they are to be counted in this one.
+///
+/// # Errors
+/// [`BudgetError::Ledger`] if one cannot be read.
+pub fn others_beside(data: &Path, ledger: &Path) -> Result<Vec<PathBuf>, BudgetError> {
+    // By whatever name it is called.
+    let place = |path: &Path| fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    let mut found = counting(data)?;
+    found.retain(|other| place(other) != place(ledger));
+    Ok(found)
+}
+
+/// The ledgers in the folder of a data file that know its contents, in order.
+fn counting(data: &Path) -> Result<Vec<PathBuf>, BudgetError> {
+    let contents = digest(data)?;
+    let folder = data
+        .parent()
+        .filter(|folder| !folder.as_os_str().is_empty())
+        .unwrap_or_else(|| Path::new("."));
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).map_err(failed("look for", data))? {
+        let path = entry.map_err(failed("look for", data))?.path();
+        let is_ledger = path
+            .extension()
+            .is_some_and(|extension| extension == "privacy");
+        if is_ledger
+            && Ledger::read(&path)?
+                .entries()
+                .iter()
+                .any(|entry| entry.data == contents)
+        {
+            found.push(path);
+        }
+    }
+    found.sort();
+    Ok(found)
 }

@@ -323,3 +323,23 @@ fn records_that_are_counted_in_two_ledgers_are_refused_and_both_are_named() {
         assert!(refused.contains(name), "{refused}");
     }
 }
+
+#[test]
+fn ledgers_beside_the_data_that_count_its_records_are_found_when_another_one_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    std::fs::write(at("wards.jsonl"), "the records of the wards").unwrap();
+    std::fs::write(at("others.jsonl"), "other records").unwrap();
+    let ledgers = ["wards.jsonl", "others.jsonl"].map(|data| spend_on(&at(data), 0));
+    let others = |named: &Path| others_beside(&at("wards.jsonl"), named).unwrap();
+    assert_eq!(others(&at("named.privacy")), ledgers[..1]);
+    // Named as it is found, or by another name for the same file.
+    assert!(others(&ledgers[0]).is_empty());
+    let folder_name = folder.path().file_name().unwrap();
+    let roundabout = folder
+        .path()
+        .join("..")
+        .join(folder_name)
+        .join("wards.jsonl.privacy");
+    assert!(others(&roundabout).is_empty());
+}

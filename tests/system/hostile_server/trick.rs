@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use aggregation::Encoding;
 use aggregation::delta::{Delta, Travelling, between};
 use protocol::message::{Content, ToClient, ToServer, TransferHeader, TransferKind};
+use protocol::transcript::{Excerpt, Verdict};
 use protocol::{Digest, Round, TransferId};
 
 /// Bytes before a delta's blocks.
@@ -42,6 +43,10 @@ pub(super) enum Trick {
     AnchorOnOffer,
     /// An adapter comes before the plan.
     BeforeThePlan,
+    /// What the participant gets of each round's record lacks its own update.
+    RecordWithoutUpdate,
+    /// What the participant gets of each round's record has another weight for its update.
+    RecordOfAnotherWeight,
 }
 
 /// What becomes of a message of the participant.
@@ -87,8 +92,24 @@ impl Forger {
                     .other_adapter(&global)
                     .map_or(global, |(header, _)| header),
             },
+            ToClient::Recorded(excerpt) => ToClient::Recorded(self.other_record(excerpt)),
             message => message,
         }
+    }
+
+    fn other_record(&self, mut excerpt: Box<Excerpt>) -> Box<Excerpt> {
+        match self.trick {
+            Trick::RecordWithoutUpdate => excerpt.own.clear(),
+            Trick::RecordOfAnotherWeight => {
+                for own in &mut excerpt.own {
+                    if let Verdict::Accepted { weight, .. } = &mut own.line.verdict {
+                        *weight += 1;
+                    }
+                }
+            }
+            _ => {}
+        }
+        excerpt
     }
 
     /// What becomes of a message of the participant.

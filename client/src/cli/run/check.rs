@@ -45,7 +45,7 @@ pub(super) fn material(config: &Config, policy: Option<&SitePolicy>) -> Result<(
     // No plan has said yet how long an example may be.
     let dataset = Dataset::load_jsonl(&config.data, &tokenizer, usize::MAX);
     let dataset = dataset.map_err(anyhow::Error::from)?;
-    let privacy = config.private_settings(policy).map_err(ClientError::from)?;
+    let privacy = super::privacy(config, policy)?;
     Ledger::read(&privacy.ledger)
         .map_err(BudgetError::from)
         .map_err(ClientError::from)?;
