@@ -19,6 +19,7 @@ fn every_relative_link_of_the_documents_leads_somewhere() {
         "CONTRIBUTING.md",
         "SECURITY.md",
         "deploy/README.md",
+        "docs/benchmarks.md",
         "docs/deploying.md",
         "docs/monitoring.md",
     ];
