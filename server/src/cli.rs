@@ -8,7 +8,7 @@ use std::io::{self, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use clap::{Parser, Subcommand, ValueEnum};
 use protocol::memory::keep_memory_private;
@@ -212,6 +212,9 @@ fn override_log(raw: &mut RawConfig, arguments: &Arguments) {
     }
 }
 
+/// How long the last threads may take.
+const LAST_WRITES: Duration = Duration::from_secs(10);
+
 /// Serves the run in a runtime of its own, until it is over or a signal comes.
 fn serve(prepared: Prepared, bar: Option<RoundsBar>) -> Result<RunOutcome, ServerError> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -228,8 +231,8 @@ fn serve(prepared: Prepared, bar: Option<RoundsBar>) -> Result<RunOutcome, Serve
     runtime.spawn(signals::listen(stop));
     let stop = signals::stop_asked(asked);
     let outcome = runtime.block_on(async { Server::listen(prepared)?.run(observer, stop).await });
-    // Whatever a thread is still doing, the run is over and its files are whole.
-    runtime.shutdown_background();
+    // The run is over. Threads may still write the beginnings of updates that broke off; a disk that hangs holds nobody up.
+    runtime.shutdown_timeout(LAST_WRITES);
     outcome
 }
 
