@@ -5,6 +5,8 @@ use std::{
     net::{Ipv4Addr, UdpSocket},
     path::{Path, PathBuf},
     sync::atomic::{AtomicU32, Ordering},
+    thread,
+    time::{Duration, Instant},
 };
 
 use finetune::{config::LlamaConfig, tiny};
@@ -12,7 +14,7 @@ use tempfile::TempDir;
 
 use crate::{
     death::Death,
-    process::{Finished, Program},
+    process::{Finished, PATIENCE, Program},
 };
 
 /// What the log says with the server's address.
@@ -153,6 +155,19 @@ impl Federation {
              [connection]\nfirst_pause = \"50ms\"\nlongest_pause = \"200ms\"\ngive_up_after = \"20s\"\n"
         );
         self.write(&format!("{config}.toml"), &text);
+    }
+
+    /// Waits until a file of the federation has something in it.
+    ///
+    /// # Panics
+    /// Panics if that does not come about in time.
+    pub fn wait_for_file(&self, name: &str) {
+        let path = self.file(name);
+        let limit = Instant::now() + PATIENCE;
+        while !fs::metadata(&path).is_ok_and(|file| 0 < file.len()) {
+            assert!(Instant::now() < limit, "{} stays empty", path.display());
+            thread::park_timeout(Duration::from_millis(1));
+        }
     }
 
     /// Sets one more key of a client's configuration, one that is in no section.

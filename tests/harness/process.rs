@@ -10,7 +10,7 @@ use std::{
 };
 
 /// The longest any condition of a test is waited for.
-const PATIENCE: Duration = Duration::from_secs(120);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 
 /// One running program; killed when dropped.
 #[derive(Debug)]

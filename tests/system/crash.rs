@@ -219,11 +219,8 @@ fn a_client_killed_in_mid_round_goes_on_from_its_checkpoint_to_the_same_adapter(
     federation.set_client(NAMES[1], "checkpoint_every = \"50ms\"");
     let (server, address) = federation.start_server(2, &settings);
     let [other, victim] = NAMES.map(|name| federation.start_client(name, &address));
-    let kept = federation.file("bank-b-adapter.state.training");
-    victim.wait_for("step");
-    while !kept.exists() {
-        thread::yield_now();
-    }
+    let kept = "bank-b-adapter.state.training";
+    federation.wait_for_file(kept);
     victim.kill();
     let victim = federation.start_client(NAMES[1], &address);
     let line = victim.wait_for("the round goes on from its checkpoint");
@@ -231,6 +228,7 @@ fn a_client_killed_in_mid_round_goes_on_from_its_checkpoint_to_the_same_adapter(
     for program in [other, victim, server] {
         assert_success(&program.finish());
     }
-    assert!(!kept.exists(), "it is of no use any more");
+    let is_left = federation.file(kept).exists();
+    assert!(!is_left, "it is of no use any more");
     assert!(adapter(&federation) == expected, "another adapter");
 }

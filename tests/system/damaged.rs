@@ -2,7 +2,6 @@
 //! goes on.
 
 use std::fs;
-use std::thread;
 
 use tests::{Federation, assert_success};
 
@@ -27,9 +26,7 @@ fn a_journal_that_is_damaged_or_an_older_one_is_named_and_nothing_is_lost() {
     let clients = NAMES.map(|name| federation.start_client(name, &address));
     // Its lines are written once its adapter is.
     server.wait_for("round finished");
-    while lines(&federation).iter().any(Vec::is_empty) {
-        thread::yield_now();
-    }
+    federation.wait_for_file("runs/trial/transcript.jsonl");
     server.kill();
     let (whole_journal, before) = (fs::read(&journal).unwrap(), lines(&federation));
 

@@ -178,20 +178,27 @@ fn noise_that_is_not_given_keeps_all_steps_within_epsilon() {
     assert!(2.99 < epsilon && epsilon <= 3.0, "{trained}");
 }
 
+/// One private round, long enough to be killed in.
+const LONG_ROUND: [&str; 5] = [
+    "privacy.enabled=true",
+    "privacy.noise_multiplier=2.0",
+    "privacy.epsilon_max=1000.0",
+    "run.rounds=1",
+    "training.local_steps=200",
+];
+
+/// Has a client allow far more than a test spends.
+pub(crate) fn allow(federation: &Federation, name: &str) {
+    let file = federation.file(&format!("{name}.toml"));
+    let config = fs::read_to_string(&file).expect("it was written");
+    fs::write(&file, config + "[privacy]\nepsilon_max = 1000.0\n").expect("it can be written");
+}
+
 #[test]
 fn a_client_killed_in_a_private_round_counts_it_again_and_says_so() {
     let federation = Federation::create(PROGRAMS, &["hospital-a"]);
-    let file = federation.file("hospital-a.toml");
-    let config = fs::read_to_string(&file).expect("it was written");
-    fs::write(&file, config + "[privacy]\nepsilon_max = 1000.0\n").expect("it can be written");
-    let settings = [
-        "privacy.enabled=true",
-        "privacy.noise_multiplier=2.0",
-        "privacy.epsilon_max=1000.0",
-        "run.rounds=1",
-        "training.local_steps=200",
-    ];
-    let (server, address) = federation.start_server(1, &settings);
+    allow(&federation, "hospital-a");
+    let (server, address) = federation.start_server(1, &LONG_ROUND);
     let killed = federation.start_client("hospital-a", &address);
     killed.wait_for("private steps counted");
     killed.kill();
@@ -213,25 +220,11 @@ fn a_client_killed_in_a_private_round_counts_it_again_and_says_so() {
 #[test]
 fn a_private_round_that_goes_on_from_its_checkpoint_counts_what_is_left_of_it_again() {
     let federation = Federation::create(PROGRAMS, &["hospital-a"]);
-    let file = federation.file("hospital-a.toml");
-    let config = fs::read_to_string(&file).expect("it was written");
-    fs::write(&file, config + "[privacy]\nepsilon_max = 1000.0\n").expect("it can be written");
+    allow(&federation, "hospital-a");
     federation.set_client("hospital-a", "checkpoint_every = \"50ms\"");
-    let settings = [
-        "privacy.enabled=true",
-        "privacy.noise_multiplier=2.0",
-        "privacy.epsilon_max=1000.0",
-        "run.rounds=1",
-        "training.local_steps=200",
-    ];
-    let (server, address) = federation.start_server(1, &settings);
+    let (server, address) = federation.start_server(1, &LONG_ROUND);
     let killed = federation.start_client("hospital-a", &address);
-    while !federation
-        .file("hospital-a-adapter.state.training")
-        .exists()
-    {
-        std::thread::yield_now();
-    }
+    federation.wait_for_file("hospital-a-adapter.state.training");
     killed.kill();
     let again = federation.start_client("hospital-a", &address);
     again.wait_for("the round goes on from its checkpoint");
@@ -253,9 +246,7 @@ fn masks_and_private_records_go_together_and_the_server_sees_neither_update_nor_
     let names = ["hospital-a", "bank-b", "clinic-c"];
     let federation = Federation::create(PROGRAMS, &names);
     for name in names {
-        let file = federation.file(&format!("{name}.toml"));
-        let config = fs::read_to_string(&file).expect("it was written");
-        fs::write(&file, config + "[privacy]\nepsilon_max = 1000.0\n").expect("it can be written");
+        allow(&federation, name);
     }
     let settings = [
         "cohort.participants=[\"hospital-a\", \"bank-b\", \"clinic-c\"]",

@@ -104,7 +104,7 @@ impl TrainingFile {
     }
 
     fn write(&self, checkpoint: &[u8]) -> io::Result<()> {
-        let part = self.path.with_added_extension("part");
+        let part = part(&self.path);
         let mut line = serde_json::to_vec(&Header {
             of: self.of.clone(),
             checkpoint: Content::of(checkpoint),
@@ -117,23 +117,31 @@ impl TrainingFile {
         durable::rename(&part, &self.path)
     }
 
-    /// Removes the file beside `state`, if there is one: what it began is finished.
+    /// Removes the file beside `state`, and one that was being written, if they are there: what they began is finished.
     ///
     /// # Errors
     /// [`StateError::Io`].
     pub(crate) fn remove(state: &Path) -> Result<(), StateError> {
-        let path = path(state);
-        match fs::remove_file(&path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                Err(StateError::io("remove", &path)(error))
+        let whole = path(state);
+        for path in [part(&whole), whole] {
+            match fs::remove_file(&path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    return Err(StateError::io("remove", &path)(error));
+                }
+                _ => {}
             }
-            _ => Ok(()),
         }
+        Ok(())
     }
 }
 
 fn path(state: &Path) -> PathBuf {
     state.with_added_extension("training")
+}
+
+/// Where it is written, until it is whole.
+fn part(path: &Path) -> PathBuf {
+    path.with_added_extension("part")
 }
 
 #[cfg(test)]
@@ -171,6 +179,8 @@ mod tests {
             fs::write(path(&state), &whole[..place]).unwrap();
             assert_eq!(file(3).begun(), None, "cut off at {place}");
         }
+        // Of a process that was killed while it wrote the next one.
+        fs::write(part(&path(&state)), "half of").unwrap();
         TrainingFile::remove(&state).unwrap();
         TrainingFile::remove(&state).unwrap();
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);

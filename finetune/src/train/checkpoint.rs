@@ -1,6 +1,6 @@
 //! A training between two steps, as bytes: what is needed to go on as if nothing had happened.
 //!
-//! Adapter, moments, step, and the state of early stopping. Data order, dropout masks and learning rate follow from the
+//! Adapter, moments, step, what is counted of a stretch of steps, and the state of early stopping. Data order, dropout masks and learning rate follow from the
 //! seed and the step, so no generator's state is kept. A checkpoint names the training that it belongs to (base model,
 //! data, recipe, seed, anchor) and is refused by any other. A safetensors file with a SHA-256 over its tensors; reading
 //! and writing files is the caller's.

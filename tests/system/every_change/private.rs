@@ -1,12 +1,10 @@
 //! A client that dies in a private run: its privacy ledger never says less than what left.
 
-use std::fs;
-
 use tests::Death;
 
 use super::{Trial, comes_to_the_same_adapter, stride};
 use crate::crash::NAMES;
-use crate::private::{spent_in, steps};
+use crate::private::{allow, spent_in, steps};
 
 const PRIVATE: Trial = Trial {
     names: &NAMES,
@@ -28,9 +26,7 @@ const STEPS_PER_ROUND: u64 = 6;
 fn client_dies(death: &Death) -> (Vec<u8>, bool) {
     let federation = PRIVATE.federation();
     for name in NAMES {
-        let file = federation.file(&format!("{name}.toml"));
-        let config = fs::read_to_string(&file).unwrap();
-        fs::write(&file, config + "[privacy]\nepsilon_max = 1000.0\n").unwrap();
+        allow(&federation, name);
     }
     let ledger = format!("{}.jsonl.privacy", NAMES[1]);
     PRIVATE.client_dies_in(&federation, death, |rounds| {
