@@ -27,6 +27,9 @@ pub use self::{
     terms::{Noise, PrivateTerms, noise_for},
 };
 
+/// Private steps that are counted at a time: a training that is killed or stopped loses no more of its budget than these.
+pub(crate) const STEPS_AT_ONCE: u64 = 25;
+
 /// What a site allows to be learned about its records, and where it is counted.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PrivacySettings {

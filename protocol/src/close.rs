@@ -130,6 +130,7 @@ table! {
     BadTranscript   = 0x17 "bad-transcript"   Never "the transcript is not what the participant saw and was told";
     Withdrawn       = 0x18 "withdrawn"        Never "the sender took the transfer back";
     Expired         = 0x19 "expired"          Later "the certificate of this connection is over; connect with a renewed one";
+    TooMuch         = 0x1a "too-much"         Later "the participant fetches more bytes of adapters than it may in one round";
 }
 
 table! {
@@ -149,7 +150,7 @@ table! {
     OverNorm        = 0x10b "over-norm"       Never "the norm is above the plan's limit";
     WrongLayout     = 0x10c "wrong-layout"    Never "the update does not have the plan's layout";
     Internal        = 0x10d "internal"        Later "the server could not take the update in";
-    OverAllowance   = 0x10e "over-allowance"  Never "the participant sent more bytes than it may in one round";
+    OverAllowance   = 0x10e "over-allowance"  Never "the participant sent or fetched more bytes than it may in one round";
     BrokenOff       = 0x10f "broken-off"      Never "the participant broke off or stalled too often in this round";
     LeftOut         = 0x110 "left-out"        Never "attempts at the round's sum came to nothing over this participant too often";
 }

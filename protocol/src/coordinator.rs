@@ -20,6 +20,7 @@ mod connection;
 mod deadline;
 mod delivery;
 mod ending;
+mod fetched;
 mod fixed_sum;
 mod history;
 mod joining;

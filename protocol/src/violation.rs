@@ -137,6 +137,12 @@ pub enum Breach {
         /// Messages allowed a minute.
         limit: u32,
     },
+    /// More bytes of adapters and the anchor than a participant may have sent to it.
+    #[error("more than {limit_bytes} bytes of adapters in a round's time")]
+    Fetching {
+        /// Bytes allowed.
+        limit_bytes: u64,
+    },
     /// More connections than a participant may open.
     #[error("more than {limit} connections a minute")]
     TooOften {
@@ -169,6 +175,7 @@ impl Breach {
             Self::BadTransfer { .. } | Self::Equivocation { .. } => CloseCode::BadTransfer,
             Self::Flooding { .. } => CloseCode::Flooding,
             Self::TooOften { .. } => CloseCode::TooOften,
+            Self::Fetching { .. } => CloseCode::TooMuch,
         }
     }
 }

@@ -12,6 +12,7 @@ mod outbox;
 mod pace;
 mod receiving;
 mod sending;
+mod unsent;
 mod window;
 
 use std::sync::Arc;
@@ -29,6 +30,7 @@ use self::asked::Asked;
 use self::outbox::Queued;
 pub(crate) use self::outbox::{Outbox, Outgoing};
 use self::sending::Sending;
+use self::unsent::Unsent;
 pub(crate) use self::window::NARROW_BYTES;
 use crate::driver::Event;
 use crate::spool::Spool;
@@ -62,7 +64,7 @@ pub(crate) fn start(
     shared: Shared,
 ) -> Outbox {
     let (queue, outgoing) = mpsc::unbounded_channel();
-    let asked = Asked::default();
+    let (asked, unsent) = (Asked::default(), Unsent::default());
     let connection = link.connection.clone();
     let session = Session {
         id,
@@ -70,9 +72,10 @@ pub(crate) fn start(
         connection: connection.clone(),
         shared,
         asked: asked.clone(),
+        unsent: unsent.clone(),
     };
     tasks.spawn(session.run(link, outgoing));
-    Outbox::new(queue, asked, connection)
+    Outbox::new(queue, (asked, unsent), connection)
 }
 
 #[derive(Clone)]
@@ -82,6 +85,7 @@ struct Session {
     connection: Connection,
     shared: Shared,
     asked: Asked,
+    unsent: Unsent,
 }
 
 impl Session {
@@ -101,6 +105,7 @@ impl Session {
         // Nobody takes up any more what was asked for.
         tasks.shutdown().await;
         self.tell_unbegun().await;
+        self.tell_unsent().await;
         let how = self.connection.close_reason().unwrap_or(Closed::Here);
         self.tell(Event::Disconnected {
             connection: self.id,

@@ -35,7 +35,7 @@ const HONEST: [&str; 2] = ["hospital-a", "bank-b"];
 const EAGER: &str = "eager";
 
 /// Each hostile participant and what it must be told.
-const HOSTILE: [(&str, &str); 22] = [
+const HOSTILE: [(&str, &str); 23] = [
     ("nan", "not-finite"),
     ("infinite", "not-finite"),
     ("one-short", "wrong-size"),
@@ -51,6 +51,7 @@ const HOSTILE: [(&str, &str); 22] = [
     ("unasked", "wrong-transfer"),
     ("thief", "bad-transfer"),
     ("hoarder", "over-allowance"),
+    ("leech", "over-allowance"),
     ("hesitant", "broken-off"),
     ("garbage", "malformed"),
     ("oversize", "malformed"),
@@ -114,10 +115,11 @@ async fn misbehave(folder: &Path, name: &str, address: &str) -> &'static str {
         "hesitant" => break_off(&mut mallory, &good).await,
         _ => disturb(&mut mallory, name, &good).await,
     }
-    if name == "revolving" {
-        return revolve(&mallory).await;
+    match name {
+        "revolving" => revolve(&mallory).await,
+        "leech" => fetch(folder, name, address).await,
+        _ => mallory.verdict().await,
     }
-    mallory.verdict().await
 }
 
 /// Misbehaves on the connection rather than by an update.
@@ -158,7 +160,7 @@ async fn disturb(mallory: &mut Mallory, name: &str, good: &[u8]) {
                 }
             });
         }
-        "revolving" => {}
+        "revolving" | "leech" => {}
         other => panic!("{other} does nothing"),
     }
 }
@@ -202,6 +204,19 @@ async fn revolve(mallory: &Mallory) -> &'static str {
         }
     }
     panic!("{} may connect as often as it likes", mallory.name);
+}
+
+/// Comes again and again with nothing, and takes the adapter each time.
+async fn fetch(folder: &Path, name: &str, address: &str) -> &'static str {
+    for _ in 0..20 {
+        let mut next = Mallory::join(folder, name, address).await;
+        match next.hear().await {
+            Heard::Message(ToClient::Train { .. }) => next.take().await,
+            Heard::Message(ToClient::Refused { reason, .. }) => return reason.label(),
+            other => panic!("{name}: {other:?}"),
+        }
+    }
+    panic!("{name} may take the adapter as often as it likes");
 }
 
 /// Takes part well, and if there are hostile ones offers another update after each that was counted; gives the page of
@@ -333,7 +348,7 @@ fn run(hostile: &[(&'static str, &'static str)]) -> Left {
 }
 
 #[test]
-fn twenty_two_hostile_participants_change_nothing_and_each_is_named() {
+fn twenty_three_hostile_participants_change_nothing_and_each_is_named() {
     let calm = run(&[]);
     let Left {
         adapter,

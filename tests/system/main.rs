@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 #[cfg(target_os = "linux")]
+mod audit;
 mod bad_link;
 mod closed_reader;
 mod crash;

@@ -7,7 +7,7 @@ use tests::{Federation, assert_success};
 use crate::PROGRAMS;
 
 /// A policy for the federation's tiny model, with this rank at most.
-fn write_policy(federation: &Federation, rank_max: u32) {
+pub(crate) fn write_policy(federation: &Federation, rank_max: u32) {
     let shown = federation.client(&["adapter", "show", "start", "--json"]);
     let shown: serde_json::Value =
         serde_json::from_str(shown.text.lines().last().expect("it says something"))
@@ -31,7 +31,7 @@ fn write_policy(federation: &Federation, rank_max: u32) {
 }
 
 /// Has the client talk to the server at this address.
-fn point(federation: &Federation, address: &str) {
+pub(crate) fn point(federation: &Federation, address: &str) {
     let toml = fs::read_to_string(federation.file("hospital-a.toml")).expect("it was written");
     let old = toml
         .lines()

@@ -4,7 +4,10 @@ use std::fs;
 
 use tests::{Federation, Program, assert_success};
 
-use crate::PROGRAMS;
+use crate::{
+    PROGRAMS,
+    policy::{point, write_policy},
+};
 
 const TRAIN: [&str; 12] = [
     "train",
@@ -195,6 +198,73 @@ pub(crate) fn allow(federation: &Federation, name: &str) {
 }
 
 #[test]
+fn verdict_on_a_private_plan_says_what_is_spent_and_refuses_when_nothing_is_left() {
+    let federation = Federation::create(PROGRAMS, &["hospital-a"]);
+    let settings = [
+        "privacy.enabled=true",
+        "privacy.noise_multiplier=2.0",
+        "privacy.epsilon_max=1000.0",
+        "run.rounds=1",
+        "training.local_steps=4",
+    ];
+    let (server, address) = federation.start_server(1, &settings);
+    let set: Vec<&str> = settings.iter().flat_map(|one| ["--set", one]).collect();
+    let write = ["--config", "server.toml", "--write-plan", "plan.foedus"];
+    assert_success(&federation.server(&[&write[..], &set].concat()));
+    allow(&federation, "hospital-a");
+    point(&federation, &address);
+    write_policy(&federation, 4);
+    let check = || {
+        federation.client(&[
+            "policy",
+            "check",
+            "plan.foedus",
+            "--config",
+            "hospital-a.toml",
+        ])
+    };
+    let before = check();
+    assert_success(&before);
+    assert!(
+        before.text.contains("of epsilon 1000 at delta"),
+        "{}",
+        before.text
+    );
+    assert!(
+        before.text.contains(" 0.000 is spent by "),
+        "{}",
+        before.text
+    );
+    assert_success(&federation.start_client("hospital-a", &address).finish());
+    assert_success(&server.finish());
+    let (epsilon, _) = spent(&federation);
+    let after = check();
+    assert_success(&after);
+    assert!(
+        after.text.contains(&format!(" {epsilon:.3} is spent by ")),
+        "{}",
+        after.text
+    );
+    let file = federation.file("hospital-a.toml");
+    let config = fs::read_to_string(&file).expect("it was written");
+    let small = config.replace("epsilon_max = 1000.0", "epsilon_max = 0.01");
+    fs::write(&file, small).expect("it can be written");
+    let refused = check();
+    assert_eq!(refused.code, Some(1), "{}", refused.text);
+    assert!(refused.text.contains("E_DP_BUDGET"), "{}", refused.text);
+}
+
+/// The step that the entries of a round under way count up to.
+fn counted_to(entries: &[serde_json::Value]) -> u64 {
+    let last = entries.last().expect("some are counted");
+    of(last, "first_step") + of(last, "steps")
+}
+
+fn of(entry: &serde_json::Value, key: &str) -> u64 {
+    entry[key].as_u64().expect("a number")
+}
+
+#[test]
 fn a_client_killed_in_a_private_round_counts_it_again_and_says_so() {
     let federation = Federation::create(PROGRAMS, &["hospital-a"]);
     allow(&federation, "hospital-a");
@@ -202,23 +272,26 @@ fn a_client_killed_in_a_private_round_counts_it_again_and_says_so() {
     let killed = federation.start_client("hospital-a", &address);
     killed.wait_for("private steps counted");
     killed.kill();
+    let (_, first) = spent(&federation);
+    assert!(counted_to(&first) < 200, "some at a time: {first:?}");
     let again = federation.start_client("hospital-a", &address);
     again.wait_for("they count again");
     assert_success(&again.finish());
     assert_success(&server.finish());
     let (_, entries) = spent(&federation);
-    let flags: Vec<_> = entries
-        .iter()
-        .map(|entry| entry["again"].as_bool())
-        .collect();
-    assert_eq!(flags, [Some(false), Some(true)]);
-    assert_eq!(steps(&entries), 400);
+    let second = &entries[first.len()..];
+    assert_eq!(steps(second), 200);
+    let again = second.iter().filter(|entry| entry["again"] == true);
+    assert_eq!(
+        again.map(|entry| of(entry, "steps")).sum::<u64>(),
+        counted_to(&first)
+    );
     let rounds = federation.json_lines("runs/trial/rounds.jsonl");
     assert_eq!(rounds[0]["participants"][0]["weight"], 1, "{rounds:?}");
 }
 
 #[test]
-fn a_private_round_that_goes_on_from_its_checkpoint_counts_what_is_left_of_it_again() {
+fn a_private_round_that_goes_on_from_its_checkpoint_counts_what_is_behind_it_again() {
     let federation = Federation::create(PROGRAMS, &["hospital-a"]);
     allow(&federation, "hospital-a");
     federation.set_client("hospital-a", "checkpoint_every = \"50ms\"");
@@ -226,19 +299,43 @@ fn a_private_round_that_goes_on_from_its_checkpoint_counts_what_is_left_of_it_ag
     let killed = federation.start_client("hospital-a", &address);
     federation.wait_for_file("hospital-a-adapter.state.training");
     killed.kill();
+    let (_, first) = spent(&federation);
     let again = federation.start_client("hospital-a", &address);
     again.wait_for("the round goes on from its checkpoint");
     assert_success(&again.finish());
     assert_success(&server.finish());
     let (_, entries) = spent(&federation);
-    let of = |entry: &serde_json::Value, key: &str| entry[key].as_u64().unwrap();
-    let [first, second] = &entries[..] else {
-        panic!("{entries:?}")
-    };
-    assert_eq!((of(first, "first_step"), of(first, "steps")), (0, 200));
-    let (from, left) = (of(second, "first_step"), of(second, "steps"));
-    assert!(0 < from && from + left == 200, "{second}");
-    assert_eq!(second["again"], true, "{second}");
+    let second = &entries[first.len()..];
+    let from = of(&second[0], "first_step");
+    assert!(0 < from && from < counted_to(&first), "{entries:?}");
+    assert_eq!(second[0]["again"], true, "{second:?}");
+    assert_eq!(steps(second), 200 - from);
+}
+
+#[test]
+fn a_private_round_that_is_stopped_has_counted_few_steps_that_it_did_not_take() {
+    let federation = Federation::create(PROGRAMS, &["hospital-a"]);
+    allow(&federation, "hospital-a");
+    // One that leaves may come back as long as others could still make up the quorum.
+    let others = [
+        "cohort.participants=[\"hospital-a\", \"bank-b\"]",
+        "cohort.join_deadline=1s",
+    ];
+    let (server, address) = federation.start_server(1, &[&LONG_ROUND[..], &others].concat());
+    let stopped = federation.start_client("hospital-a", &address);
+    stopped.wait_for("private steps counted");
+    stopped.signal("INT");
+    stopped.finish();
+    let (_, first) = spent(&federation);
+    let again = federation.start_client("hospital-a", &address);
+    again.wait_for("the round goes on from its checkpoint");
+    assert_success(&again.finish());
+    assert_success(&server.finish());
+    let (_, entries) = spent(&federation);
+    let from = of(&entries[first.len()], "first_step");
+    let not_taken = counted_to(&first) - from;
+    assert!(0 < from && not_taken <= 25, "{entries:?}");
+    assert_eq!(steps(&entries), 200 + not_taken);
 }
 
 #[test]

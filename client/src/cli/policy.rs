@@ -7,7 +7,14 @@ use jiff::Timestamp;
 use protocol::{plan::CheckedPlan, quic::PartyCertificate};
 
 use super::{answer::say, arguments::PolicyCheckArguments, failure::Failure, open};
-use crate::{Config, config::Bytes, error::ClientError, ledger::Reading, policy::Circumstances};
+use crate::{
+    Config,
+    config::Bytes,
+    error::ClientError,
+    ledger::Reading,
+    policy::{Circumstances, SitePolicy},
+    privacy::{BudgetError, Ledger, PrivacySettings},
+};
 
 /// Shows what a plan asks for and whether the policy allows it.
 pub(super) fn check(arguments: &PolicyCheckArguments) -> Result<(), Failure> {
@@ -30,6 +37,30 @@ pub(super) fn check(arguments: &PolicyCheckArguments) -> Result<(), Failure> {
         .check(&plan, &circumstances)
         .map_err(ClientError::from)?;
     say!("allowed by {}", policy.path().display())?;
+    if plan.privacy.is_some() {
+        show_spent(&config, &policy)?;
+    }
+    Ok(())
+}
+
+/// Shows what is left for a private plan of what the site allows over the lifetime of its data; how much the plan would take follows from
+/// the records, which `run --check` reads.
+fn show_spent(config: &Config, policy: &SitePolicy) -> Result<(), Failure> {
+    let settings = config.private_settings(Some(policy));
+    let PrivacySettings { ledger, budget, .. } = settings.map_err(ClientError::from)?;
+    let counted = Ledger::read(&ledger).map_err(BudgetError::from);
+    let counted = counted.and_then(|ledger| Ok(ledger.accountant(|_| true)?));
+    let spent = counted.map_err(ClientError::from)?.cost(budget.delta());
+    let (epsilon, most) = (spent.epsilon, budget.epsilon());
+    say!(
+        "of epsilon {most} at delta {}, which the site allows over the lifetime of its data, {epsilon:.3} is spent by {}",
+        budget.delta(),
+        ledger.display()
+    )?;
+    if most <= epsilon {
+        let spent = "nothing is left of the site's privacy budget (E_DP_BUDGET): the client would decline this plan";
+        return Err(anyhow::anyhow!(spent).into());
+    }
     Ok(())
 }
 

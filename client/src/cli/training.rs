@@ -16,7 +16,11 @@ use finetune::{
 };
 
 use super::{arguments::TrainArguments, evaluate::measure, failure::Failure, progress::Progress};
-use crate::{durable, error::ClientError, privacy::Account};
+use crate::{
+    durable,
+    error::ClientError,
+    privacy::{Account, STEPS_AT_ONCE},
+};
 
 /// A training under way.
 pub(super) struct Training<'a> {
@@ -57,9 +61,6 @@ pub(super) struct PrivacySummary {
     pub(super) stopped: bool,
     ledger: PathBuf,
 }
-
-/// Private steps that are counted at a time: a killed training loses no more of its budget than these.
-const PRIVATE_STEPS_AT_ONCE: u64 = 25;
 
 impl Summary {
     pub(super) fn tokens_per_second(&self) -> f64 {
@@ -162,9 +163,7 @@ impl<'a> Training<'a> {
         let Some(account) = &self.account else {
             return Ok(stretch);
         };
-        let wanted = stretch
-            .min(PRIVATE_STEPS_AT_ONCE)
-            .min(self.course.steps_left());
+        let wanted = stretch.min(STEPS_AT_ONCE).min(self.course.steps_left());
         let allowed = account.steps_left(wanted).map_err(ClientError::from)?;
         if allowed > 0 {
             account

@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use super::fetched::Fetched;
 use crate::ids::{ConnectionId, ParticipantName, TransferId};
 use crate::violation::Breach;
 
@@ -19,6 +20,8 @@ pub struct Allowance {
     pub messages_per_minute: u32,
     /// Bytes of updates in a round, as a multiple of one update: the whole one, and what broken connections cost.
     pub uploads_per_round: u32,
+    /// Bytes of adapters and the anchor in a round, as a multiple of one of each: what broken connections cost, and a lost disk.
+    pub downloads_per_round: u32,
     /// Times that a participant may stall in a round or break off a delivery without losing its connection.
     pub interruptions_per_round: u32,
 }
@@ -29,6 +32,7 @@ impl Default for Allowance {
             connections_per_minute: 30,
             messages_per_minute: 240,
             uploads_per_round: 4,
+            downloads_per_round: 4,
             interruptions_per_round: 3,
         }
     }
@@ -42,10 +46,11 @@ pub(super) struct Accounts {
 }
 
 /// What one participant has used over time.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 struct Account {
     connections: Bucket,
     messages: Bucket,
+    fetched: Fetched,
 }
 
 impl Accounts {
@@ -88,10 +93,16 @@ impl Accounts {
         self.of(name, now).messages.give_back(limit);
     }
 
-    /// A round is opened: everybody may send as many messages as ever.
-    pub(super) fn refill_messages(&mut self, now: Instant) {
+    /// What this participant has fetched since the round was opened.
+    pub(super) fn fetched(&mut self, name: &ParticipantName, now: Instant) -> &mut Fetched {
+        &mut self.of(name, now).fetched
+    }
+
+    /// A round is opened, or the final adapter is handed over: everybody may send as many messages and fetch as much as ever.
+    pub(super) fn begin_round(&mut self, now: Instant) {
         for account in self.accounts.values_mut() {
             account.messages = Bucket::full(now);
+            account.fetched = Fetched::default();
         }
     }
 
@@ -99,6 +110,7 @@ impl Accounts {
         let full = Account {
             connections: Bucket::full(now),
             messages: Bucket::full(now),
+            fetched: Fetched::default(),
         };
         self.accounts.entry(name.clone()).or_insert(full)
     }

@@ -15,7 +15,7 @@ impl Coordinator {
         let round = open.round;
         open.opened_at = now;
         self.phase = Phase::Open(open);
-        self.accounts.refill_messages(now);
+        self.accounts.begin_round(now);
         self.record(Entry::Opened { round });
         let asked = self.fill(now);
         self.report(Report::RoundOpened { round, asked });
@@ -89,10 +89,18 @@ impl Coordinator {
                 holds.clear();
             }
         }
+        let adapter = if held {
+            None
+        } else {
+            match self.charge_adapter(connection, global, now) {
+                Ok(header) => Some(header),
+                Err(breach) => return self.deny(connection, name, breach),
+            }
+        };
         self.tell_records(name);
         self.send(connection, ToClient::Train { global });
-        if !held {
-            self.send_adapter(connection, global);
+        if let Some(header) = adapter {
+            self.send_transfer(connection, header);
         }
     }
 }

@@ -67,6 +67,7 @@ impl Coordinator {
             adapter,
             since: now,
         };
+        self.accounts.begin_round(now);
         let names: Vec<_> = self.ready().cloned().collect();
         for name in &names {
             self.hand_over(name, now);
@@ -81,16 +82,15 @@ impl Coordinator {
         let Some(connection) = self.roster.ready(name).map(|link| link.connection) else {
             return;
         };
+        let header = match self.charge_adapter(connection, adapter, now) {
+            Ok(header) => header,
+            Err(breach) => return self.deny(connection, name, breach),
+        };
         self.handle_transfer_progress(connection, now);
         self.tell_records(name);
-        self.send(
-            connection,
-            ToClient::Finished {
-                rounds: self.plan.rounds,
-                adapter,
-            },
-        );
-        self.send_adapter(connection, adapter);
+        let rounds = self.plan.rounds;
+        self.send(connection, ToClient::Finished { rounds, adapter });
+        self.send_transfer(connection, header);
     }
 
     pub(super) fn take_received(

@@ -131,6 +131,7 @@ impl Coordinator {
             software,
         });
         if let Some(header) = lacks_anchor {
+            let header = self.charge_transfer(connection, header, now)?;
             self.send_transfer(connection, header);
         }
         self.bring_up_to_date(name, now);

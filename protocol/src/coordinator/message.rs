@@ -69,7 +69,7 @@ impl Coordinator {
             }
             ToServer::Resend { transfer, reason } => {
                 self.expect_ready(connection, "Resend")?;
-                self.take_resend(connection, name, (transfer, reason))
+                self.take_resend(connection, name, (transfer, reason), now)
             }
         }
     }

@@ -1,6 +1,10 @@
-//! Adapters and the anchor on their way to a participant: whole or as a delta, from which byte, and once more if need be.
+//! Adapters and the anchor on their way to a participant: whole or as a delta, from which byte, once more if need be, and within
+//! what it may have sent to it.
+
+use std::time::Instant;
 
 use super::{Action, Coordinator, Phase, Report};
+use crate::close::RefusalReason;
 use crate::ids::{ConnectionId, ParticipantName, Round, TransferId};
 use crate::message::{ResendReason, TransferHeader, TransferKind};
 use crate::plan::Download;
@@ -13,15 +17,22 @@ impl Coordinator {
         TransferHeader::from_server(kind, round, self.plan.digest(), self.release.adapter)
     }
 
-    /// Has an adapter sent to a participant that needs it: as a delta if it has the base of it, and that is shorter.
-    pub(super) fn send_adapter(&mut self, connection: ConnectionId, adapter: TransferHeader) {
-        let header = self
+    /// Chooses how an adapter is sent to a participant that needs it, and charges that: as a delta if it has the base of it, and
+    /// that is shorter.
+    pub(super) fn charge_adapter(
+        &mut self,
+        connection: ConnectionId,
+        adapter: TransferHeader,
+        now: Instant,
+    ) -> Result<TransferHeader, Breach> {
+        let delta = self
             .delta_for(connection, adapter)
             .filter(|delta| self.lacking(connection, delta) < self.lacking(connection, &adapter));
+        let header = self.charge_transfer(connection, delta.unwrap_or(adapter), now)?;
         if let Some(link) = self.roster.link_mut(connection) {
             link.sent = Some(adapter);
         }
-        self.send_transfer(connection, header.unwrap_or(adapter));
+        Ok(header)
     }
 
     /// The delta of this adapter, if the participant has its base.
@@ -51,22 +62,81 @@ impl Coordinator {
             .saturating_sub(begun.map_or(0, |begun| begun.bytes))
     }
 
-    /// Has a content sent, from the first byte that the participant lacks.
-    pub(super) fn send_transfer(&mut self, connection: ConnectionId, header: TransferHeader) {
-        let mut offset = 0;
+    /// Has a content begin at the first byte that the participant lacks, and charges the rest.
+    pub(super) fn charge_transfer(
+        &mut self,
+        connection: ConnectionId,
+        header: TransferHeader,
+        now: Instant,
+    ) -> Result<TransferHeader, Breach> {
+        let offset = header.bytes - self.lacking(connection, &header);
+        let begins = header.at(offset);
+        self.charge(connection, &begins, now)?;
         if let Some(link) = self.roster.link_mut(connection) {
-            let listed = link
-                .begun
-                .iter()
-                .position(|begun| begun.sha256 == header.sha256);
             // What is there is known for the first transfer after joining; later ones bring it whole.
-            offset = listed.map_or(0, |place| link.begun.swap_remove(place).bytes);
-            offset = offset.min(header.bytes);
+            let begun = &mut link.begun;
+            if let Some(place) = begun.iter().position(|one| one.sha256 == header.sha256) {
+                begun.swap_remove(place);
+            }
             if 0 < offset || header.kind.is_delta() {
                 link.resendable.push(header.id);
             }
         }
-        let header = header.at(offset);
+        Ok(begins)
+    }
+
+    /// Charges the bytes of a transfer from its offset on, if the participant may have so many more sent to it.
+    fn charge(
+        &mut self,
+        connection: ConnectionId,
+        header: &TransferHeader,
+        now: Instant,
+    ) -> Result<(), Breach> {
+        let Some(name) = self.roster.name(connection).cloned() else {
+            return Ok(());
+        };
+        let anchor = self.anchor.map_or(0, |anchor| anchor.bytes);
+        let each = self.plan.encoded_bytes().saturating_add(anchor);
+        let times = u64::from(self.accounts.allowance().downloads_per_round);
+        let limit_bytes = each.saturating_mul(times);
+        let fetched = self.accounts.fetched(&name, now);
+        if fetched.begin(connection, header.id, header.remaining(), limit_bytes) {
+            Ok(())
+        } else {
+            Err(Breach::Fetching { limit_bytes })
+        }
+    }
+
+    /// One that has fetched too much is out for the round that it owes an update; where it owes none its connection is closed.
+    pub(super) fn deny(
+        &mut self,
+        connection: ConnectionId,
+        name: &ParticipantName,
+        breach: Breach,
+    ) {
+        match &self.phase {
+            Phase::Open(open) if open.owes(name) => {
+                let round = open.task(name);
+                self.turn_down(name, round, RefusalReason::OverAllowance);
+            }
+            _ => self.punish(connection, breach),
+        }
+    }
+
+    /// A transfer to a participant broke off, with so many bytes that never went out: those are not charged.
+    pub fn transfer_unsent(
+        &mut self,
+        connection: ConnectionId,
+        name: &ParticipantName,
+        (transfer, bytes): (TransferId, u64),
+        now: Instant,
+    ) {
+        let fetched = self.accounts.fetched(name, now);
+        fetched.break_off(connection, transfer, bytes);
+    }
+
+    /// Has a transfer sent that was charged.
+    pub(super) fn send_transfer(&mut self, connection: ConnectionId, header: TransferHeader) {
         self.actions
             .push_back(Action::SendTransfer { connection, header });
     }
@@ -77,6 +147,7 @@ impl Coordinator {
         connection: ConnectionId,
         name: &ParticipantName,
         (transfer, reason): (TransferId, ResendReason),
+        now: Instant,
     ) -> Result<(), Breach> {
         let Some(link) = self.roster.link_mut(connection) else {
             return Ok(());
@@ -98,14 +169,17 @@ impl Coordinator {
         };
         let wanted = self.on_offer().find(is_meant);
         if let Some(header) = wanted {
+            if let Err(breach) = self.charge(connection, &header, now) {
+                self.deny(connection, name, breach);
+                return Ok(());
+            }
             self.report(Report::Resending {
                 participant: name.clone(),
                 round: header.round,
                 kind: header.kind,
                 reason,
             });
-            self.actions
-                .push_back(Action::SendTransfer { connection, header });
+            self.send_transfer(connection, header);
         }
         Ok(())
     }

@@ -99,6 +99,11 @@ impl Connection {
         self.0.quic.rtt()
     }
 
+    /// Returns how many bytes have left on this connection so far, in packets: what was sent again counts again.
+    pub fn bytes_sent(&self) -> u64 {
+        self.0.quic.stats().udp_tx.bytes
+    }
+
     /// Checks the peer's certificate again, against newer `material`, at `now`.
     ///
     /// For a reloaded revocation list, and for certificates that expire during a long run.

@@ -1,17 +1,23 @@
-//! What one participant may ask of the server, and what happens to one that asks for more (rules A1 to A4).
+//! What one participant may ask of the server, and what happens to one that asks for more (rules A1 to A5).
 
+use std::ops::Range;
 use std::time::Duration;
 
 use protocol::close::{CloseCode, RefusalReason};
 use protocol::coordinator::Allowance;
-use protocol::message::{Capabilities, Metrics, ToClient, ToServer, TransferHeader};
+use protocol::message::{Beginning, Capabilities, Metrics, ToClient, ToServer, TransferHeader};
 use protocol::{ConnectionId, Round, Text};
 
-use super::pair::{Pair, Weather, content, name, plan};
+use super::pair::{ADAPTER_BYTES, Pair, Weather, content, name, plan};
 
-/// A federation in round 1 whose participant `a` is spoken for by the test.
+/// A federation in round 1 of two, whose participant `a` is spoken for by the test.
 fn in_round_one() -> Pair {
-    let mut pair = Pair::new(plan(&["a", "b"], 1, 2), Weather::fair(), 1);
+    training(2)
+}
+
+/// One in round 1 of so many.
+fn training(rounds: u32) -> Pair {
+    let mut pair = Pair::new(plan(&["a", "b"], 1, rounds), Weather::fair(), 1);
     pair.sites[0].manual = true;
     pair.sites[1].manual = true;
     pair.drive_until("training", |pair| {
@@ -36,6 +42,57 @@ fn offer(pair: &mut Pair, transfer: TransferHeader) {
         },
     );
     pair.wait(Duration::from_millis(30));
+}
+
+/// `b` has trained, and delivers by itself.
+fn finish_b(pair: &mut Pair) {
+    let b = &mut pair.sites[1];
+    b.manual = false;
+    let (update, metrics) = (content("b's update"), Metrics::default());
+    b.machine.trained(Round(1), update, 1, metrics).unwrap();
+}
+
+/// `a` connects, which supersedes its last connection, and is ready with what it says is begun.
+fn join(pair: &mut Pair, number: u64, begun: Vec<Beginning>) -> ConnectionId {
+    let connection = ConnectionId(number);
+    pair.lend_line(connection, "a");
+    pair.coordinator
+        .handle_connected(connection, name("a"), pair.now);
+    let hello = ToServer::Hello {
+        version: 1,
+        software: Text::default(),
+        capabilities: Capabilities::default(),
+    };
+    let ready = ToServer::Ready {
+        plan: pair.plan.digest(),
+        holds: Vec::new(),
+        begun,
+        recorded: Round(0),
+    };
+    for message in [hello, ready] {
+        pair.coordinator
+            .handle_message(connection, message, pair.now);
+    }
+    pair.act();
+    connection
+}
+
+/// `a` connects so often, with nothing, and takes all that is sent to it.
+fn fetch(pair: &mut Pair, numbers: Range<u64>) {
+    for number in numbers {
+        join(pair, 7000 + number, Vec::new());
+        pair.wait(Duration::from_millis(200));
+    }
+}
+
+/// Bytes of adapters that were handed over for `a`.
+fn fetched(pair: &Pair) -> u64 {
+    let of_a = pair
+        .server
+        .transfers
+        .iter()
+        .filter(|(to, _)| *to == name("a"));
+    of_a.map(|(_, header)| header.remaining()).sum()
 }
 
 /// Offsets from which `a` was asked to deliver.
@@ -125,12 +182,7 @@ fn each_round_begins_with_the_whole_allowance_of_messages() {
     let transfer = header(&pair, "update");
     offer(&mut pair, transfer);
     pair.pour(0, transfer);
-    pair.sites[1].manual = false;
-    let (update, metrics) = (content("b's update"), Metrics::default());
-    pair.sites[1]
-        .machine
-        .trained(Round(1), update, 1, metrics)
-        .unwrap();
+    finish_b(&mut pair);
     pair.drive_until("asked once more", |pair| {
         pair.coordinator.open_round() == Some(Round(2))
     });
@@ -180,31 +232,14 @@ fn late_news_of_an_older_connections_bytes_is_not_taken_for_the_newer_ones() {
     let mut pair = in_round_one();
     let transfer = header(&pair, "interrupted");
     let begin = |pair: &mut Pair, number: u64| {
-        let connection = ConnectionId(number);
-        pair.lend_line(connection, "a");
-        pair.coordinator
-            .handle_connected(connection, name("a"), pair.now);
-        let ready = ToServer::Ready {
-            plan: pair.plan.digest(),
-            holds: Vec::new(),
-            begun: Vec::new(),
-            recorded: Round(0),
-        };
-        let hello = ToServer::Hello {
-            version: 1,
-            software: Text::default(),
-            capabilities: Capabilities::default(),
-        };
+        let connection = join(pair, number, Vec::new());
         let (weight, metrics) = (1, Metrics::default());
         let offer = ToServer::Offer {
             transfer,
             weight,
             metrics,
         };
-        for message in [hello, ready, offer] {
-            pair.coordinator
-                .handle_message(connection, message, pair.now);
-        }
+        pair.coordinator.handle_message(connection, offer, pair.now);
         pair.act();
         connection
     };
@@ -221,6 +256,80 @@ fn late_news_of_an_older_connections_bytes_is_not_taken_for_the_newer_ones() {
     begin(&mut pair, 5003);
     assert_eq!(asked_from(&pair), [0, 0, 0, 100]);
     assert!(pair.refusals("a").is_empty());
+}
+
+/// A5: one that has the adapter sent to it again and again is out for the round, and not for the next.
+#[test]
+fn a_participant_that_fetches_again_and_again_is_refused_and_named() {
+    let mut pair = in_round_one();
+    let times = u64::from(Allowance::default().downloads_per_round);
+    fetch(&mut pair, 1..times);
+    assert!(pair.refusals("a").is_empty());
+    assert_eq!(fetched(&pair), times * ADAPTER_BYTES);
+    fetch(&mut pair, times..times + 3);
+    assert_eq!(fetched(&pair), times * ADAPTER_BYTES);
+    assert_eq!(pair.refusals("a")[0], RefusalReason::OverAllowance);
+    finish_b(&mut pair);
+    pair.drive_until("the next round", |pair| {
+        pair.coordinator.open_round() == Some(Round(2))
+    });
+    assert_eq!(pair.counted(1), ["b"]);
+    assert_eq!(fetched(&pair), (times + 1) * ADAPTER_BYTES);
+}
+
+/// A5: what a bad link kept from leaving is not charged: an adapter may come in as many pieces as it takes.
+#[test]
+fn an_adapter_that_comes_in_many_pieces_is_charged_once() {
+    let mut pair = in_round_one();
+    let times = u64::from(Allowance::default().downloads_per_round);
+    fetch(&mut pair, 1..times - 1);
+    join(&mut pair, 8000, Vec::new());
+    // The allowance is used up to the last byte, unless the last adapter breaks off.
+    let adapter = pair.server.transfers.last().unwrap().1;
+    for piece in 1..20 {
+        let last = pair.sites[0].connection.unwrap();
+        let left = ADAPTER_BYTES / 20;
+        let remaining = pair.server.transfers.last().unwrap().1.remaining();
+        let unsent = (adapter.id, remaining - left);
+        pair.coordinator
+            .transfer_unsent(last, &name("a"), unsent, pair.now);
+        let begun = Beginning {
+            sha256: adapter.sha256,
+            bytes: left * piece,
+        };
+        join(&mut pair, 8100 + piece, vec![begun]);
+        pair.wait(Duration::from_secs(3));
+        assert!(pair.refusals("a").is_empty(), "{piece}");
+    }
+    assert!(
+        pair.codes("a")
+            .iter()
+            .all(|&code| code == CloseCode::Superseded)
+    );
+    // The same pieces once more are one too many.
+    join(&mut pair, 8200, Vec::new());
+    pair.wait(Duration::from_millis(30));
+    assert_eq!(pair.refusals("a"), [RefusalReason::OverAllowance]);
+}
+
+/// A5: where there is no round to be out of, the connection is closed.
+#[test]
+fn a_participant_that_fetches_the_final_adapter_again_and_again_is_closed() {
+    let mut pair = training(1);
+    let transfer = header(&pair, "update");
+    offer(&mut pair, transfer);
+    pair.pour(0, transfer);
+    finish_b(&mut pair);
+    pair.drive_until("the end", |pair| {
+        let mut to_a = pair.server.sent.iter().filter(|(to, _)| *to == name("a"));
+        to_a.any(|(_, message)| matches!(message, ToClient::Finished { .. }))
+    });
+    pair.wait(Duration::from_millis(200));
+    let before = fetched(&pair);
+    let times = u64::from(Allowance::default().downloads_per_round);
+    fetch(&mut pair, 1..times + 1);
+    assert_eq!(fetched(&pair) - before, (times - 1) * ADAPTER_BYTES);
+    assert_eq!(pair.codes("a").last(), Some(&CloseCode::TooMuch));
 }
 
 /// A4: a delivery that its sender broke off is asked for again from where it stopped, and not for ever.

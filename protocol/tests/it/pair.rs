@@ -74,6 +74,8 @@ struct Line {
     cut: bool,
     to_server_until: Instant,
     to_site_until: Instant,
+    /// What the server sends on it that has not arrived: the transfer, and how many of its bytes left.
+    sending: Vec<(TransferHeader, u64)>,
 }
 
 /// One institution: the machine and what its owner would keep.
@@ -401,6 +403,7 @@ impl Line {
             cut: false,
             to_server_until: now,
             to_site_until: now,
+            sending: Vec::new(),
         }
     }
 

@@ -38,6 +38,8 @@ pub struct RawLimits {
     pub messages_per_minute: u32,
     /// Bytes that one participant may send in a round, as a multiple of one update.
     pub uploads_per_round: u32,
+    /// Bytes of adapters and the anchor that one participant may have sent to it in a round, as a multiple of one of each.
+    pub downloads_per_round: u32,
     /// Times in a round that one participant may stall, or break off a delivery on a connection that lives.
     pub interruptions_per_round: u32,
     /// Slowest delivery that still counts as progress, in bytes a second.
@@ -56,6 +58,7 @@ impl Default for RawLimits {
             connections_per_minute: 30,
             messages_per_minute: 240,
             uploads_per_round: 4,
+            downloads_per_round: 4,
             interruptions_per_round: 3,
             upload_per_second_min: ByteSize::kibibytes(4),
         }
@@ -69,6 +72,7 @@ impl RawLimits {
             ("limits.uploads_at_once", self.uploads_at_once),
             ("limits.connections_per_minute", self.connections_per_minute),
             ("limits.uploads_per_round", self.uploads_per_round),
+            ("limits.downloads_per_round", self.downloads_per_round),
         ];
         if let Some((key, _)) = counts.into_iter().find(|&(_, count)| count == 0) {
             return Err(ValueError::new(key, "is 0; it must be at least 1"));
@@ -85,6 +89,7 @@ impl RawLimits {
             connections_per_minute: self.connections_per_minute,
             messages_per_minute: self.messages_per_minute,
             uploads_per_round: self.uploads_per_round,
+            downloads_per_round: self.downloads_per_round,
             interruptions_per_round: self.interruptions_per_round,
         })
     }

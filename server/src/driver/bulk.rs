@@ -10,7 +10,9 @@ use super::{Driver, Event};
 use crate::error::ServerError;
 use crate::fold::{Folded, Job, Merged, Refused};
 use crate::observer::RunEvent;
+use crate::round::Traffic;
 use crate::spool::Upload;
+use crate::tally::Tally;
 
 impl Driver {
     /// What happened to updates and their sum.
@@ -24,6 +26,13 @@ impl Driver {
             Event::Waiting { connection } => {
                 self.coordinator.handle_transfer_progress(connection, now)
             }
+            Event::Unsent {
+                connection,
+                participant,
+                unsent,
+            } => self
+                .coordinator
+                .transfer_unsent(connection, &participant, unsent, now),
             Event::Unasked { connection, header } => {
                 let what = "the transfer was not asked for".to_owned();
                 self.spoil(connection, &header, RefusalReason::WrongTransfer, what, now);
@@ -59,19 +68,12 @@ impl Driver {
             } => {
                 self.spoil(connection, &header, reason, what, now);
             }
-            Event::Folded(updates) => updates
-                .into_iter()
-                .for_each(|folded| self.answer(folded, now)),
+            Event::Folded(updates) => self.answer_all(updates, now),
             Event::Unopened {
                 detail,
                 traffic,
                 turned_away,
-            } => {
-                tracing::error!(detail, "the round's sum cannot be opened");
-                self.round_traffic.add(traffic);
-                self.tally.add(turned_away);
-                self.coordinator.sum_not_opened(Text::new(&detail), now);
-            }
+            } => self.unopened(&detail, (traffic, turned_away), now),
             Event::Merged(merged) => self.merged(*merged, now),
             // The others are the loop's own.
             Event::Arrived(_)
@@ -203,6 +205,12 @@ impl Driver {
         }
     }
 
+    fn answer_all(&mut self, updates: Vec<Folded>, now: Instant) {
+        for folded in updates {
+            self.answer(folded, now);
+        }
+    }
+
     pub(super) fn answer(&mut self, folded: Folded, now: Instant) {
         let Folded {
             participant,
@@ -219,6 +227,14 @@ impl Driver {
             }
         };
         self.must(answered);
+    }
+
+    /// A masked round's sum cannot be read.
+    fn unopened(&mut self, detail: &str, (traffic, turned_away): (Traffic, Tally), now: Instant) {
+        tracing::error!(detail, "the round's sum cannot be opened");
+        self.round_traffic.add(traffic);
+        self.tally.add(turned_away);
+        self.coordinator.sum_not_opened(Text::new(detail), now);
     }
 
     pub(super) fn merged(&mut self, merged: Merged, now: Instant) {

@@ -40,6 +40,12 @@ pub(crate) enum Event {
     },
     /// Bytes went out, or a participant waits for room on our side.
     Waiting { connection: ConnectionId },
+    /// A transfer to a participant broke off, and so many of its bytes never left.
+    Unsent {
+        connection: ConnectionId,
+        participant: ParticipantName,
+        unsent: (TransferId, u64),
+    },
     /// A transfer began that nobody asked for; it was turned away.
     Unasked {
         connection: ConnectionId,

@@ -53,7 +53,8 @@ fn is_held_against(code: CloseCode) -> bool {
         | CloseCode::Revoked
         | CloseCode::Flooding
         | CloseCode::Deceived
-        | CloseCode::TooOften => true,
+        | CloseCode::TooOften
+        | CloseCode::TooMuch => true,
     }
 }
 

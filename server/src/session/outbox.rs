@@ -8,6 +8,7 @@ use protocol::quic::Connection;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 use super::asked::Asked;
+use super::unsent::Unsent;
 use crate::released::Payload;
 
 /// Messages and transfers that may wait for one peer, besides records. A peer that reads gets by with a handful.
@@ -31,6 +32,7 @@ pub(crate) struct Outbox {
     /// What may still be queued, in places.
     room: Arc<Semaphore>,
     asked: Asked,
+    unsent: Unsent,
     connection: Connection,
 }
 
@@ -40,13 +42,14 @@ pub(super) type Queued = (Outgoing, Option<OwnedSemaphorePermit>);
 impl Outbox {
     pub(super) fn new(
         queue: mpsc::UnboundedSender<Queued>,
-        asked: Asked,
+        (asked, unsent): (Asked, Unsent),
         connection: Connection,
     ) -> Self {
         Self {
             queue,
             room: Arc::new(Semaphore::new(OUTBOX_MAX)),
             asked,
+            unsent,
             connection,
         }
     }
@@ -58,8 +61,12 @@ impl Outbox {
 
     /// Queues something for the peer. One that lets its queue fill up is cut off.
     pub(crate) fn put(&self, outgoing: Outgoing) {
-        if let Outgoing::Message(message) = &outgoing {
-            self.asked.note(message);
+        match &outgoing {
+            Outgoing::Message(message) => self.asked.note(message),
+            Outgoing::Transfer { header, .. } => {
+                self.unsent.begin(header, self.connection.bytes_sent());
+            }
+            Outgoing::Close(_) => {}
         }
         let place = if is_record(&outgoing) {
             None

@@ -40,6 +40,18 @@ impl Sending {
 }
 
 impl Session {
+    /// Tells what broke off with the connection.
+    pub(super) async fn tell_unsent(&self) {
+        for unsent in self.unsent.take(self.connection.bytes_sent()) {
+            self.tell(Event::Unsent {
+                connection: self.id,
+                participant: self.name.clone(),
+                unsent,
+            })
+            .await;
+        }
+    }
+
     async fn send_transfer(self, header: TransferHeader, payload: Payload) {
         let connection = self.id;
         let bytes = match payload {
@@ -65,7 +77,10 @@ impl Session {
             .send_transfer(&header, bytes, progress)
             .await
         {
-            Ok(()) => self.tell(Event::Waiting { connection }).await,
+            Ok(()) => {
+                self.unsent.end(header.id);
+                self.tell(Event::Waiting { connection }).await;
+            }
             Err(error) => {
                 tracing::debug!(participant = self.connection.peer().name(), %error, "transfer not sent");
             }

@@ -76,7 +76,9 @@ async fn a_delivery_from_another_offset_than_asked_for_is_refused() {
 /// A3: a connection that breaks before the first byte of what was asked for costs its participant nothing.
 #[tokio::test]
 async fn deliveries_that_never_began_are_not_charged() {
-    let scene = Scene::new(&["north"]);
+    let mut scene = Scene::new(&["north"]);
+    // It comes with nothing each time.
+    scene.config.allowance.downloads_per_round = 1000;
     let update = constant(0.5);
     let (running, mut north, round, header) = offered(&scene, &update[..40], &update).await;
     let times = scene.config.allowance.uploads_per_round + 2;

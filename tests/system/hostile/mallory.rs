@@ -167,6 +167,12 @@ impl Mallory {
         }
     }
 
+    /// Takes what the server sends, to its end.
+    pub(super) async fn take(&self) {
+        let mut stream = self.connection.accept_uni().await.expect("a transfer");
+        stream.read_to_end(1 << 24).await.expect("a small adapter");
+    }
+
     /// Waits for a refusal or the end of the connection, and gives its label.
     pub(super) async fn verdict(&mut self) -> &'static str {
         loop {

@@ -380,3 +380,36 @@ async fn messages_count_against_the_day_and_the_round_as_updates_do() {
         assert!(0 < times && day(&egress) <= 100, "{times}");
     }
 }
+
+/// The day's end does not wait for a round's: what is said after it does not leave.
+#[tokio::test]
+async fn nothing_is_said_outside_the_policys_hours() {
+    let world = World::new();
+    let server = Server::bind(world.server()).unwrap();
+    let mut settings = Settings::new(
+        "hub:4433".to_owned(),
+        tls(world.certificates.participant("north").unwrap()),
+    );
+    settings.ledger = Some(ledger_in(&world));
+    let mut egress = Egress::open(&settings).unwrap();
+    egress.about(server.plan(), &settings);
+    let hours = "[secure_aggregation]\nrequired = false\n[hours]\ntime_zone = \"UTC\"\nopen = [\"wed 08:00-18:00\"]\n";
+    let by_day = policy(&[("[secure_aggregation]\nrequired = false\n", hours)]);
+    let said = ToServer::Progress {
+        round: Round(1),
+        step: 1,
+        steps: 3,
+    };
+    let permit = |now: &str| {
+        let circumstances = Circumstances {
+            server_certificate: Digest([0; 32]),
+            now: now.parse().unwrap(),
+            day_bytes: 0,
+        };
+        egress.permit(&said, &by_day, &circumstances)
+    };
+    permit("2026-11-25T17:59:59Z").unwrap();
+    let refusal = permit("2026-11-25T18:00:00Z").unwrap_err();
+    assert!(refusal.to_string().contains("hours"), "{refusal}");
+    assert!(refusal.is_temporary(), "the day begins again");
+}

@@ -76,6 +76,7 @@ impl Pair {
                 if let Some(line) = self.lines.get_mut(&connection)
                     && std::mem::take(&mut line.server_open)
                 {
+                    self.tell_unsent(connection);
                     self.coordinator.handle_disconnected(connection, self.now);
                 }
             }
@@ -166,9 +167,11 @@ impl Pair {
             let damage = self.weather.damage;
             damage > 0 && self.rng.chance(damage)
         };
-        if !self.lines[&connection].reaches_site() {
+        let line = self.lines.get_mut(&connection).unwrap();
+        if !line.reaches_site() {
             return;
         }
+        line.sending.retain(|(sending, _)| sending != header);
         let Some(site) = self.site_of(connection) else {
             return;
         };
@@ -200,6 +203,17 @@ impl Pair {
                 is_damaged: is_spoilt,
             };
             site.begun = BTreeMap::from([(adapter.sha256, whole)]);
+        }
+    }
+
+    /// Tells the coordinator what of the server's transfers never left on a connection that is over.
+    pub(super) fn tell_unsent(&mut self, connection: ConnectionId) {
+        let line = self.lines.get_mut(&connection).unwrap();
+        let name = self.sites[line.site].name.clone();
+        for (header, left) in std::mem::take(&mut line.sending) {
+            let unsent = (header.id, header.remaining() - left);
+            self.coordinator
+                .transfer_unsent(connection, &name, unsent, self.now);
         }
     }
 

@@ -146,6 +146,10 @@ impl Pair {
                     .update_kept(connection, &name, header.id, bytes);
             }
             Some((header, bytes)) => {
+                let line = self.lines.get_mut(&connection).unwrap();
+                let left = bytes - header.offset;
+                line.sending.retain(|(sending, _)| *sending != header);
+                line.sending.push((header, left));
                 let is_damaged = self.rng.chance(self.weather.damage);
                 let begun = Begun { bytes, is_damaged };
                 site.begun.insert(header.sha256, begun);
@@ -232,6 +236,23 @@ impl Pair {
         }
     }
 
+    fn send_transfer(&mut self, connection: ConnectionId, header: TransferHeader) {
+        let name = self.sites[self.lines[&connection].site].name.clone();
+        self.server.transfers.push((name, header));
+        let line = self.lines.get_mut(&connection).unwrap();
+        line.sending.push((header, 0));
+        self.server.note_final(&header);
+        let when = self.now + self.bulk_time();
+        let cut = self.rng.chance(self.weather.cut_bulk);
+        let event = if cut {
+            let kept = header.offset + header.remaining() / 2;
+            Event::BulkCut(connection, Some((header, kept)))
+        } else {
+            Event::SiteGetsTransfer(connection, header)
+        };
+        self.at(when, event);
+    }
+
     pub(super) fn act_for_server(&mut self, action: coordinator::Action) {
         assert!(
             self.server.outcome.is_none() || matches!(action, coordinator::Action::Close { .. })
@@ -266,18 +287,7 @@ impl Pair {
                 self.send_to_site(connection, Event::SiteGets(connection, message));
             }
             coordinator::Action::SendTransfer { connection, header } => {
-                let name = self.sites[self.lines[&connection].site].name.clone();
-                self.server.transfers.push((name, header));
-                self.server.note_final(&header);
-                let when = self.now + self.bulk_time();
-                let cut = self.rng.chance(self.weather.cut_bulk);
-                let event = if cut {
-                    let kept = header.offset + header.remaining() / 2;
-                    Event::BulkCut(connection, Some((header, kept)))
-                } else {
-                    Event::SiteGetsTransfer(connection, header)
-                };
-                self.at(when, event);
+                self.send_transfer(connection, header)
             }
             coordinator::Action::Close {
                 connection, code, ..
@@ -286,6 +296,7 @@ impl Pair {
                 line.server_open = false;
                 let name = self.sites[line.site].name.clone();
                 self.server.closes.push((Some(name), code));
+                self.tell_unsent(connection);
                 self.send_to_site(connection, Event::SiteLost(connection, Some(code)));
             }
             coordinator::Action::Aggregate { summary } => self.aggregate(summary),
