@@ -62,6 +62,26 @@ pub(crate) fn sync_folder_of(file: &Path) -> io::Result<()> {
     fs::File::open(folder)?.sync_all()
 }
 
+/// Checks that an open file is still the one of this name: what is written to one that was moved away, removed or replaced is found by
+/// nobody. Only Unix numbers its files.
+#[cfg(unix)]
+pub(crate) fn check_is_there(file: &fs::File, path: &Path) -> io::Result<()> {
+    use std::os::unix::fs::MetadataExt as _;
+
+    let (open, named) = (file.metadata()?, fs::metadata(path)?);
+    if (open.dev(), open.ino()) == (named.dev(), named.ino()) {
+        return Ok(());
+    }
+    let what = "another file has taken its name while it was being written";
+    Err(io::Error::other(what))
+}
+
+/// See above.
+#[cfg(not(unix))]
+pub(crate) fn check_is_there(_file: &fs::File, _path: &Path) -> io::Result<()> {
+    Ok(())
+}
+
 /// The flushes of a file that grows, one at a time: little is left to wait for at its end.
 #[derive(Debug, Default)]
 pub(crate) struct Flushing {

@@ -101,9 +101,10 @@ impl EvidenceFile {
     /// Adds a line, durably.
     ///
     /// # Errors
-    /// [`EvidenceError::Io`].
+    /// [`EvidenceError::Io`], also if the file was moved away or replaced.
     pub(crate) fn append(&mut self, evidence: &Evidence) -> Result<(), EvidenceError> {
         let mut write = || -> io::Result<()> {
+            durable::check_is_there(&self.file, &self.path)?;
             let mut line = serde_json::to_vec(evidence)?;
             line.push(b'\n');
             self.file.write_all(&line)?;
@@ -190,6 +191,26 @@ mod tests {
         file.finish().unwrap();
         assert!(!path.exists());
         assert_eq!(fs::read(path.with_added_extension("done")).unwrap(), whole);
+    }
+
+    #[test]
+    #[cfg(unix)]
+    fn nothing_is_added_to_a_file_that_was_moved_away_or_replaced() {
+        let folder = tempfile::tempdir().unwrap();
+        let state = folder.path().join("site.state");
+        let mut file = open(&state).unwrap();
+        let path = folder.path().join("site.abababababababab.transcript");
+        let moved = path.with_extension("moved");
+        fs::rename(&path, &moved).unwrap();
+        file.append(&accepted(1)).unwrap_err();
+        fs::copy(&moved, &path).unwrap();
+        let refused = file.append(&accepted(1)).unwrap_err().to_string();
+        assert!(
+            refused.contains("another file has taken its name"),
+            "{refused}"
+        );
+        fs::rename(&moved, &path).unwrap();
+        file.append(&accepted(1)).unwrap();
     }
 
     #[test]

@@ -124,7 +124,8 @@ impl Ledger {
     /// Writes a line; when this returns it is on disk.
     ///
     /// # Errors
-    /// [`LedgerError::Io`]; then the line does not count as written, and nothing may leave for it.
+    /// [`LedgerError::Io`], also if the file was moved away or replaced; then the line does not count as written, and nothing may leave
+    /// for it.
     pub fn record(&mut self, fact: Fact, now: Timestamp) -> Result<(), LedgerError> {
         let entry = Entry {
             number: self.next,
@@ -132,6 +133,7 @@ impl Ledger {
             previous: self.previous,
             fact,
         };
+        durable::check_is_there(&self.file, &self.path).map_err(failed("find", &self.path))?;
         let line = line::write(&entry, |message| self.tls.sign(message));
         let written = self
             .file

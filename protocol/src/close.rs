@@ -147,8 +147,8 @@ table! {
     ZeroWeight      = 0x108 "zero-weight"     Never "the update has no weight";
     OverWeight      = 0x109 "over-weight"     Never "the weight is above the plan's limit";
     NotFinite       = 0x10a "not-finite"      Never "the update holds a value that is not finite";
+    // 0x10c was never said: whoever agrees to a plan has compared its layout.
     OverNorm        = 0x10b "over-norm"       Never "the norm is above the plan's limit";
-    WrongLayout     = 0x10c "wrong-layout"    Never "the update does not have the plan's layout";
     Internal        = 0x10d "internal"        Later "the server could not take the update in";
     OverAllowance   = 0x10e "over-allowance"  Never "the participant sent or fetched more bytes than it may in one round";
     BrokenOff       = 0x10f "broken-off"      Never "the participant broke off or stalled too often in this round";

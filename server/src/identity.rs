@@ -17,7 +17,7 @@ use crate::narrate::warn_of_expiry;
 /// How long a replaced file may go unnoticed.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
-/// Tells the driver of every change of the files, and warns once a day if our certificate ends soon, until the run is over.
+/// Tells the driver of every change of the files and of every day that begins, which is warned of what ends soon, until the run is over.
 pub(crate) async fn watch(files: TlsFiles, mut tls: TlsMaterial, events: mpsc::Sender<Event>) {
     let mut watch = IdentityWatch::new(files, &tls, SystemTime::now());
     let mut ticks = interval(LOOK_EVERY);
@@ -26,20 +26,38 @@ pub(crate) async fn watch(files: TlsFiles, mut tls: TlsMaterial, events: mpsc::S
         ticks.tick().await;
         let now = SystemTime::now();
         if watch.is_new_day(now) {
-            warn_of_expiry(tls.identity(), tls.expires(), now);
+            warn_of_dates(&tls, now);
             warn_of_refusal(&tls, now);
+            if events.send(Event::NewDay).await.is_err() {
+                return;
+            }
         }
         let Some(found) = watch.look(now) else {
             continue;
         };
         if let Ok(material) = &found {
             tls = material.clone();
-            warn_of_expiry(tls.identity(), tls.expires(), now);
+            warn_of_dates(&tls, now);
             warn_of_refusal(&tls, now);
         }
         if events.send(Event::Identity(found)).await.is_err() {
             return;
         }
+    }
+}
+
+/// Warns if our certificate ends soon, and if there is no revocation list or an old one.
+pub(crate) fn warn_of_dates(tls: &TlsMaterial, now: SystemTime) {
+    warn_of_expiry(tls.identity(), tls.expires(), now);
+    if !tls.checks_revocation() {
+        tracing::warn!(
+            "no revocation list: revoked participants are let in; set identity.revocations"
+        );
+    }
+    if tls.revocations_due().is_some_and(|due| due < now) {
+        tracing::warn!(
+            "the revocation list is out of date; get a newer one from the federation's authority"
+        );
     }
 }
 

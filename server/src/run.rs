@@ -23,7 +23,7 @@ use crate::error::ServerError;
 use crate::fold::{Folder, Job};
 use crate::identity;
 use crate::metrics::{Endpoint, Monitoring};
-use crate::narrate::{Narrator, warn_of_expiry};
+use crate::narrate::Narrator;
 use crate::network::Network;
 use crate::observer::{Observer, RunEvent, RunOutcome};
 use crate::record::FINAL_FOLDER;
@@ -129,7 +129,7 @@ impl Server {
                 None => observer,
             },
         };
-        warn_of_dates(&prepared);
+        identity::warn_of_dates(&prepared.tls, SystemTime::now());
         warn_of_noise(&prepared);
         let (events, incoming) = mpsc::channel(EVENTS_MAX);
         let recovered = Recovered::open(&mut prepared)?;
@@ -272,24 +272,6 @@ fn watch_identity(prepared: &Prepared, events: mpsc::Sender<Event>) -> JoinSet<(
         watching.spawn(identity::watch(files.clone(), tls, events));
     }
     watching
-}
-
-fn warn_of_dates(prepared: &Prepared) {
-    let tls = &prepared.tls;
-    warn_of_expiry(tls.identity(), tls.expires(), SystemTime::now());
-    if !tls.checks_revocation() {
-        tracing::warn!(
-            "no revocation list: revoked participants are let in; set identity.revocations"
-        );
-    }
-    if tls
-        .revocations_due()
-        .is_some_and(|due| due < SystemTime::now())
-    {
-        tracing::warn!(
-            "the revocation list is out of date; get a newer one from the federation's authority"
-        );
-    }
 }
 
 fn warn_of_noise(prepared: &Prepared) {

@@ -235,7 +235,13 @@ fn verdict_on_a_private_plan_says_what_is_spent_and_refuses_when_nothing_is_left
         "{}",
         before.text
     );
-    assert_success(&federation.start_client("hospital-a", &address).finish());
+    let client = federation.start_client("hospital-a", &address).finish();
+    assert_success(&client);
+    assert!(
+        client.text.contains("multiplies in their product"),
+        "{}",
+        client.text
+    );
     assert_success(&server.finish());
     let (epsilon, _) = spent(&federation);
     let after = check();

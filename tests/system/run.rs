@@ -156,3 +156,33 @@ fn a_server_that_is_interrupted_twice_waits_for_nobody() {
     server.signal("INT");
     assert_eq!(server.finish().code, Some(1));
 }
+
+#[test]
+fn a_client_whose_update_is_refused_says_why_and_so_does_the_run() {
+    let federation = Federation::create(PROGRAMS, &["hospital-a"]);
+    // Nobody else may come and make up the quorum.
+    let settings = [
+        "cohort.participants=[\"hospital-a\"]",
+        "limits.update_norm_max=0.01",
+    ];
+    let (server, address) = federation.start_server(1, &settings);
+    let client = federation.start_client("hospital-a", &address);
+    let line = client.wait_for("update refused");
+    assert!(
+        line.contains("round=1 ") && line.contains("over-norm"),
+        "{line}"
+    );
+    assert!(
+        line.contains("the norm is above the plan's limit"),
+        "{line}"
+    );
+    let client = client.finish();
+    assert_eq!(client.code, Some(75), "{}", client.text);
+    assert!(
+        client.text.contains("the quorum cannot be met"),
+        "{}",
+        client.text
+    );
+    let server = server.finish();
+    assert_eq!(server.code, Some(75), "{}", server.text);
+}

@@ -204,6 +204,11 @@ fn show(event: &Event, bar: &RunBar) {
         Event::Plan { plan } => {
             let (run, rounds, steps) = (&plan.run, plan.rounds, plan.training.local_steps);
             tracing::info!(%run, rounds, steps, base = %plan.base.name, "agreed to the run plan");
+            if plan.multiplies_noise() {
+                tracing::warn!(
+                    "the plan's noise for privacy is on both factors of the adapter and multiplies in their product (docs/privacy.md)"
+                );
+            }
         }
         Event::Waiting { round } => tracing::info!(%round, "global adapter received"),
         Event::Step { round, report } => {

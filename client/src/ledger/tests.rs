@@ -363,6 +363,32 @@ fn only_one_process_writes() {
 
 #[cfg(unix)]
 #[test]
+#[cfg(unix)]
+fn nothing_leaves_when_the_ledger_was_moved_away_or_replaced() {
+    let site = Site::new();
+    let mut ledger = site.open().unwrap();
+    let moved = site.path().with_extension("moved");
+    let mut record = |second| {
+        let (_, fact) = facts(1).remove(0);
+        ledger
+            .record(fact, at(second))
+            .map_err(|refused| refused.to_string())
+    };
+    record(1).unwrap();
+    fs::rename(site.path(), &moved).unwrap();
+    let refused = record(2).unwrap_err();
+    assert!(refused.contains("nothing leaves without it"), "{refused}");
+    fs::copy(&moved, site.path()).unwrap();
+    let refused = record(3).unwrap_err();
+    assert!(
+        refused.contains("another file has taken its name"),
+        "{refused}"
+    );
+    fs::rename(&moved, site.path()).unwrap();
+    record(4).unwrap();
+}
+
+#[test]
 fn ledger_is_readable_by_its_owner_alone() {
     use std::os::unix::fs::PermissionsExt as _;
 

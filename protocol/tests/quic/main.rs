@@ -17,6 +17,7 @@ mod hostile;
 mod party;
 mod plan_file;
 mod restart;
+mod seals;
 mod secrets;
 mod tap;
 mod watch;

@@ -81,6 +81,7 @@ impl Driver {
             | Event::Message { .. }
             | Event::Malformed { .. }
             | Event::Identity(_)
+            | Event::NewDay
             | Event::Failed(_)
             | Event::Deadline
             | Event::Shutdown

@@ -101,6 +101,8 @@ pub(crate) enum Event {
     Merged(Box<Merged>),
     /// Our certificate, the authority's or its revocation list changed; or why the change is of no use.
     Identity(Result<TlsMaterial, String>),
+    /// A day has passed since the run began, or since this was told.
+    NewDay,
     /// The folding thread cannot go on.
     Failed(ServerError),
     /// The coordinator's deadline has come.

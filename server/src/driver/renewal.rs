@@ -8,6 +8,7 @@ use protocol::quic::{Connection, HandshakeError, Listener, RefusedPeer, Rejectio
 
 use super::Driver;
 use crate::error::ServerError;
+use crate::narrate::warn_of_expiry;
 use crate::observer::RunEvent;
 
 impl Driver {
@@ -62,6 +63,18 @@ impl Driver {
             });
             // At once and not after what waits to be sent: nothing more is for this peer.
             peer.outbox.connection().close(code);
+        }
+    }
+
+    /// Warns of participants whose certificates end soon: a connection may outlast the warning that it began with.
+    pub(super) fn warn_of_peers(&self, now: SystemTime) {
+        for peer in self.peers.values() {
+            let connection = peer.outbox.connection();
+            warn_of_expiry(
+                connection.peer(),
+                connection.peer_certificate().expires,
+                now,
+            );
         }
     }
 

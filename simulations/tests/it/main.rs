@@ -6,6 +6,7 @@
     reason = "tests may, and they print their seed"
 )]
 
+mod bench;
 mod closed_reader;
 mod deltas;
 mod hostile;

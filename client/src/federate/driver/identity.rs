@@ -29,8 +29,29 @@ impl Driver {
                 self.cut_off_revoked(now);
             }
             Some(Err(reason)) => self.observer.observe(&Event::IdentityKept { reason }),
-            None if is_new_day => self.warn_of_own_expiry(now),
             None => {}
+        }
+        if is_new_day {
+            self.warn_of_dates(now);
+        }
+    }
+
+    /// Warns of a connection's certificates that end soon, and of an old revocation list.
+    fn warn_of_dates(&self, now: SystemTime) {
+        self.warn_of_own_expiry(now);
+        if let Some(session) = &self.session {
+            let server = &session.connection;
+            self.warn_of_expiry(server.peer(), server.peer_certificate().expires, now);
+        }
+        if self
+            .settings
+            .tls
+            .revocations_due()
+            .is_some_and(|due| due < now)
+        {
+            tracing::warn!(
+                "the revocation list is out of date; get a newer one from the federation's authority"
+            );
         }
     }
 
@@ -97,6 +118,6 @@ impl Driver {
         let files = self.settings.tls_files.clone();
         let tls = &self.settings.tls;
         self.identity = files.map(|files| IdentityWatch::new(files, tls, now));
-        self.warn_of_own_expiry(now);
+        self.warn_of_dates(now);
     }
 }
