@@ -25,15 +25,9 @@ impl Digest {
     }
 }
 
-/// Writes bytes as digits, of which there is room for two a byte. Records are full of digests: no string is made for each.
-fn write_hexadecimal(bytes: &[u8], digits: &mut [u8], f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    hex::encode_to_slice(bytes, digits).map_err(|_| fmt::Error)?;
-    f.write_str(str::from_utf8(digits).map_err(|_| fmt::Error)?)
-}
-
 impl fmt::Display for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write_hexadecimal(&self.0, &mut [0; 64], f)
+        f.write_str(&hex::encode(self.0))
     }
 }
 
@@ -106,7 +100,7 @@ pub struct TransferId(pub [u8; 16]);
 
 impl fmt::Display for TransferId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write_hexadecimal(&self.0, &mut [0; 32], f)
+        f.write_str(&hex::encode(self.0))
     }
 }
 

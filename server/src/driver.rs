@@ -201,7 +201,7 @@ impl Driver {
                 self.coordinator.handle_malformed(connection, now);
             }
             Event::Identity(found) => self.renew(listener, found),
-            Event::NewDay => self.warn_of_peers(SystemTime::now()),
+            Event::NewDay => self.warn_of_peers(),
             Event::Failed(error) => self.give_up(error),
             Event::Deadline => self.coordinator.handle_timeout(now),
             Event::Shutdown => self.coordinator.stop(),

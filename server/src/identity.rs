@@ -17,7 +17,8 @@ use crate::narrate::warn_of_expiry;
 /// How long a replaced file may go unnoticed.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
-/// Tells the driver of every change of the files and of every day that begins, which is warned of what ends soon, until the run is over.
+/// Tells the driver of every change of the files and of every day that has passed, on which it warns of what ends soon, until the run is
+/// over.
 pub(crate) async fn watch(files: TlsFiles, mut tls: TlsMaterial, events: mpsc::Sender<Event>) {
     let mut watch = IdentityWatch::new(files, &tls, SystemTime::now());
     let mut ticks = interval(LOOK_EVERY);

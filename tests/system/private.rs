@@ -266,6 +266,19 @@ fn counted_to(entries: &[serde_json::Value]) -> u64 {
     of(last, "first_step") + of(last, "steps")
 }
 
+/// Goes on with a round from its checkpoint, to the run's end; gives what that counted, behind what was counted before.
+fn goes_on(
+    federation: &Federation,
+    (server, address): (Program, String),
+    before: usize,
+) -> Vec<serde_json::Value> {
+    let again = federation.start_client("hospital-a", &address);
+    again.wait_for("the round goes on from its checkpoint");
+    assert_success(&again.finish());
+    assert_success(&server.finish());
+    spent(federation).1.split_off(before)
+}
+
 fn of(entry: &serde_json::Value, key: &str) -> u64 {
     entry[key].as_u64().expect("a number")
 }
@@ -306,16 +319,11 @@ fn a_private_round_that_goes_on_from_its_checkpoint_counts_what_is_behind_it_aga
     federation.wait_for_file("hospital-a-adapter.state.training");
     killed.kill();
     let (_, first) = spent(&federation);
-    let again = federation.start_client("hospital-a", &address);
-    again.wait_for("the round goes on from its checkpoint");
-    assert_success(&again.finish());
-    assert_success(&server.finish());
-    let (_, entries) = spent(&federation);
-    let second = &entries[first.len()..];
+    let second = goes_on(&federation, (server, address), first.len());
     let from = of(&second[0], "first_step");
-    assert!(0 < from && from < counted_to(&first), "{entries:?}");
+    assert!(0 < from && from < counted_to(&first), "{first:?}");
     assert_eq!(second[0]["again"], true, "{second:?}");
-    assert_eq!(steps(second), 200 - from);
+    assert_eq!(steps(&second), 200 - from);
 }
 
 #[test]
@@ -333,15 +341,11 @@ fn a_private_round_that_is_stopped_has_counted_few_steps_that_it_did_not_take() 
     stopped.signal("INT");
     stopped.finish();
     let (_, first) = spent(&federation);
-    let again = federation.start_client("hospital-a", &address);
-    again.wait_for("the round goes on from its checkpoint");
-    assert_success(&again.finish());
-    assert_success(&server.finish());
-    let (_, entries) = spent(&federation);
-    let from = of(&entries[first.len()], "first_step");
+    let second = goes_on(&federation, (server, address), first.len());
+    let from = of(&second[0], "first_step");
     let not_taken = counted_to(&first) - from;
-    assert!(0 < from && not_taken <= 25, "{entries:?}");
-    assert_eq!(steps(&entries), 200 + not_taken);
+    assert!(0 < from && not_taken <= 25, "{first:?}");
+    assert_eq!(steps(&second), 200 - from);
 }
 
 #[test]

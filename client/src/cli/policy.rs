@@ -58,7 +58,8 @@ fn show_spent(config: &Config, policy: &SitePolicy) -> Result<(), Failure> {
         ledger.display()
     )?;
     if most <= epsilon {
-        let spent = "nothing is left of the site's privacy budget (E_DP_BUDGET): the client would decline this plan";
+        let spent = "nothing is left of the site's privacy budget (E_DP_BUDGET): the client would decline this plan; raise epsilon_max under [privacy], as far \
+             as the policy allows, or leave the run";
         return Err(anyhow::anyhow!(spent).into());
     }
     Ok(())

@@ -4,8 +4,6 @@
 //! revoked *now* is enforced where the records come from, at the connection. So the certificate is judged at the first moment of
 //! its own validity.
 
-use std::sync::{Mutex, PoisonError};
-
 use rustls::pki_types::CertificateDer;
 use webpki::{EndEntityCert, KeyUsage};
 
@@ -18,12 +16,10 @@ use crate::identity::{Identity, Role};
 use crate::seal::{Examiner, Seal, SealFault};
 
 /// Believes the seals of one server, whatever key it has at the time.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct ServerExaminer {
     authorities: Authorities,
     server: Identity,
-    /// The chain that was vouched for last, and whose it is: a server signs many records with one key, and no time plays a part.
-    vouched_for: Mutex<Option<(Vec<Vec<u8>>, PartyCertificate)>>,
 }
 
 impl ServerExaminer {
@@ -32,30 +28,13 @@ impl ServerExaminer {
         Self {
             authorities,
             server,
-            vouched_for: Mutex::default(),
         }
-    }
-
-    /// Gives the certificate of a seal, if the authorities vouch for it.
-    fn certificate(&self, seal: &Seal) -> Result<PartyCertificate, SealFault> {
-        let last = self.vouched_for.lock();
-        let mut last = last.unwrap_or_else(PoisonError::into_inner);
-        if let Some((chain, certificate)) = last.as_ref()
-            && *chain == seal.certificates
-        {
-            return Ok(certificate.clone());
-        }
-        let certificate = certificate(&self.authorities, seal)?;
-        *last = Some((seal.certificates.clone(), certificate.clone()));
-        Ok(certificate)
     }
 }
 
 impl Examiner for ServerExaminer {
     fn examine(&self, bytes: &[u8], seal: &Seal) -> Result<(), SealFault> {
-        let certificate = self.certificate(seal)?;
-        check_signature(&certificate, bytes, seal)?;
-        let found = certificate.identity;
+        let found = signer(&self.authorities, bytes, seal)?.identity;
         if found == self.server {
             return Ok(());
         }
@@ -73,28 +52,15 @@ pub fn signer(
     bytes: &[u8],
     seal: &Seal,
 ) -> Result<PartyCertificate, SealFault> {
-    let certificate = certificate(authorities, seal)?;
-    check_signature(&certificate, bytes, seal)?;
-    Ok(certificate)
-}
-
-fn certificate(authorities: &Authorities, seal: &Seal) -> Result<PartyCertificate, SealFault> {
     seal.check_size()?;
     let chain = seal.certificates.iter().map(|der| der.as_slice().into());
     let chain: Vec<CertificateDer<'_>> = chain.collect();
     let untrusted = |rejection: Rejection| SealFault::Untrusted {
         what: rejection.to_string(),
     };
-    vouched_for(authorities, &chain).map_err(untrusted)
-}
-
-fn check_signature(
-    certificate: &PartyCertificate,
-    bytes: &[u8],
-    seal: &Seal,
-) -> Result<(), SealFault> {
+    let certificate = vouched_for(authorities, &chain).map_err(untrusted)?;
     if verify_signature(&certificate.public_key, bytes, &seal.signature) {
-        Ok(())
+        Ok(certificate)
     } else {
         Err(SealFault::Signature)
     }

@@ -35,7 +35,7 @@ fn a_chain_that_was_vouched_for_vouches_for_no_other_bytes_key_or_chain() {
         certificates: [&good.certificates[..], &foreign.certificates].concat(),
         signature: foreign.signature.clone(),
     };
-    // Before it is known, and after.
+    // Before it was believed, and after.
     for _ in 0..2 {
         assert_eq!(
             examiner.examine(RECORD, &borrowed),

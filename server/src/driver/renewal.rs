@@ -8,7 +8,6 @@ use protocol::quic::{Connection, HandshakeError, Listener, RefusedPeer, Rejectio
 
 use super::Driver;
 use crate::error::ServerError;
-use crate::narrate::warn_of_expiry;
 use crate::observer::RunEvent;
 
 impl Driver {
@@ -67,14 +66,11 @@ impl Driver {
     }
 
     /// Warns of participants whose certificates end soon: a connection may outlast the warning that it began with.
-    pub(super) fn warn_of_peers(&self, now: SystemTime) {
+    pub(super) fn warn_of_peers(&self) {
         for peer in self.peers.values() {
             let connection = peer.outbox.connection();
-            warn_of_expiry(
-                connection.peer(),
-                connection.peer_certificate().expires,
-                now,
-            );
+            let expires = connection.peer_certificate().expires;
+            self.narrator.warn_of_expiry(connection.peer(), expires);
         }
     }
 

@@ -36,7 +36,7 @@ impl Driver {
         }
     }
 
-    /// Warns of a connection's certificates that end soon, and of an old revocation list.
+    /// Warns if our certificate or that of the connected server ends soon, and of an old revocation list.
     fn warn_of_dates(&self, now: SystemTime) {
         self.warn_of_own_expiry(now);
         if let Some(session) = &self.session {
