@@ -115,6 +115,7 @@ impl Recovered {
         if let (Some(last), false) = (records.last(), unsettled.is_empty()) {
             disk.journal.settled(last.round)?;
             disk.spool.forget(&headers(&unsettled))?;
+            disk.spool.drop_spares()?;
         }
         if let Some(participant_privacy) = &participant_privacy {
             participant_privacy.forget_done(&records)?;

@@ -24,7 +24,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 use protocol::message::TransferHeader;
@@ -63,6 +63,8 @@ pub(crate) struct Spool {
     keeps: bool,
     /// Numbers what arrived whole, and batches.
     numbers: AtomicU64,
+    /// Whether a name that was given since the last [`Self::sync`] must be on disk before what it names counts.
+    has_new_names: AtomicBool,
 }
 
 /// What is not whole.
@@ -91,6 +93,7 @@ impl Spool {
             Upload::File(WholeFile(whole)) => {
                 let path = self.update_path(header.id);
                 fs::rename(whole, &path).map_err(ServerError::write(&path))?;
+                self.has_new_names.store(true, Ordering::Relaxed);
                 Ok(KeptUpdate::alone(path))
             }
             Upload::Memory(_) => batch.kept(header.id).ok_or_else(|| ServerError::Internal {
@@ -101,6 +104,9 @@ impl Spool {
 
     /// Puts the names of all that was kept on disk.
     pub(crate) fn sync(&self) -> Result<(), ServerError> {
+        if !self.has_new_names.swap(false, Ordering::Relaxed) {
+            return Ok(());
+        }
         sync_folder(&self.folder).map_err(ServerError::write(&self.folder))
     }
 
@@ -175,15 +181,11 @@ impl Spool {
     pub(crate) fn forget(&self, counted: &[TransferHeader]) -> Result<(), ServerError> {
         let mut batches = self.batches();
         for header in counted {
-            let path = match batches.find(header.id) {
-                None => Some(self.update_path(header.id)),
-                // Others in it still count.
-                Some(_) => batches
-                    .forget(header.id)
-                    .map(|batch| self.batch_path(batch)),
-            };
-            if let Some(path) = path {
+            if batches.find(header.id).is_none() {
+                let path = self.update_path(header.id);
                 remove(&path).map_err(ServerError::write(&path))?;
+            } else if let Some(batch) = batches.forget(header.id) {
+                self.retire(&mut batches, batch)?;
             }
         }
         Ok(())

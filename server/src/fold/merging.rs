@@ -91,6 +91,9 @@ impl Folder {
         };
         if is_last || self.is_masked {
             self.disk.settle(&round)?;
+            if is_last {
+                self.disk.spool.drop_spares()?;
+            }
         } else {
             self.unsettled = Some(round);
         }

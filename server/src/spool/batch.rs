@@ -3,10 +3,13 @@
 //! A file of its own costs a small update more than its bytes do: to be created, renamed, synced and removed. A batch is laid out
 //! before its updates are judged and written meanwhile, so what is refused is in the file too. That does no harm: an update counts
 //! because the journal says so, and only those are looked for in a batch.
+//!
+//! A few small files of batches that have served are kept and written over by the next ones: the disk has their names and their room
+//! already. A crash meanwhile leaves one in which nothing counts, and the next start removes it.
 
 use std::collections::BTreeSet;
 use std::collections::btree_map::{BTreeMap, Entry};
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, IoSlice};
 use std::ops::Range;
 use std::path::PathBuf;
@@ -20,14 +23,21 @@ use protocol::message::TransferHeader;
 use super::head::Head;
 use super::incoming::write_all;
 use super::kept::KeptUpdate;
-use super::{Spool, Upload, remove};
+use super::{HELD_BYTES_MAX, Spool, Upload, remove};
 use crate::error::ServerError;
+
+/// Files that are kept to be written over: as many as may be under way in a round that a few participants take part in.
+pub(super) const SPARES_MAX: usize = 4;
+/// A longer one is not kept: its bytes cost more than its name does.
+const SPARE_BYTES_MAX: u64 = HELD_BYTES_MAX;
 
 /// Updates that are written to one file.
 #[derive(Debug)]
 pub(crate) struct Batch {
     number: u64,
     path: PathBuf,
+    /// Whether its file is one that has served.
+    is_spare: bool,
     head: Vec<u8>,
     places: BTreeMap<TransferId, Range<u64>>,
     /// Their bytes, in the order in which they are listed, until they are written.
@@ -43,7 +53,9 @@ impl Batch {
             return Ok(());
         }
         let write = || -> io::Result<()> {
-            let file = File::create_new(&self.path)?;
+            let mut options = File::options();
+            let file = options.write(true).create_new(!self.is_spare);
+            let file = file.open(&self.path)?;
             let mut slices = vec![IoSlice::new(&self.head)];
             let updates = self.take_updates();
             slices.extend(updates.iter().map(|update| IoSlice::new(update)));
@@ -85,30 +97,62 @@ impl Spool {
         let (head, bytes) = Head::of(headers).map_err(|error| ServerError::Internal {
             what: format!("the list of a batch of updates: {error}"),
         })?;
-        let number = self.numbers.fetch_add(1, Ordering::Relaxed);
+        let spare = if updates.is_empty() {
+            None
+        } else {
+            self.batches().spares.pop()
+        };
+        let number = spare.unwrap_or_else(|| self.numbers.fetch_add(1, Ordering::Relaxed));
         Ok(Batch {
             number,
             path: self.batch_path(number),
+            is_spare: spare.is_some(),
             head: bytes,
             places: head.places().collect(),
             updates: Mutex::new(updates),
         })
     }
 
-    /// Takes note of the updates of a batch that count. If there are none, its file goes.
+    /// Takes note of the updates of a batch that count. If there are none, its file has served.
     pub(crate) fn enter(
         &self,
         batch: &Batch,
         counted: &BTreeSet<TransferId>,
     ) -> Result<(), ServerError> {
+        if batch.is_empty() {
+            return Ok(());
+        }
+        if !batch.is_spare {
+            self.has_new_names.store(true, Ordering::Relaxed);
+        }
         let mut batches = self.batches();
         for (id, place) in batch.places.iter().filter(|(id, _)| counted.contains(id)) {
             batches.enter(*id, batch.number, place.clone());
         }
-        if batches.has(batch.number) || batch.is_empty() {
+        if batches.has(batch.number) {
             return Ok(());
         }
-        remove(&batch.path).map_err(ServerError::write(&batch.path))
+        self.retire(&mut batches, batch.number)
+    }
+
+    /// Nothing in a batch counts any more: its file is kept to be written over, if it is small and few are, and removed otherwise.
+    pub(super) fn retire(&self, batches: &mut Batches, number: u64) -> Result<(), ServerError> {
+        let path = self.batch_path(number);
+        let is_small = || fs::metadata(&path).is_ok_and(|file| file.len() <= SPARE_BYTES_MAX);
+        if batches.spares.len() < SPARES_MAX && is_small() {
+            batches.spares.push(number);
+            return Ok(());
+        }
+        remove(&path).map_err(ServerError::write(&path))
+    }
+
+    /// Removes the files that were kept to be written over: no further update comes.
+    pub(crate) fn drop_spares(&self) -> Result<(), ServerError> {
+        for number in std::mem::take(&mut self.batches().spares) {
+            let path = self.batch_path(number);
+            remove(&path).map_err(ServerError::write(&path))?;
+        }
+        Ok(())
     }
 }
 
@@ -118,6 +162,8 @@ pub(super) struct Batches {
     updates: BTreeMap<TransferId, (u64, Range<u64>)>,
     /// How many of them are in each.
     counts: BTreeMap<u64, usize>,
+    /// Batches whose files are kept to be written over.
+    spares: Vec<u64>,
     /// A batch that cannot be read, and why: what counts and was not found may be in it.
     pub(super) damaged: Option<(PathBuf, String)>,
 }

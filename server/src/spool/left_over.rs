@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io;
 use std::path::Path;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Condvar, Mutex};
 
 use protocol::message::TransferHeader;
@@ -35,6 +35,7 @@ impl Spool {
             held_bytes_max,
             keeps: true,
             numbers: AtomicU64::new(0),
+            has_new_names: AtomicBool::new(false),
         };
         let parts = spool.tidy(counted).map_err(ServerError::write(folder))?;
         let begun = parts.iter().map(|(name, (id, _))| (name.clone(), *id));

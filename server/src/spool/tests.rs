@@ -45,7 +45,7 @@ fn receive_in(
     last: Option<Piece>,
 ) -> Arrival {
     let (sender, pieces) = tokio::sync::mpsc::channel(64);
-    for chunk in bytes.chunks(3) {
+    for chunk in bytes.chunks(3.max(bytes.len() / 32)) {
         sender
             .try_send(Piece::Bytes(vec![chunk.to_vec().into()]))
             .unwrap();

@@ -3,6 +3,7 @@
 use aggregation::encoded::ReadAt as _;
 
 use super::*;
+use crate::spool::batch::SPARES_MAX;
 
 const ALL: u64 = HELD_BYTES_MAX;
 const UPDATES: [&[u8]; 3] = [b"the first", b"second", b"and the third"];
@@ -48,7 +49,68 @@ fn updates_that_wait_together_are_one_file_until_the_last_is_forgotten() {
     again.forget(&counted[2..]).unwrap();
     reads_back(&again, &counted[1]);
     again.forget(&counted).unwrap();
+    again.drop_spares().unwrap();
     assert_eq!(files(folder.path()), 0);
+}
+
+#[test]
+fn the_file_of_a_batch_that_has_served_is_written_over_by_shorter_and_longer_ones() {
+    let folder = tempfile::tempdir().unwrap();
+    let (spool, _) = open_with(ALL, folder.path(), &[]);
+    for updates in [&UPDATES[..], &UPDATES[1..2], &[&[7; 900], UPDATES[2]]] {
+        // Those that are refused leave it as well.
+        keep_all(&spool, updates, 0);
+        let counted = keep_all(&spool, updates, updates.len());
+        assert_eq!(names(folder.path()), ["0.batch"]);
+        let (again, _) = open_with(ALL, folder.path(), &counted);
+        for spool in [&spool, &again] {
+            counted.iter().for_each(|header| reads_back(spool, header));
+        }
+        spool.forget(&counted).unwrap();
+        lost(&spool, &counted[0]);
+    }
+    spool.drop_spares().unwrap();
+    assert_eq!(files(folder.path()), 0);
+}
+
+#[test]
+fn few_files_and_only_small_ones_are_kept_to_be_written_over() {
+    let folder = tempfile::tempdir().unwrap();
+    let (spool, _) = open_with(ALL, folder.path(), &[]);
+    let long = keep(&spool, &vec![1; ALL as usize]);
+    spool.forget(&[long]).unwrap();
+    assert_eq!(files(folder.path()), 0);
+    let counted: Vec<_> = (0..SPARES_MAX as u8 + 2)
+        .map(|number| keep(&spool, &[number]))
+        .collect();
+    spool.forget(&counted).unwrap();
+    assert_eq!(files(folder.path()), SPARES_MAX);
+    // What another process left is of no use to this one.
+    let (again, _) = open_with(ALL, folder.path(), &[]);
+    assert_eq!(files(folder.path()), 0);
+    keep(&again, b"and a new one");
+    assert_eq!(names(folder.path()), ["5.batch"]);
+}
+
+#[test]
+fn a_crash_while_a_file_is_written_over_costs_nothing_that_counts() {
+    let folder = tempfile::tempdir().unwrap();
+    let (spool, _) = open_with(ALL, folder.path(), &[]);
+    let served = keep_all(&spool, &UPDATES, 3);
+    let counted = keep(&spool, b"counted");
+    let path = folder.path().join("updates/0.batch");
+    let before = fs::read(&path).unwrap();
+    spool.forget(&served).unwrap();
+    keep_all(&spool, &[b"a newer one", b"and one beside it"], 2);
+    let after = fs::read(&path).unwrap();
+    assert_eq!(names(folder.path()), ["0.batch", "1.batch"]);
+    for written in 0..after.len() {
+        let torn = [&after[..written], before.get(written..).unwrap_or_default()];
+        fs::write(&path, torn.concat()).unwrap();
+        let (again, _) = open_with(ALL, folder.path(), &[counted]);
+        assert_eq!(names(folder.path()), ["1.batch"], "{written} bytes");
+        reads_back(&again, &counted);
+    }
 }
 
 #[test]
@@ -81,8 +143,8 @@ fn what_was_refused_beside_others_counts_for_nothing() {
     lost(&again, &headers[2]);
     reads_back(&again, &headers[1]);
     again.forget(&headers[..2]).unwrap();
-    assert_eq!(files(folder.path()), 0);
     keep_all(&again, &UPDATES, 0);
+    again.drop_spares().unwrap();
     assert_eq!(files(folder.path()), 0, "all were refused");
 }
 
@@ -113,6 +175,7 @@ fn of_an_update_that_came_again_after_a_crash_the_bytes_are_those_that_counted()
     assert_eq!(names(folder.path()), ["0.batch", "1.batch"]);
     headers.iter().for_each(|header| reads_back(&spool, header));
     spool.forget(&headers[1..]).unwrap();
+    spool.drop_spares().unwrap();
     assert_eq!(names(folder.path()), ["0.batch"]);
 }
 
@@ -134,6 +197,7 @@ fn files_of_an_earlier_version_and_of_large_updates_are_read_beside_batches() {
     assert_eq!(files(folder.path()), 3);
     counted.iter().for_each(|header| reads_back(&again, header));
     again.forget(&counted).unwrap();
+    again.drop_spares().unwrap();
     assert_eq!(files(folder.path()), 0);
 }
 
