@@ -23,7 +23,7 @@ use protocol::message::ToServer;
 use protocol::quic::{Closed, Connection, ControlFault, ControlReceiver, ControlSender, Link};
 use protocol::{ConnectionId, ParticipantName};
 use tokio::sync::{Semaphore, mpsc};
-use tokio::task::{JoinError, JoinSet};
+use tokio::task::{self, JoinError, JoinSet};
 use tokio::time::timeout;
 
 use self::asked::Asked;
@@ -94,6 +94,19 @@ impl Session {
         tasks.spawn(self.clone().read(link.receiver));
         tasks.spawn(self.clone().receive_updates());
         let writer = tasks.spawn(self.clone().write(link.sender, outgoing)).id();
+        self.wait(tasks, writer).await;
+        self.tell_unbegun().await;
+        self.tell_unsent().await;
+        let how = self.connection.close_reason().unwrap_or(Closed::Here);
+        self.tell(Event::Disconnected {
+            connection: self.id,
+            how,
+        })
+        .await;
+    }
+
+    /// Returns once the writer has ended, and no task of the connection is left.
+    async fn wait(&self, mut tasks: JoinSet<()>, writer: task::Id) {
         while let Some(ended) = tasks.join_next_with_id().await {
             match ended {
                 Ok((task, ())) if task == writer => break,
@@ -104,14 +117,6 @@ impl Session {
         }
         // Nobody takes up any more what was asked for.
         tasks.shutdown().await;
-        self.tell_unbegun().await;
-        self.tell_unsent().await;
-        let how = self.connection.close_reason().unwrap_or(Closed::Here);
-        self.tell(Event::Disconnected {
-            connection: self.id,
-            how,
-        })
-        .await;
     }
 
     /// A task of the connection panicked. Without it the connection is of no use, and a new one begins anew.
@@ -183,5 +188,71 @@ impl Session {
             let _ = timeout(LAST_WORDS, self.connection.closed()).await;
         }
         self.connection.close(code);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use certs::throwaway::{Federation, Material};
+    use protocol::quic::{self, Limits, TlsMaterial};
+
+    use super::*;
+
+    const PATIENCE: Duration = Duration::from_secs(20);
+
+    fn tls(of: &Material) -> TlsMaterial {
+        let Material {
+            certificate,
+            key,
+            authority,
+            ..
+        } = of;
+        TlsMaterial::from_pem(certificate, key, authority, None).unwrap()
+    }
+
+    fn shared(folder: &std::path::Path) -> Shared {
+        let (events, _) = mpsc::channel(8);
+        let (spool, _) = Spool::open(folder, &[], 0).unwrap();
+        Shared {
+            events,
+            room: Arc::new(Semaphore::new(1 << 20)),
+            spool: Arc::new(spool),
+            update_bytes: 1 << 20,
+            window_bytes: 1 << 16,
+            bytes_per_second_min: 1,
+            stall_limit: PATIENCE,
+        }
+    }
+
+    #[tokio::test]
+    async fn a_task_that_panics_ends_its_connection_as_an_error_of_ours() {
+        let certificates = Federation::create("treaty", &["north"]).unwrap();
+        let limits = Limits::default();
+        let own = tls(certificates.server());
+        let mut listener = quic::listen("127.0.0.1:0".parse().unwrap(), &own, &limits).unwrap();
+        let theirs = tls(certificates.participant("north").unwrap());
+        let dial = quic::connect(listener.local_address(), &theirs, &limits);
+        let (dialed, accepted) = tokio::join!(dial, listener.accept());
+        let (site, link) = (dialed.unwrap(), accepted.unwrap().unwrap());
+        let folder = tempfile::tempdir().unwrap();
+        let session = Session {
+            id: ConnectionId(1),
+            name: "north".parse().unwrap(),
+            connection: link.connection.clone(),
+            shared: shared(folder.path()),
+            asked: Asked::default(),
+            unsent: Unsent::default(),
+        };
+        let mut tasks = JoinSet::new();
+        tasks.spawn(async { panic!("a defect") });
+        tasks.spawn(std::future::pending());
+        let connection = link.connection.clone();
+        let writer = tasks.spawn(async move { drop(connection.closed().await) });
+        let writer = writer.id();
+        timeout(PATIENCE, session.wait(tasks, writer))
+            .await
+            .unwrap();
+        let closed = timeout(PATIENCE, site.connection.closed()).await.unwrap();
+        assert_eq!(closed, Closed::ByPeer(CloseCode::Internal));
     }
 }

@@ -36,6 +36,7 @@ mod egress;
 mod flood;
 mod garbage;
 mod identity;
+mod opened;
 mod panicking;
 mod private;
 mod protected;

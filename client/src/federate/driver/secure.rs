@@ -101,6 +101,14 @@ fn rng() -> Result<ChaCha20Rng, ClientError> {
     Ok(ChaCha20Rng::from_seed(*seed))
 }
 
+#[cfg(test)]
+impl Driver {
+    /// Whether the secrets of an attempt are here and closed.
+    pub(in crate::federate) fn can_reveal(&self) -> bool {
+        self.secure.vault.is_some()
+    }
+}
+
 impl Driver {
     /// The form in which the plan has updates summed, if not as values.
     pub(super) fn ring(&self) -> Result<Option<RingForm>, ClientError> {
