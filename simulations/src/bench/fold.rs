@@ -157,7 +157,7 @@ fn apart(scenario: FoldScenario, strategy: Strategy, folder: &Path) -> anyhow::R
     ] {
         command.args([option, &value]);
     }
-    command.envs([super::SERVER_MEMORY]);
+    command.envs(super::SERVER_MEMORY);
     command.stderr(std::process::Stdio::inherit());
     let done = command.output().context("this program cannot be started")?;
     ensure!(done.status.success(), "{name} ended with {}", done.status);
