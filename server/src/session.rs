@@ -94,7 +94,7 @@ impl Session {
         tasks.spawn(self.clone().read(link.receiver));
         tasks.spawn(self.clone().receive_updates());
         let writer = tasks.spawn(self.clone().write(link.sender, outgoing)).id();
-        self.wait(tasks, writer).await;
+        self.wait_for_writer(tasks, writer).await;
         self.tell_unbegun().await;
         self.tell_unsent().await;
         let how = self.connection.close_reason().unwrap_or(Closed::Here);
@@ -106,7 +106,7 @@ impl Session {
     }
 
     /// Returns once the writer has ended, and no task of the connection is left.
-    async fn wait(&self, mut tasks: JoinSet<()>, writer: task::Id) {
+    async fn wait_for_writer(&self, mut tasks: JoinSet<()>, writer: task::Id) {
         while let Some(ended) = tasks.join_next_with_id().await {
             match ended {
                 Ok((task, ())) if task == writer => break,
@@ -201,13 +201,7 @@ mod tests {
     const PATIENCE: Duration = Duration::from_secs(20);
 
     fn tls(of: &Material) -> TlsMaterial {
-        let Material {
-            certificate,
-            key,
-            authority,
-            ..
-        } = of;
-        TlsMaterial::from_pem(certificate, key, authority, None).unwrap()
+        TlsMaterial::from_pem(&of.certificate, &of.key, &of.authority, None).unwrap()
     }
 
     fn shared(folder: &std::path::Path) -> Shared {
@@ -249,7 +243,7 @@ mod tests {
         let connection = link.connection.clone();
         let writer = tasks.spawn(async move { drop(connection.closed().await) });
         let writer = writer.id();
-        timeout(PATIENCE, session.wait(tasks, writer))
+        timeout(PATIENCE, session.wait_for_writer(tasks, writer))
             .await
             .unwrap();
         let closed = timeout(PATIENCE, site.connection.closed()).await.unwrap();

@@ -1,7 +1,8 @@
 //! The bytes of updates while they arrive, until they are judged, and until their round's adapter is safe.
 //!
 //! An update that is small is held in memory until it is judged, and goes to disk with those that wait beside it. `NUMBER.batch` has
-//! such updates behind a head that lists them (`head.rs`); it stays as long as one of them counts. Of larger ones there are three names.
+//! such updates behind a head that lists them (`head.rs`); it stays as long as one of them counts, and may be written over after
+//! that (`batch.rs`). Of larger ones there are three names.
 //! `NAME.TRANSFER.part` grows while a participant sends, one a participant, and outlives a broken connection and a restart: the next
 //! connection goes on behind it; so does the next one of a small update that broke off, which is written there then.
 //! `NAME.NUMBER.whole` arrived whole; nobody has judged it. `TRANSFER.update` is admitted. Bytes and name of a file are on disk before

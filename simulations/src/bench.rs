@@ -25,7 +25,6 @@ pub use parties::{serve, take_part};
 pub use relay::{Relay, Traffic, Weather};
 pub use scenario::Scenario;
 
-/// A server's process gives memory back, within ten milliseconds, and has small pages; this program's allocator keeps memory in large
-/// ones for training steps. foedus-server has the system's allocator, which needs about as much as this one does so.
-const SERVER_MEMORY: [(&str, &str); 2] =
-    [("MIMALLOC_PURGE_DELAY", "10"), ("MIMALLOC_ALLOW_THP", "0")];
+/// A server's process gives memory back, within ten milliseconds; this program's allocator keeps it for training steps. foedus-server
+/// has the system's allocator, which needs about as much as this one does so, in small pages.
+const SERVER_MEMORY: (&str, &str) = ("MIMALLOC_PURGE_DELAY", "10");

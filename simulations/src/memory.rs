@@ -11,7 +11,7 @@ pub fn peak_bytes() -> Option<u64> {
 /// Has this process's memory consist of small pages from now on.
 ///
 /// The allocator asks for pages of 2 MB, which training is faster with. A thousand participants in one process take several each
-/// and fill none.
+/// and fill none; foedus-server's allocator does not ask for them.
 ///
 /// # Errors
 /// The operating system's reason.

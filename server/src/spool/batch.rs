@@ -53,9 +53,10 @@ impl Batch {
             return Ok(());
         }
         let write = || -> io::Result<()> {
-            let mut options = File::options();
-            let file = options.write(true).create_new(!self.is_spare);
-            let file = file.open(&self.path)?;
+            let file = File::options()
+                .write(true)
+                .create_new(!self.is_spare)
+                .open(&self.path)?;
             let mut slices = vec![IoSlice::new(&self.head)];
             let updates = self.take_updates();
             slices.extend(updates.iter().map(|update| IoSlice::new(update)));

@@ -196,7 +196,7 @@ impl Party {
             command.args([option, &value]);
         }
         if arguments == ["server"] {
-            command.envs(super::SERVER_MEMORY);
+            command.envs([super::SERVER_MEMORY]);
         }
         let mut process = command
             .stdout(Stdio::piped())

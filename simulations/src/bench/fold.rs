@@ -157,7 +157,7 @@ fn apart(scenario: FoldScenario, strategy: Strategy, folder: &Path) -> anyhow::R
     ] {
         command.args([option, &value]);
     }
-    command.envs(super::SERVER_MEMORY);
+    command.envs([super::SERVER_MEMORY]);
     command.stderr(std::process::Stdio::inherit());
     let done = command.output().context("this program cannot be started")?;
     ensure!(done.status.success(), "{name} ended with {}", done.status);
@@ -173,6 +173,7 @@ pub fn fold_one(
     strategy: Strategy,
     folder: &Path,
 ) -> anyhow::Result<FoldFigures> {
+    memory::avoid_huge_pages().context("the size of memory pages cannot be chosen")?;
     let global = Adapter::initial(scenario.layout()?, 1);
     let mut taken = Vec::new();
     for _ in 0..scenario.repetitions.get() {

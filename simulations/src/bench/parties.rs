@@ -46,6 +46,7 @@ impl Line {
 /// # Errors
 /// Whatever ends the run.
 pub fn serve(scenario: &Scenario, folder: &Path) -> anyhow::Result<()> {
+    memory::avoid_huge_pages().context("the size of memory pages cannot be chosen")?;
     let config = scenario.server(tls(folder, "server")?, folder)?;
     runtime()?.block_on(async {
         let server = Server::bind(config)?;

@@ -11,6 +11,8 @@ use super::{
 };
 
 const MEMBERS: u32 = 3;
+/// The one whose disk takes nothing any more.
+const FULL: u32 = 1;
 
 /// What a site comes to when it is asked to open the sum.
 #[derive(Debug)]
@@ -89,13 +91,13 @@ async fn nothing_is_revealed_of_a_sum_before_the_disk_has_which_one() {
         let settings = Settings::new(&address, tls(material));
         let own = folder.path().join(name(index).as_str());
         std::fs::create_dir(&own).unwrap();
-        sites.spawn(async move { (index, open(settings, index, own, index == 1).await) });
+        sites.spawn(async move { (index, open(settings, index, own, index == FULL).await) });
     }
     let serving =
         tokio::spawn(server.run(Arc::new(|_: &server::RunEvent| {}), std::future::pending()));
     while let Some(ended) = sites.join_next().await {
         let (index, asked) = ended.unwrap();
-        if index == 1 {
+        if index == FULL {
             assert!(asked.can_reveal && asked.opened == 0, "{asked:?}");
             let said = asked.error.unwrap();
             assert!(
