@@ -1,7 +1,8 @@
 //! The egress ledger: what this site has sent, written down before it leaves.
 //!
 //! One file, one JSON object a line, only ever appended to. Each line holds the SHA-256 of the one before it and is signed by
-//! the key of the site's certificate, so that a line that was changed, taken out or put in is noticed ([`verify()`]).
+//! the key of the site's certificate, so that a line that was changed, taken out or put in is noticed ([`verify()`]). So are lines
+//! that are missing at the end, by the [`KeptHead`] that is kept beside the file after each transfer and each connection.
 //!
 //! What is counted: every byte that the program hands to a QUIC stream (the greeting, each message with its length, each
 //! transfer with its header), by purpose, before it is handed over and after the line is on disk. So a crash, or a transfer
@@ -36,7 +37,10 @@ pub use self::{
     totals::Totals,
     verify::{Flaw, Verified, verify},
 };
-use crate::durable;
+use crate::{
+    durable,
+    kept_head::{HeadError, KeptHead},
+};
 
 /// The ledger of one site, open for appending; nobody else can open it meanwhile.
 #[derive(Debug)]
@@ -84,14 +88,12 @@ impl Ledger {
             }
             Err(TryLockError::Error(error)) => return Err(failed("lock")(error)),
         }
+        let head = KeptHead::beside(path)?;
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes).map_err(failed("read"))?;
-        let damaged = |flaw| LedgerError::Damaged {
-            path: path.to_owned(),
-            flaw,
-        };
-        let reading = Reading::of(&bytes).map_err(damaged)?;
-        reading.check_end().map_err(damaged)?;
+        let reading = Reading::of(&bytes).map_err(damaged(path))?;
+        reading.check_end().map_err(damaged(path))?;
+        reading.check_head(head.as_ref()).map_err(damaged(path))?;
         let length = bytes.len() as u64 - reading.tail.as_ref().map_or(0, |tail| tail.bytes);
         file.set_len(length).map_err(failed("cut"))?;
         file.seek(io::SeekFrom::End(0)).map_err(failed("read"))?;
@@ -118,14 +120,15 @@ impl Ledger {
         for connection in unclosed {
             ledger.record(Fact::Uncounted { connection }, now)?;
         }
+        ledger.keep_head()?;
         Ok(ledger)
     }
 
     /// Writes a line; when this returns it is on disk.
     ///
     /// # Errors
-    /// [`LedgerError::Io`], also if the file was moved away or replaced; then the line does not count as written, and nothing may leave
-    /// for it.
+    /// [`LedgerError::Io`], also if the file was moved away or replaced, or its head cannot be kept; then the line does not count as
+    /// written, and nothing may leave for it.
     pub fn record(&mut self, fact: Fact, now: Timestamp) -> Result<(), LedgerError> {
         let entry = Entry {
             number: self.next,
@@ -149,7 +152,19 @@ impl Ledger {
         self.next += 1;
         self.previous = line::digest(&line);
         self.totals.add(&entry);
-        Ok(())
+        match entry.fact {
+            Fact::Transfer { .. } | Fact::Closed { .. } => self.keep_head(),
+            _ => Ok(()),
+        }
+    }
+
+    /// From here on it is noticed if lines up to this one are cut off.
+    fn keep_head(&self) -> Result<(), LedgerError> {
+        let head = KeptHead {
+            entries: self.next,
+            sha256: self.previous,
+        };
+        Ok(head.keep(&self.path)?)
     }
 
     /// Bytes that left in the 24 hours before `now`, over all runs.
@@ -197,6 +212,9 @@ pub enum LedgerError {
         /// The file.
         path: PathBuf,
     },
+    /// What is kept beside it, to notice lines that are missing at its end.
+    #[error(transparent)]
+    Head(#[from] HeadError),
     /// It is not what was written.
     #[error("the egress ledger {} is damaged: {flaw}; keep it as evidence, and name another file to begin a new one", path.display())]
     Damaged {
@@ -212,6 +230,13 @@ fn failed<'a>(verb: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> L
         verb,
         path: path.to_owned(),
         source,
+    }
+}
+
+fn damaged(path: &Path) -> impl FnOnce(Flaw) -> LedgerError + '_ {
+    move |flaw| LedgerError::Damaged {
+        path: path.to_owned(),
+        flaw,
     }
 }
 

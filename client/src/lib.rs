@@ -10,6 +10,7 @@ pub mod config;
 mod durable;
 pub mod error;
 mod evidence;
+pub mod kept_head;
 pub mod ledger;
 pub mod observer;
 pub mod policy;

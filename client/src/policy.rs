@@ -127,6 +127,13 @@ impl SitePolicy {
         Some((epsilon.value, delta.value))
     }
 
+    /// The epsilon and delta that one run may cost the records, if the policy bounds them.
+    pub fn run_privacy(&self) -> Option<(f64, f64)> {
+        let rules = self.privacy.as_ref()?;
+        let (epsilon, delta) = (&rules.epsilon_run_max, &rules.delta_run_max);
+        Some((epsilon.value, delta.value))
+    }
+
     /// The ledger in which all private training on the site's data is counted, if the policy names it. Relative to the policy's file.
     pub fn privacy_ledger(&self) -> Option<PathBuf> {
         let ledger = self.privacy.as_ref()?.ledger.as_ref()?;

@@ -111,12 +111,30 @@ fn verdict_in_advance_is_the_verdict_of_the_run_and_the_books_tell_both() {
     let over = export("hospital-a-adapter.ledger");
     assert_eq!(over.code, Some(64), "{}", over.text);
     assert_eq!(fs::read_to_string(&ledger).unwrap(), text);
+    assert_damage_is_noticed(&federation, &head);
+}
+
+/// Cuts a line off the ledger, with and without a head beside it, and changes one.
+fn assert_damage_is_noticed(federation: &Federation, head: &str) {
+    let config = ["--config", "hospital-a.toml"];
+    let ledger = federation.file("hospital-a-adapter.ledger");
+    let text = fs::read_to_string(&ledger).unwrap();
     let last = text.trim_end().rfind('\n').unwrap() + 1;
     fs::write(&ledger, &text[..last]).unwrap();
-    let cut = federation.client(&[&["ledger", "verify", "--head", &head][..], &config].concat());
+    let verify = || federation.client(&[&["ledger", "verify"][..], &config].concat());
+    let cut = verify();
+    assert_eq!(cut.code, Some(1), "{}", cut.text);
+    assert!(
+        cut.text.contains("those after it are missing"),
+        "{}",
+        cut.text
+    );
+    fs::remove_file(ledger.with_added_extension("head")).unwrap();
+    assert!(verify().text.contains("no head is kept beside it"));
+    let cut = federation.client(&[&["ledger", "verify", "--head", head][..], &config].concat());
     assert_eq!(cut.code, Some(1), "{}", cut.text);
     fs::write(&ledger, text.replacen("Hello", "Hullo", 1)).unwrap();
-    let changed = federation.client(&[&["ledger", "verify"][..], &config].concat());
+    let changed = verify();
     assert_eq!(changed.code, Some(1), "{}", changed.text);
     assert!(changed.text.contains("line 5"), "{}", changed.text);
 }

@@ -21,6 +21,7 @@ use super::{
 use crate::{
     Config,
     config::Bytes,
+    kept_head::KeptHead,
     ledger::{self, Entry, Fact, Reading, Totals},
 };
 
@@ -55,10 +56,12 @@ fn verify(arguments: &LedgerVerifyArguments) -> Result<(), Failure> {
         certificates.push(Config::read(&arguments.file.config)?.tls.certificate);
     }
     let keys: Result<BTreeSet<Digest>, _> = certificates.iter().map(|file| key_in(file)).collect();
+    let head = KeptHead::beside(&path).map_err(anyhow::Error::from)?;
     let bytes = bytes_of(&path)?;
-    let verified = ledger::verify(&bytes, &keys?, arguments.head);
-    let verified =
-        verified.with_context(|| format!("{} is not what this site wrote", path.display()))?;
+    let foreign = || format!("{} is not what this site wrote", path.display());
+    let verified = ledger::verify(&bytes, &keys?, arguments.head).with_context(foreign)?;
+    let whole = verified.reading.check_head(head.as_ref());
+    whole.with_context(foreign)?;
     let reading = &verified.reading;
     say!("{}", summary(&reading.totals))?;
     if let Some(tail) = reading.tail {
@@ -66,6 +69,9 @@ fn verify(arguments: &LedgerVerifyArguments) -> Result<(), Failure> {
             "after the last whole line stand {} bytes of one that was cut off; the next run takes them away",
             tail.bytes
         )?;
+    }
+    if head.is_none() {
+        say!("no head is kept beside it: lines that are missing at its end show only by --head")?;
     }
     say!(
         "{}: {} lines, unbroken, signed by {} accepted key(s)\nhead {}",

@@ -11,6 +11,7 @@ use crate::{
     Config,
     config::Bytes,
     error::ClientError,
+    kept_head::KeptHead,
     ledger::Reading,
     policy::{Circumstances, SitePolicy},
     privacy::{BudgetError, Ledger, PrivacySettings},
@@ -70,8 +71,11 @@ fn day_bytes(path: &Path) -> Result<u64, Failure> {
     if !path.exists() {
         return Ok(0);
     }
+    let head = KeptHead::beside(path).map_err(anyhow::Error::from)?;
     let bytes = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
-    let reading = Reading::of(&bytes).with_context(|| format!("{} is damaged", path.display()))?;
+    let damaged = || format!("{} is damaged", path.display());
+    let reading = Reading::of(&bytes).with_context(damaged)?;
+    reading.check_head(head.as_ref()).with_context(damaged)?;
     Ok(reading.totals.day_bytes(Timestamp::now()))
 }
 

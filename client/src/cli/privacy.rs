@@ -156,6 +156,7 @@ pub(super) fn spent(arguments: &PrivacySpentArguments) -> Result<(), Failure> {
     let delta = budget
         .map_err(|error| Failure::usage(error.to_string()))?
         .delta();
+    let ledger = Ledger::read(&arguments.ledger).map_err(anyhow::Error::from)?;
     if !arguments.ledger.exists() {
         say!(
             "{}: nothing was spent, there is no such ledger",
@@ -163,7 +164,6 @@ pub(super) fn spent(arguments: &PrivacySpentArguments) -> Result<(), Failure> {
         )?;
         return Ok(());
     }
-    let ledger = Ledger::read(&arguments.ledger).map_err(anyhow::Error::from)?;
     let entries = ledger.entries();
     let (mut spent, mut costs) = (Accountant::default(), Vec::new());
     for entry in entries {

@@ -1,8 +1,10 @@
 //! `foedus-client train`: the same trainer as in a federated run, alone.
 
+mod private;
+
 use std::{path::Path, sync::Arc};
 
-use aggregation::{Adapter, ewc::Anchor, peft::Sidecar, privacy::Budget};
+use aggregation::{Adapter, ewc::Anchor, peft::Sidecar};
 use anyhow::Context as _;
 use finetune::{
     base::BaseModel,
@@ -18,13 +20,9 @@ use super::{
     evaluate::{keys, measure, sentence},
     failure::Failure,
     open,
-    training::{Summary, Training, forget, noise_begun_with},
+    training::{Summary, Training, forget},
 };
-use crate::{
-    adapter_folder,
-    error::ClientError,
-    privacy::{Noise, PrivacySettings, PrivateTerms, RunBudget, ledger_beside, noise_for},
-};
+use crate::{adapter_folder, privacy::PrivateTerms};
 
 /// Trains, saves the adapter and prints the result.
 pub(super) fn train(arguments: &TrainArguments) -> Result<(), Failure> {
@@ -41,7 +39,7 @@ pub(super) fn train(arguments: &TrainArguments) -> Result<(), Failure> {
         .as_deref()
         .map(|data| measure("before", &base, Some(&start), data));
     let before = before.transpose()?;
-    let private = private(arguments, &dataset)?;
+    let private = private::terms(arguments, &dataset)?;
     let texts = (&dataset, held_out.as_deref());
     let course = course(arguments, &base, texts, start, private.as_ref())?;
     let account = private.map(|private| private.account);
@@ -158,64 +156,6 @@ fn validation(arguments: &TrainArguments, held_out: &Dataset) -> Option<Validati
         held_out: held_out.digest,
         every: arguments.eval_every?.get(),
     })
-}
-
-/// What `--dp` means on this data.
-fn private(arguments: &TrainArguments, dataset: &Dataset) -> Result<Option<PrivateTerms>, Failure> {
-    let asked = &arguments.private;
-    if !asked.dp {
-        return Ok(None);
-    }
-    if arguments.patience.is_some() {
-        return Err(Failure::usage(
-            "--patience with --dp: early stopping chooses by held-out records, which no epsilon counts; train a fixed number of steps instead",
-        ));
-    }
-    let data = arguments.data.as_path();
-    if asked.dp_group_by.is_some() && data.extension().is_some_and(|extension| extension == "txt") {
-        return Err(Failure::usage(
-            "--dp-group-by needs JSON records: a text file has no fields",
-        ));
-    }
-    let budget = Budget::new(asked.dp_epsilon, asked.dp_delta);
-    let settings = PrivacySettings {
-        ledger: match &asked.dp_ledger {
-            Some(ledger) => ledger.clone(),
-            None => ledger_beside(data).map_err(ClientError::from)?,
-        },
-        budget: budget.map_err(|error| Failure::usage(error.to_string()))?,
-        group_by: asked.dp_group_by.clone(),
-        records_max: asked.dp_records_max,
-        required: None,
-    };
-    let recipe = arguments
-        .recipe
-        .recipe(arguments.lora.dropout, dataset.examples.len());
-    let expected_units = recipe.step_examples() as f64;
-    let begun_with = arguments.checkpoint.as_deref().map(noise_begun_with);
-    let noise_multiplier = match asked.dp_noise.or(begun_with.transpose()?.flatten()) {
-        Some(noise) => noise,
-        None => noise_for(&settings, dataset, data, expected_units, recipe.total_steps)
-            .map_err(alone)?,
-    };
-    let noise = Noise {
-        clip_norm: asked.dp_clip_norm,
-        noise_multiplier,
-        expected_units,
-    };
-    let run = RunBudget::alone();
-    let terms = PrivateTerms::new(&settings, run, dataset, Some(data), noise).map_err(alone)?;
-    // Without a single step left there is nothing to train.
-    terms.account.check_next(1).map_err(ClientError::from)?;
-    Ok(Some(terms))
-}
-
-/// Training alone knows no run plan that could be declined: text that cannot be used speaks for itself.
-fn alone(error: ClientError) -> Failure {
-    match error {
-        ClientError::Data(error) => anyhow::Error::from(error).into(),
-        error => error.into(),
-    }
 }
 
 impl RecipeArguments {

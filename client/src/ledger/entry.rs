@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 use protocol::{Digest, quic::TlsMaterial};
-use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
+use serde::{Deserialize, Serialize};
 
 /// One line, without its signature.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
@@ -12,7 +12,6 @@ pub struct Entry {
     /// When it was written, by the site's clock.
     pub at: Timestamp,
     /// SHA-256 of the line before it; zeros in the first.
-    #[serde(serialize_with = "write_hex", deserialize_with = "read_hex")]
     pub previous: Digest,
     /// What happened, or is about to.
     #[serde(flatten)]
@@ -30,7 +29,6 @@ pub enum Fact {
         /// Serial number of its certificate.
         certificate: String,
         /// The certificate's Ed25519 key.
-        #[serde(serialize_with = "write_hex", deserialize_with = "read_hex")]
         public_key: Digest,
         /// Program and version.
         software: String,
@@ -40,7 +38,6 @@ pub enum Fact {
         /// Bytes taken away.
         bytes: u64,
         /// Their SHA-256.
-        #[serde(serialize_with = "write_hex", deserialize_with = "read_hex")]
         sha256: Digest,
     },
     /// An earlier process ended before it counted this connection's datagrams.
@@ -64,7 +61,6 @@ pub enum Fact {
         /// Its identity.
         server: String,
         /// SHA-256 of its certificate.
-        #[serde(serialize_with = "write_hex", deserialize_with = "read_hex")]
         certificate: Digest,
     },
     /// A message is about to leave.
@@ -94,7 +90,6 @@ pub enum Fact {
         /// The round.
         round: u32,
         /// SHA-256 of the whole.
-        #[serde(serialize_with = "write_hex", deserialize_with = "read_hex")]
         sha256: Digest,
         /// The first byte that leaves.
         from: u64,
@@ -133,7 +128,6 @@ pub struct RunReference {
     /// The run's name.
     pub run: String,
     /// SHA-256 of its plan.
-    #[serde(serialize_with = "write_hex", deserialize_with = "read_hex")]
     pub plan: Digest,
 }
 
@@ -196,14 +190,4 @@ impl Fact {
             _ => 0,
         }
     }
-}
-
-fn write_hex<S: Serializer>(digest: &Digest, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_str(digest)
-}
-
-fn read_hex<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Digest, D::Error> {
-    String::deserialize(deserializer)?
-        .parse()
-        .map_err(D::Error::custom)
 }

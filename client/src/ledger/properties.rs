@@ -14,6 +14,8 @@ use crate::properties::{any_bytes, damage, fixed_seed};
 struct Written {
     site: Site,
     bytes: Vec<u8>,
+    /// The file with its head.
+    kept: Vec<u8>,
     keys: BTreeSet<Digest>,
     head: Digest,
 }
@@ -25,6 +27,7 @@ fn written() -> &'static Written {
         let head = site.written().head();
         Written {
             bytes: site.bytes(),
+            kept: fs::read(KeptHead::path(&site.path())).unwrap(),
             keys: site.keys(),
             head,
             site,
@@ -38,11 +41,14 @@ fn whole_lines(bytes: &[u8]) -> &[u8] {
     &bytes[..end.map_or(0, |end| end + 1)]
 }
 
-/// Opens a ledger that holds these bytes, and gives what it holds then.
-fn opened(bytes: &[u8]) -> (Result<(), LedgerError>, Vec<u8>) {
+/// Opens a ledger that holds these bytes, beside its head if that is kept, and gives what it holds then.
+fn opened(bytes: &[u8], head: Option<&[u8]>) -> (Result<(), LedgerError>, Vec<u8>) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("egress.ledger");
     fs::write(&path, bytes).unwrap();
+    if let Some(head) = head {
+        fs::write(KeptHead::path(&path), head).unwrap();
+    }
     let opened = Ledger::open(&path, &written().site.tls, "test 1", at(5)).map(drop);
     (opened, fs::read(path).unwrap())
 }
@@ -82,10 +88,9 @@ proptest! {
     fn damaged_ledger_is_written_on_only_where_a_crash_could_have_cut_it(damage in damage()) {
         let Written { bytes, keys, .. } = written();
         let changed = damage.done_to(bytes);
-        let (opened, now) = opened(&changed);
+        let (opened, now) = opened(&changed, None);
         let whole = whole_lines(&changed);
         if bytes.starts_with(whole) {
-            // Of lines that are missing at the end only the head tells.
             prop_assert!(opened.is_ok(), "{:?}", opened);
             prop_assert!(now.starts_with(whole));
             prop_assert!(verify(&now, keys, None).is_ok());
@@ -96,6 +101,15 @@ proptest! {
             }
             prop_assert_eq!(now, changed);
         }
+    }
+
+    #[test]
+    fn ledger_that_lacks_anything_is_not_written_on_beside_its_head(damage in damage()) {
+        let Written { bytes, kept, .. } = written();
+        let changed = damage.done_to(bytes);
+        let (opened, now) = opened(&changed, Some(kept));
+        prop_assert_eq!(opened.is_ok(), whole_lines(&changed) == bytes);
+        prop_assert!(opened.is_ok() || now == changed);
     }
 }
 

@@ -8,6 +8,7 @@ use super::{
     totals::Totals,
     verify::Flaw,
 };
+use crate::kept_head::KeptHead;
 
 /// A ledger whose chain holds. Signatures are [`verify()`](super::verify())'s business, but for [`Reading::check_end`].
 #[derive(Clone, Debug)]
@@ -86,6 +87,35 @@ impl Reading {
         Err(Flaw {
             line: self.lines.len() as u64,
             what: what.to_owned(),
+        })
+    }
+
+    /// Looks whether the file still has the lines that it had when this head was kept. The head must have been read first: another process
+    /// may be writing.
+    ///
+    /// # Errors
+    /// [`Flaw`] if lines are missing at its end, or others stand in their place.
+    pub fn check_head(&self, head: Option<&KeptHead>) -> Result<(), Flaw> {
+        let Some(KeptHead { entries, sha256 }) = head else {
+            return Ok(());
+        };
+        let there = self.entries.len() as u64;
+        if there < *entries {
+            let what = format!(
+                "the head beside it was kept when there were {entries} lines: those after it are missing"
+            );
+            return Err(Flaw { line: there, what });
+        }
+        let next = self.entries.iter().find(|entry| entry.number == *entries);
+        if *sha256 == next.map_or(self.head, |next| next.previous) {
+            return Ok(());
+        }
+        let what = format!(
+            "it is not the one that was there when the head beside it was kept, whose SHA-256 was {sha256}"
+        );
+        Err(Flaw {
+            line: *entries,
+            what,
         })
     }
 

@@ -34,7 +34,7 @@ impl Site {
         }
     }
 
-    fn path(&self) -> PathBuf {
+    pub(super) fn path(&self) -> PathBuf {
         self.folder.path().join("books").join("egress.ledger")
     }
 
@@ -246,6 +246,8 @@ fn line_cut_off_by_a_crash_is_taken_away_and_said_wherever_it_was_cut() {
         + 1;
     for end in [last + 1, (last + whole.len()) / 2, whole.len() - 1] {
         fs::write(site.path(), &whole[..end]).unwrap();
+        // It is kept once the line is whole.
+        fs::remove_file(KeptHead::path(&site.path())).unwrap();
         drop(site.open().unwrap());
         let reading = verify(&site.bytes(), &site.keys(), None).unwrap().reading;
         let facts: Vec<_> = reading.entries.iter().map(|entry| &entry.fact).collect();
@@ -298,7 +300,7 @@ fn missing_doubled_and_exchanged_lines_are_noticed() {
         doubled.insert(place, lines[place - 1]);
         assert_eq!(broken(&doubled, None).line, place as u64 + 1);
     }
-    // Lines missing at the end are only noticed by who kept the head.
+    // The chain says nothing about its end.
     let shorter = &lines[..lines.len() - 1];
     assert!(verify(shorter.concat().as_bytes(), &site.keys(), None).is_ok());
     assert!(broken(shorter, Some(head)).to_string().contains("cut off"));
@@ -329,6 +331,75 @@ fn damaged_ledger_is_not_written_on() {
         "{refused}"
     );
     assert_eq!(site.bytes(), bytes);
+}
+
+#[test]
+fn lines_that_are_missing_at_the_end_are_noticed_by_the_head_beside() {
+    let site = Site::new();
+    drop(site.written());
+    let text = String::from_utf8(site.bytes()).unwrap();
+    let lines: Vec<_> = text.split_inclusive('\n').collect();
+    for left in 0..lines.len() {
+        let cut = lines[..left].concat();
+        fs::write(site.path(), &cut).unwrap();
+        let refused = site.open().unwrap_err().to_string();
+        let said =
+            format!("is damaged: line {left}: the head beside it was kept when there were 8 lines");
+        assert!(refused.contains(&said), "{refused}");
+        assert_eq!(site.bytes(), cut.as_bytes());
+    }
+    fs::remove_file(site.path()).unwrap();
+    let refused = site.open().unwrap_err();
+    assert!(matches!(refused, LedgerError::Damaged { .. }), "{refused}");
+    fs::write(site.path(), &text).unwrap();
+    drop(site.open().unwrap());
+}
+
+#[test]
+fn another_ledger_in_the_place_of_the_one_that_was_is_noticed_by_the_head_beside() {
+    let (site, other) = (Site::new(), Site::new());
+    drop(site.written());
+    drop(other.written());
+    drop(other.open().unwrap());
+    fs::write(site.path(), other.bytes()).unwrap();
+    let refused = site.open().unwrap_err().to_string();
+    let said = "line 8: it is not the one that was there when the head beside it was kept";
+    assert!(refused.contains(said), "{refused}");
+}
+
+#[test]
+fn ledger_whose_process_died_after_any_line_is_written_on() {
+    let site = Site::new();
+    for (hour, fact) in facts(1) {
+        site.open().unwrap().record(fact, at(hour)).unwrap();
+    }
+    drop(site.open().unwrap());
+    assert_eq!(site.open().unwrap().next_connection(), 2);
+}
+
+#[test]
+fn what_is_no_head_stops_the_ledger_and_is_named_with_what_to_do() {
+    let site = Site::new();
+    let file = KeptHead::path(&site.path());
+    drop(site.written());
+    let kept = fs::read_to_string(&file).unwrap();
+    for wrong in [
+        String::new(),
+        kept.replace("entries", "lines"),
+        kept.replacen(':', ":-", 1),
+        kept.trim_end().replace("\"}", "0\"}"),
+    ] {
+        fs::write(&file, &wrong).unwrap();
+        let refused = site.open().unwrap_err().to_string();
+        assert!(
+            refused.contains("egress.ledger.head is not the head of a ledger"),
+            "{refused}"
+        );
+        assert!(refused.contains("remove this file to go on"), "{refused}");
+    }
+    fs::remove_file(&file).unwrap();
+    drop(site.open().unwrap());
+    assert_ne!(fs::read_to_string(&file).unwrap(), kept);
 }
 
 #[test]
@@ -363,7 +434,6 @@ fn only_one_process_writes() {
 
 #[cfg(unix)]
 #[test]
-#[cfg(unix)]
 fn nothing_leaves_when_the_ledger_was_moved_away_or_replaced() {
     let site = Site::new();
     let mut ledger = site.open().unwrap();
@@ -388,6 +458,7 @@ fn nothing_leaves_when_the_ledger_was_moved_away_or_replaced() {
     record(4).unwrap();
 }
 
+#[cfg(unix)]
 #[test]
 fn ledger_is_readable_by_its_owner_alone() {
     use std::os::unix::fs::PermissionsExt as _;

@@ -2,7 +2,8 @@
 //!
 //! JSON lines: a head, then one entry for every batch of steps, oldest first, each with a SHA-256 over itself and what came before
 //! it, so that a damaged or edited file is noticed. (Whoever may write the file can also write it anew: it is evidence for the
-//! site, not against it.) A change replaces the whole file, durably, before it counts as made.
+//! site, not against it.) A change replaces the whole file, durably, before it counts as made; the [`KeptHead`] beside it, which is
+//! replaced next, tells an older file from it.
 
 use std::{
     fs, io,
@@ -13,7 +14,10 @@ use aggregation::privacy::{Accountant, PrivacyError, SampledGaussian};
 use protocol::Digest;
 use serde::{Deserialize, Serialize};
 
-use crate::durable;
+use crate::{
+    durable,
+    kept_head::{HeadError, KeptHead},
+};
 
 const FORMAT: &str = "foedus-privacy-ledger/1";
 const OTHER_FORM: &str = "it is not written as this program writes it";
@@ -30,10 +34,8 @@ pub struct Entry {
     /// What for: the run's name, or "train".
     pub purpose: String,
     /// Which training: the digest of the run's plan; all zeros for a training alone.
-    #[serde(with = "hexadecimal")]
     pub training: Digest,
     /// SHA-256 of the data that was read.
-    #[serde(with = "hexadecimal")]
     pub data: Digest,
     /// What was protected: "record", or the field by which records were grouped.
     pub unit: String,
@@ -69,22 +71,7 @@ struct Head {
 #[derive(Debug, Deserialize, Serialize)]
 struct Line {
     entry: Entry,
-    #[serde(with = "hexadecimal")]
     chain: Digest,
-}
-
-/// Digests as people compare them.
-mod hexadecimal {
-    use protocol::Digest;
-    use serde::{Deserialize as _, Deserializer, Serializer, de::Error as _};
-
-    pub(super) fn serialize<S: Serializer>(digest: &Digest, to: S) -> Result<S::Ok, S::Error> {
-        to.collect_str(digest)
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Digest, D::Error> {
-        String::deserialize(from)?.parse().map_err(D::Error::custom)
-    }
 }
 
 /// All that was counted at a site, for one body of data.
@@ -120,14 +107,45 @@ pub enum LedgerError {
         /// What is wrong.
         what: String,
     },
+    /// It is an older one than was there, or another.
+    #[error(
+        "the privacy ledger {} has {} entries and the head beside it was kept when there were {}: it is an older one or another; put the          later one back, or, if that is lost, lower epsilon_max by what the missing entries may have spent and remove {}",
+        path.display(), entries, kept.entries, KeptHead::path(path).display()
+    )]
+    Older {
+        /// The file.
+        path: PathBuf,
+        /// How many it has.
+        entries: usize,
+        /// What is kept of the later one.
+        kept: KeptHead,
+    },
+    /// What is kept beside it, to notice that it is an older one.
+    #[error(transparent)]
+    Head(#[from] HeadError),
 }
 
 impl Ledger {
     /// Reads a ledger; one that is not there is empty.
     ///
     /// # Errors
-    /// [`LedgerError`] names the file, and the line if one is damaged.
+    /// [`LedgerError`] names the file, and the line if one is damaged, or says how many entries are missing.
     pub fn read(path: &Path) -> Result<Self, LedgerError> {
+        let head = KeptHead::beside(path)?;
+        let ledger = Self::read_alone(path)?;
+        match head {
+            Some(kept) if ledger.head_after(kept.entries) != Some(kept.sha256) => {
+                Err(LedgerError::Older {
+                    path: path.to_owned(),
+                    entries: ledger.entries.len(),
+                    kept,
+                })
+            }
+            _ => Ok(ledger),
+        }
+    }
+
+    fn read_alone(path: &Path) -> Result<Self, LedgerError> {
         let length = match fs::metadata(path) {
             Ok(found) => found.len(),
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Self::default()),
@@ -145,10 +163,10 @@ impl Ledger {
         })
     }
 
-    /// Adds an entry and writes the file: durably and whole, or what was there stays.
+    /// Adds an entry and writes the file, durably and whole, or what was there stays; then its head.
     ///
     /// # Errors
-    /// [`LedgerError::Io`]; the ledger is then as it was.
+    /// [`LedgerError::Io`]; the ledger is then as it was. [`LedgerError::Head`]; then the entry is in it.
     pub(super) fn append(&mut self, path: &Path, entry: Entry) -> Result<(), LedgerError> {
         self.entries.push(entry);
         let write = || {
@@ -159,7 +177,12 @@ impl Ledger {
         if written.is_err() {
             self.entries.pop();
         }
-        written
+        written?;
+        let head = KeptHead {
+            entries: self.entries.len() as u64,
+            sha256: self.head(),
+        };
+        Ok(head.keep(path)?)
     }
 
     /// Gives all entries, oldest first.
@@ -177,10 +200,13 @@ impl Ledger {
 
     /// Gives the SHA-256 over everything: who keeps it, and how many entries there were, can tell later whether a ledger is an older one.
     pub fn head(&self) -> Digest {
-        let head = json(&Head {
-            format: FORMAT.to_owned(),
-        });
-        self.entries.iter().fold(Digest::of(head.as_bytes()), link)
+        chain(&self.entries)
+    }
+
+    /// The head that it had when there were so many entries, if there were.
+    fn head_after(&self, entries: u64) -> Option<Digest> {
+        let entries = usize::try_from(entries).ok()?;
+        self.entries.get(..entries).map(chain)
     }
 
     /// Adds up the entries that `counts` says.
@@ -254,6 +280,13 @@ impl Ledger {
         }
         text
     }
+}
+
+fn chain(entries: &[Entry]) -> Digest {
+    let head = json(&Head {
+        format: FORMAT.to_owned(),
+    });
+    entries.iter().fold(Digest::of(head.as_bytes()), link)
 }
 
 fn link(before: Digest, entry: &Entry) -> Digest {

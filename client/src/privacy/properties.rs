@@ -9,26 +9,42 @@ use super::{
     ledger::Ledger,
     tests::{account, settings},
 };
-use crate::properties::{any_bytes, damage, fixed_seed};
+use crate::{
+    kept_head::KeptHead,
+    properties::{any_bytes, damage, fixed_seed},
+};
 
-/// What a ledger holds after four batches of steps.
-fn written() -> &'static [u8] {
-    static WRITTEN: OnceLock<Vec<u8>> = OnceLock::new();
+/// What a ledger holds after four batches of steps, and the file with its head.
+fn written_with_head() -> &'static [Vec<u8>; 2] {
+    static WRITTEN: OnceLock<[Vec<u8>; 2]> = OnceLock::new();
     WRITTEN.get_or_init(|| {
         let folder = tempfile::tempdir().unwrap();
         let settings = settings(folder.path(), 8.0);
         for (run, first) in [("spring", 0), ("spring", 20), ("spring", 20), ("autumn", 0)] {
             account(&settings, run).spend(first, 20).unwrap();
         }
-        fs::read(&settings.ledger).unwrap()
+        let head = KeptHead::path(&settings.ledger);
+        [&settings.ledger, &head].map(|file| fs::read(file).unwrap())
     })
+}
+
+fn written() -> &'static [u8] {
+    &written_with_head()[0]
 }
 
 /// What a site makes of a file with these bytes.
 fn read(bytes: &[u8]) -> Result<Ledger, String> {
+    read_beside(bytes, None)
+}
+
+/// What it makes of it beside this head, if there is one.
+fn read_beside(bytes: &[u8], head: Option<&[u8]>) -> Result<Ledger, String> {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("train.privacy");
     fs::write(&path, bytes).unwrap();
+    if let Some(head) = head {
+        fs::write(KeptHead::path(&path), head).unwrap();
+    }
     Ledger::read(&path).map_err(|error| error.to_string())
 }
 
@@ -66,6 +82,13 @@ proptest! {
                 assert_says_what_to_do(&refused);
             }
         }
+    }
+
+    #[test]
+    fn damaged_ledger_is_refused_beside_its_head(damage in damage()) {
+        let [bytes, head] = written_with_head();
+        let changed = damage.done_to(bytes);
+        prop_assert_eq!(read_beside(&changed, Some(head)).is_ok(), changed == *bytes);
     }
 }
 

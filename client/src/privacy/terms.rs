@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use aggregation::privacy::{Accountant, SampledGaussian, noise_within};
+use aggregation::privacy::{Accountant, Budget, SampledGaussian, noise_within};
 use finetune::{
     data::Dataset,
     privacy::{DpSgd, NoiseSource, Units, sampling_rate},
@@ -97,25 +97,30 @@ impl PrivateTerms {
 /// How much more noise than on data of which nothing was spent is still a training and not a random walk.
 const NOISE_GROWTH_MOST: f64 = 4.0;
 
-/// Gives the noise with which `steps` steps, and all that was spent before, just stay within a site's budget.
+/// Gives the noise with which so many steps stay within a site's budget together with all that was spent before, and alone within what a
+/// run may cost, if that is bounded.
 ///
 /// # Errors
 /// As [`PrivateTerms::new`], and [`ClientError::Spent`] if what was spent leaves room for steps of next to nothing but noise.
 pub fn noise_for(
     settings: &PrivacySettings,
+    of_run: Option<Budget>,
     dataset: &Dataset,
     file: &Path,
-    expected_units: f64,
-    steps: u64,
+    (expected_units, steps): (f64, u64),
 ) -> Result<f64, ClientError> {
     let units = units(settings, dataset, Some(file))?.count();
     let ledger = Ledger::read(&settings.ledger).map_err(BudgetError::from)?;
     let spent = ledger.accountant(|_| true).map_err(BudgetError::from)?;
     let rate = sampling_rate(expected_units, units);
-    let within = |spent: &Accountant| {
-        noise_within(settings.budget, rate, steps, spent).map_err(BudgetError::from)
+    let within = |budget: Budget, spent: &Accountant| {
+        noise_within(budget, rate, steps, spent).map_err(BudgetError::from)
     };
-    let (noise, unspent) = (within(&spent)?, within(&Accountant::default())?);
+    let nothing = Accountant::default();
+    let alone = of_run.map(|most| within(most, &nothing)).transpose()?;
+    let least = alone.unwrap_or(0.0);
+    let noise = within(settings.budget, &spent)?.max(least);
+    let unspent = within(settings.budget, &nothing)?.max(least);
     if NOISE_GROWTH_MOST * unspent < noise {
         return Err(ClientError::Spent {
             ledger: settings.ledger.clone(),

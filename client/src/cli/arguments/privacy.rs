@@ -81,4 +81,7 @@ pub(in crate::cli) struct PrivateArguments {
     /// File in which private steps are counted before they are done [default: the data's file with ".privacy"]
     #[arg(long, requires = "dp", value_name = "FILE")]
     pub(in crate::cli) dp_ledger: Option<PathBuf>,
+    /// The site's policy: what its `[privacy]` section says bounds this training and all on the data, and its ledger counts
+    #[arg(long, requires = "dp", value_name = "FILE")]
+    pub(in crate::cli) dp_policy: Option<PathBuf>,
 }

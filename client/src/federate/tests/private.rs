@@ -5,6 +5,7 @@ use protocol::plan::{PrivacyPlan, PrivacyUnit};
 
 use super::*;
 use crate::{
+    kept_head::KeptHead,
     privacy::{BudgetError, Ledger, PrivacySettings},
     terms::Objection,
 };
@@ -161,7 +162,10 @@ async fn run_whose_steps_were_taken_out_of_the_ledger_is_declined_when_it_comes_
     assert!(matches!(&first[..], [Ok(_)]), "{first:?}");
     let whole = std::fs::read_to_string(&counted).unwrap();
     let lines: Vec<&str> = whole.lines().collect();
-    // Taken away, and put back from before the second round.
+    // Taken away, and put back from before the second round, each together with its head.
+    let head = KeptHead::path(&counted);
+    let kept = std::fs::read(&head).unwrap();
+    std::fs::remove_file(&head).unwrap();
     for older in [None, Some(lines[..2].join("\n") + "\n")] {
         match older {
             None => std::fs::remove_file(&counted).unwrap(),
@@ -175,6 +179,7 @@ async fn run_whose_steps_were_taken_out_of_the_ledger_is_declined_when_it_comes_
         assert!(error.to_string().contains("until round 2"), "{error}");
     }
     std::fs::write(&counted, whole).unwrap();
+    std::fs::write(&head, kept).unwrap();
     std::fs::remove_dir_all(&runs).unwrap();
     let (_, ends) = world.run(&[("north", text(&WORDS))]).await;
     let was_forgotten = matches!(
