@@ -4,7 +4,9 @@
 //! takes back what a power cut would (`death/unsynced.c`). It can also tell the program that its disk is full, of which it has to end
 //! by itself. Where there is no glibc, there is nothing to preload it into.
 
-use std::{fs, path::Path, process::Command};
+use std::{fs, path::Path};
+
+use crate::preload::{self, text};
 
 /// What preloads, counts and takes back.
 const SOURCES: [(&str, &str); 3] = [
@@ -66,14 +68,9 @@ impl Death {
     pub(crate) fn environment(&self, folder: &Path) -> [(&'static str, String); 6] {
         let (library, removed) = (folder.join(LIBRARY), folder.join(REMOVED));
         if !library.exists() {
-            compile(folder, &library);
+            preload::compile(folder, &library, &SOURCES);
             fs::create_dir(&removed).expect("the temporary folder can be written to");
         }
-        let text = |path: &Path| {
-            path.to_str()
-                .expect("temporary folders are UTF-8")
-                .to_owned()
-        };
         [
             ("LD_PRELOAD", text(&library)),
             ("FOEDUS_DIE_AT", self.at.to_string()),
@@ -83,21 +80,4 @@ impl Death {
             ("FOEDUS_DIE_REMOVED", text(&removed)),
         ]
     }
-}
-
-fn compile(folder: &Path, library: &Path) {
-    for (name, source) in SOURCES {
-        fs::write(folder.join(name), source).expect("the temporary folder can be written to");
-    }
-    let made = Command::new("cc")
-        .args(["-shared", "-fPIC", "-O1", "-o"])
-        .args([
-            library,
-            &folder.join(SOURCES[0].0),
-            &folder.join(SOURCES[1].0),
-        ])
-        .output()
-        .expect("the C compiler that the README asks for starts");
-    let said = String::from_utf8_lossy(&made.stderr);
-    assert!(made.status.success(), "{said}");
 }

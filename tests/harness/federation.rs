@@ -183,8 +183,18 @@ impl Federation {
 
     /// Starts the server with `quorum` and more settings `key=value`, and returns it with its address.
     pub fn start_server(&self, quorum: u32, settings: &[&str]) -> (Program, String) {
+        self.start_server_with(quorum, settings, &[])
+    }
+
+    /// Starts the server as [`Federation::start_server`] does, with more in its environment.
+    pub fn start_server_with(
+        &self,
+        quorum: u32,
+        settings: &[&str],
+        environment: &[(&str, String)],
+    ) -> (Program, String) {
         self.write_server(quorum);
-        let server = self.restart_server(settings);
+        let server = self.serve(settings, environment);
         let address = address_in(&server.wait_for(LISTENING));
         (server, address)
     }
@@ -229,15 +239,24 @@ impl Federation {
     /// # Panics
     /// Panics if there is no such configuration.
     pub fn start_client(&self, config: &str, address: &str) -> Program {
-        self.participate(config, address, &[])
+        self.start_client_with(config, address, &[])
     }
 
     /// Starts the client as [`Federation::start_client`] does, and has it die at its `death`.
     pub fn start_dying_client(&self, config: &str, address: &str, death: &Death) -> Program {
-        self.participate(config, address, &death.environment(self.path()))
+        self.start_client_with(config, address, &death.environment(self.path()))
     }
 
-    fn participate(&self, config: &str, address: &str, environment: &[(&str, String)]) -> Program {
+    /// Starts the client as [`Federation::start_client`] does, with more in its environment.
+    ///
+    /// # Panics
+    /// Panics if there is no such configuration.
+    pub fn start_client_with(
+        &self,
+        config: &str,
+        address: &str,
+        environment: &[(&str, String)],
+    ) -> Program {
         let file = format!("{config}.toml");
         let text =
             fs::read_to_string(self.file(&file)).expect("the configuration was written before");

@@ -56,10 +56,10 @@ impl Program {
     ) -> Self {
         let mut child = Command::new(binary)
             .args(arguments)
-            .envs(environment.iter().map(|(name, value)| (name, value)))
             .current_dir(folder)
             .env("RAYON_NUM_THREADS", "1")
             .env_remove("RUST_LOG")
+            .envs(environment.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -103,20 +103,28 @@ impl Program {
     /// # Panics
     /// Panics with the whole output if none comes in time.
     pub fn wait_for_any(&self, texts: &[&str]) -> String {
-        let found = |output: &str| {
-            output
-                .lines()
-                .find(|line| texts.iter().any(|text| line.contains(text)))
-                .map(str::to_owned)
-        };
+        let is_one = |line: &str| texts.iter().any(|text| line.contains(text));
+        self.wait_for_line(is_one, &format!("any of {texts:?}"))
+    }
+
+    /// Waits until the output contains a line with all of `texts` and returns it.
+    ///
+    /// # Panics
+    /// Panics with the whole output if none comes in time.
+    pub fn wait_for_all(&self, texts: &[&str]) -> String {
+        let is_one = |line: &str| texts.iter().all(|text| line.contains(text));
+        self.wait_for_line(is_one, &format!("all of {texts:?}"))
+    }
+
+    fn wait_for_line(&self, is_one: impl Fn(&str) -> bool, sought: &str) -> String {
+        let found = |output: &str| output.lines().find(|line| is_one(line)).map(str::to_owned);
         let seen = self.output.text.lock().expect("no reader panics");
         let (seen, _) = self
             .output
             .grown
             .wait_timeout_while(seen, PATIENCE, |seen| found(seen).is_none())
             .expect("no reader panics");
-        found(&seen)
-            .unwrap_or_else(|| panic!("{}: no line with any of {texts:?} in:\n{seen}", self.name))
+        found(&seen).unwrap_or_else(|| panic!("{}: no line with {sought} in:\n{seen}", self.name))
     }
 
     /// Waits until the output contains `text` and returns the line it stands in; none if the program ends without it.

@@ -5,6 +5,7 @@
 #[cfg(target_os = "linux")]
 mod audit;
 mod bad_link;
+mod clock;
 mod closed_reader;
 mod crash;
 mod damaged;
