@@ -7,6 +7,7 @@ mod answer;
 mod arguments;
 mod audit;
 mod bench;
+mod data;
 mod evaluate;
 mod failure;
 mod fisher;
@@ -31,7 +32,7 @@ use protocol::memory::keep_memory_private;
 
 pub use self::failure::said_once;
 use self::{
-    arguments::{Arguments, BenchCommand, Command, PolicyCommand, PrivacyCommand},
+    arguments::{Arguments, BenchCommand, Command, DataCommand, PolicyCommand, PrivacyCommand},
     failure::Failure,
 };
 use crate::telemetry;
@@ -78,6 +79,7 @@ fn dispatch(arguments: Arguments) -> Result<(), Failure> {
         Command::Generate(command) => generate::generate(&command),
         Command::Fisher(command) => fisher::fisher(&command),
         Command::Audit(command) => audit::audit(&command),
+        Command::Data(DataCommand::Check(command)) => data::check(&command),
         Command::Policy(PolicyCommand::Check(command)) => policy::check(&command),
         Command::Ledger(command) => ledger::ledger(&command),
         Command::Adapter(command) => adapter::adapter(&command),

@@ -15,12 +15,13 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 mod record;
+pub mod survey;
 #[cfg(test)]
 mod tests;
 mod tokenize;
 
 pub use record::Record;
-pub(crate) use record::lines;
+pub(crate) use record::{field, lines};
 
 /// One tokenized record.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -35,6 +35,8 @@ pub mod weights;
 mod host;
 mod ops;
 #[cfg(test)]
+mod properties;
+#[cfg(test)]
 mod shared;
 
 pub use error::LoadError;

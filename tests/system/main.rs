@@ -9,6 +9,7 @@ mod clock;
 mod closed_reader;
 mod crash;
 mod damaged;
+mod data;
 mod deltas;
 mod disk;
 mod documents;

@@ -7,6 +7,7 @@ use finetune::{device::DeviceChoice, lora::Projection, precision::BasePrecision}
 
 mod adapter;
 mod bench;
+mod data;
 mod ledger;
 mod privacy;
 mod training;
@@ -15,6 +16,7 @@ pub(super) use self::adapter::{AdapterCommand, AdapterNewArguments, AdapterShowA
 pub(super) use self::bench::{
     BenchCommand, BenchProductsArguments, BenchTrainArguments, Shape, Targets,
 };
+pub(super) use self::data::{DataCheckArguments, DataCommand};
 pub(super) use self::ledger::{
     LedgerCommand, LedgerExportArguments, LedgerFile, LedgerShowArguments, LedgerVerifyArguments,
 };
@@ -61,6 +63,8 @@ pub(super) enum Command {
     #[command(subcommand)]
     Adapter(AdapterCommand),
     Audit(Box<AuditArguments>),
+    #[command(subcommand)]
+    Data(DataCommand),
     #[command(subcommand)]
     Policy(PolicyCommand),
     #[command(subcommand)]

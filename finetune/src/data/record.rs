@@ -40,6 +40,8 @@ impl Record {
             // The line number that serde_json counts is always 1 here, and would mislead.
             let what = e.to_string();
             let what = what.split(" at line ").next().unwrap_or_default();
+            // What was found instead is somebody's text.
+            let what = what.find("expected ").map_or(what, |at| &what[at..]);
             format!("is not a record (column {}): {what}", e.column())
         })?;
         match line {
@@ -66,10 +68,38 @@ impl Record {
     }
 }
 
+/// The value of a record's field as text. A number and the same number as text, or text with spaces around it, are one person: to
+/// take two for one protects both, to take one for two protects neither.
+pub(crate) fn field(line: &[u8], name: &str) -> Result<String, String> {
+    let record: serde_json::Value =
+        serde_json::from_slice(line).map_err(|error| format!("is no JSON object: {error}"))?;
+    match record.get(name) {
+        Some(serde_json::Value::String(text)) => Ok(text.trim().to_owned()),
+        Some(serde_json::Value::Number(number)) if number.is_i64() || number.is_u64() => {
+            Ok(number.to_string())
+        }
+        Some(_) => Err(format!(
+            "the field {name:?}, by which records belong together, is neither a text nor a whole number"
+        )),
+        None => Err(format!(
+            "the record has no field {name:?}, by which records belong together; add it to every record"
+        )),
+    }
+}
+
 /// The lines of a file, without the byte order mark that some editors put at its beginning.
 pub(crate) fn lines(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
     let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
     bytes.split(|byte| *byte == b'\n')
+}
+
+/// A line as text.
+///
+/// # Errors
+/// A sentence on where it is none.
+pub(super) fn text_of(line: &[u8]) -> Result<&str, String> {
+    str::from_utf8(line)
+        .map_err(|e| format!("is not UTF-8 (byte {} of the line)", e.valid_up_to() + 1))
 }
 
 /// Reads every line that is not empty, with its number from 1.
@@ -80,12 +110,7 @@ pub(super) fn parse_lines(bytes: &[u8]) -> Result<Vec<(usize, Record)>, (usize, 
     let mut records = Vec::new();
     for (index, line) in lines(bytes).enumerate() {
         let number = index + 1;
-        let text = str::from_utf8(line).map_err(|e| {
-            (
-                number,
-                format!("is not UTF-8 (byte {} of the line)", e.valid_up_to() + 1),
-            )
-        })?;
+        let text = text_of(line).map_err(|what| (number, what))?;
         if text.trim().is_empty() {
             continue;
         }

@@ -250,6 +250,8 @@ fn split_is_a_partition_that_follows_its_seed() {
 }
 
 proptest! {
+    #![proptest_config(crate::properties::fixed_seed())]
+
     #[test]
     fn any_bytes_are_records_or_a_named_line(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
         if let Err((line, what)) = record::parse_lines(&bytes) {

@@ -7,7 +7,7 @@
 use std::{collections::BTreeMap, path::Path};
 
 use super::NoiseSource;
-use crate::data::{DataError, Dataset, lines};
+use crate::data::{DataError, Dataset, field as value_of, lines};
 
 /// The units of a data set.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,7 +55,7 @@ impl Units {
                 what,
             };
             let line = lines.get(example.line - 1).copied().unwrap_or_default();
-            let group = group(line, field).map_err(refused)?;
+            let group = value_of(line, field).map_err(refused)?;
             groups.entry(group).or_default().push(index);
         }
         Ok(Self {
@@ -97,25 +97,6 @@ impl Units {
             members.sort_unstable();
         }
         members
-    }
-}
-
-/// The value of a record's field as text. A number and the same number as text, or text with spaces around it, are one person: to
-/// take two for one protects both, to take one for two protects neither.
-fn group(line: &[u8], field: &str) -> Result<String, String> {
-    let record: serde_json::Value =
-        serde_json::from_slice(line).map_err(|error| format!("is no JSON object: {error}"))?;
-    match record.get(field) {
-        Some(serde_json::Value::String(text)) => Ok(text.trim().to_owned()),
-        Some(serde_json::Value::Number(number)) if number.is_i64() || number.is_u64() => {
-            Ok(number.to_string())
-        }
-        Some(_) => Err(format!(
-            "the field {field:?}, by which records belong together, is neither a text nor a whole number"
-        )),
-        None => Err(format!(
-            "the record has no field {field:?}, by which records belong together; add it to every record"
-        )),
     }
 }
 

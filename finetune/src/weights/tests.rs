@@ -144,6 +144,8 @@ fn stories_folder_opens_and_its_tensors_have_the_configured_shapes() {
 }
 
 proptest! {
+    #![proptest_config(crate::properties::fixed_seed())]
+
     #[test]
     fn any_bytes_are_refused_or_read_without_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
         let _ = check_header(&bytes);
