@@ -112,7 +112,7 @@ pub fn generate(
 }
 
 /// Gives the tokens that end a text or a turn: those of the configuration and the tokenizer's own.
-fn end_tokens(base: &BaseModel) -> Vec<u32> {
+pub(crate) fn end_tokens(base: &BaseModel) -> Vec<u32> {
     let mut ends = base.llama.config().eos_token_ids.clone();
     ends.extend(base.tokenizer.eos());
     ends

@@ -5,6 +5,7 @@
 
 pub mod adamw;
 pub mod allocator;
+pub mod answers;
 pub mod base;
 pub mod batch;
 pub mod chat;

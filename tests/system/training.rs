@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use tests::{Federation, Program};
+use tests::{Federation, Program, assert_success};
 
 use crate::PROGRAMS;
 
@@ -176,4 +176,53 @@ fn patience_ends_a_training_that_no_longer_helps() {
     let (best, steps) = (&result["best_step"], &result["steps"]);
     assert!(steps.as_u64() < Some(120), "{result}");
     assert_eq!(best.as_u64().unwrap() + 4, steps.as_u64().unwrap());
+}
+
+#[test]
+fn answers_of_a_trained_model_are_more_often_as_wanted_and_text_that_asks_nothing_is_refused() {
+    let federation = Federation::create(PROGRAMS, &["hospital-a"]);
+    // Two questions, so often that even a tiny model knows the answers.
+    let records = "{\"prompt\": \"Well?\", \"completion\": \"Yes.\"}\n{\"prompt\": \"Ill?\", \"completion\": \"No.\"}\n";
+    federation.write("hospital-a.jsonl", records);
+    let evaluate = |data: &str, adapter: &[&str]| {
+        let command = [
+            "evaluate", "--model", "model", "--device", "cpu", "--json", "--data", data,
+        ];
+        let answers = ["--answers", "9", "--max-new-tokens", "12"];
+        federation.client(&[&command[..], &answers, adapter].concat())
+    };
+    let learned = [
+        "--learning-rate",
+        "2e-2",
+        "--dropout",
+        "0",
+        "--out",
+        "adapter",
+    ];
+    let learned = [
+        &learned[..],
+        &[
+            "--target-modules",
+            "q_proj,k_proj,v_proj,o_proj,gate_proj,up_proj,down_proj",
+        ],
+    ];
+    assert_success(&federation.client(&arguments(&learned.concat())));
+    let [base, trained] = [&[][..], &["--adapter", "adapter"]].map(|adapter| {
+        let scores = result(&evaluate("hospital-a.jsonl", adapter).text);
+        assert_eq!(scores["answers"]["answers"], 2, "{scores}");
+        scores["answers"].clone()
+    });
+    assert_eq!(
+        (&base["exact"], &trained["exact"]),
+        (&0.into(), &2.into()),
+        "{base} {trained}"
+    );
+    federation.write("text.jsonl", "{\"text\": \"nothing is asked\"}\n");
+    let refused = evaluate("text.jsonl", &[]);
+    assert_eq!(refused.code, Some(64), "{}", refused.text);
+    assert!(
+        refused.text.contains("text.jsonl asks nothing"),
+        "{}",
+        refused.text
+    );
 }

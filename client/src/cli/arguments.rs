@@ -1,6 +1,6 @@
 //! The arguments of every subcommand, with the help that explains them.
 
-use std::path::PathBuf;
+use std::{num::NonZeroUsize, path::PathBuf};
 
 use clap::{Args, Parser, Subcommand};
 use finetune::{device::DeviceChoice, lora::Projection, precision::BasePrecision};
@@ -190,6 +190,13 @@ pub(super) struct EvaluateArguments {
     /// Longest example in tokens; longer ones are cut
     #[arg(long, default_value_t = 512)]
     pub(super) max_tokens: usize,
+    /// Also have the model answer so many of the questions, spread over the file, and compare with the wanted answers: how many are the
+    /// same, BLEU (as sacreBLEU), and how varied they are (Distinct-1 and -2)
+    #[arg(long, value_name = "N")]
+    pub(super) answers: Option<NonZeroUsize>,
+    /// Maximum number of tokens of such an answer
+    #[arg(long, default_value_t = 128, requires = "answers")]
+    pub(super) max_new_tokens: usize,
     /// Print the result as one line of JSON
     #[arg(long)]
     pub(super) json: bool,

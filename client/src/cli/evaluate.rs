@@ -1,6 +1,13 @@
 //! `foedus-client evaluate`.
 
-use finetune::{base::BaseModel, data::Dataset, model::LossSum};
+use std::num::NonZeroUsize;
+
+use finetune::{
+    answers::{Scores, ask, questions},
+    base::BaseModel,
+    data::Dataset,
+    model::LossSum,
+};
 
 use super::{
     answer::say, arguments::EvaluateArguments, failure::Failure, open, progress::Progress,
@@ -21,12 +28,64 @@ pub(super) fn evaluate(arguments: &EvaluateArguments) -> Result<(), Failure> {
         adapter.as_ref().map(|read| &read.adapter),
         &dataset,
     )?;
+    let adapter = adapter.as_ref().map(|read| &read.adapter);
+    let asked = arguments.answers.map(NonZeroUsize::get);
+    let scores =
+        asked.map(|count| answers(&base, adapter, &dataset, count, arguments.max_new_tokens));
+    let scores = scores.transpose()?;
     if arguments.json {
-        say!("{}", serde_json::Value::from(keys(&loss)))?;
-    } else {
-        say!("{}", sentence(&loss))?;
+        let mut line = keys(&loss);
+        if let Some(scores) = scores {
+            line.insert(
+                "answers".to_owned(),
+                serde_json::to_value(scores).map_err(anyhow::Error::from)?,
+            );
+        }
+        say!("{}", serde_json::Value::from(line))?;
+        return Ok(());
+    }
+    say!("{}", sentence(&loss))?;
+    if let Some(Scores {
+        answers,
+        exact,
+        bleu,
+        distinct_1,
+        distinct_2,
+    }) = scores
+    {
+        say!(
+            "{answers} answers, {exact} as wanted, BLEU {bleu:.2}, distinct-1 {distinct_1:.4}, distinct-2 {distinct_2:.4}"
+        )?;
     }
     Ok(())
+}
+
+/// Has the model answer some of the questions, spread over the data set, with progress on stderr.
+fn answers(
+    base: &BaseModel,
+    adapter: Option<&aggregation::Adapter>,
+    dataset: &Dataset,
+    count: usize,
+    max_new_tokens: usize,
+) -> Result<Scores, Failure> {
+    let all = questions(dataset, base);
+    if all.is_empty() {
+        return Err(Failure::usage(format!(
+            "{} asks nothing: --answers needs prompts and completions, or messages, that are not longer than --max-tokens",
+            dataset.source.display()
+        )));
+    }
+    let count = count.min(all.len());
+    let mut progress = Progress::begin("answering", count as u64);
+    let mut given = Vec::with_capacity(count);
+    for index in 0..count {
+        let question = &all[index * all.len() / count];
+        let answer = ask(base, adapter, question, max_new_tokens);
+        given.push(answer.map_err(anyhow::Error::from)?);
+        progress.show(given.len() as u64, count as u64, "answers");
+    }
+    progress.end();
+    Ok(Scores::of(&given))
 }
 
 /// Evaluates with progress on stderr.

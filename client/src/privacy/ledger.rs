@@ -109,7 +109,8 @@ pub enum LedgerError {
     },
     /// It is an older one than was there, or another.
     #[error(
-        "the privacy ledger {} has {} entries and the head beside it was kept when there were {}: it is an older one or another; put the          later one back, or, if that is lost, lower epsilon_max by what the missing entries may have spent and remove {}",
+        "the privacy ledger {} has {} entries and the head beside it was kept when there were {}: it is an older one or another; put the \
+         later one back, or, if that is lost, lower epsilon_max by what the missing entries may have spent and remove {}",
         path.display(), entries, kept.entries, KeptHead::path(path).display()
     )]
     Older {

@@ -146,6 +146,7 @@ fn ledger_that_is_older_than_it_was_or_gone_is_refused_with_what_to_do() {
     let refused = |entries: usize| {
         let refused = Account::open(&settings, run("spring", None), spending()).unwrap_err();
         let said = refused.to_string();
+        assert!(!said.contains("  "), "{said}");
         let counted = format!(
             "train.privacy has {entries} entries and the head beside it was kept when there were 2"
         );

@@ -13,6 +13,7 @@ use std::collections::BTreeMap;
 use rayon::prelude::*;
 use serde::Serialize;
 
+pub(crate) use self::repeats::plain;
 pub use self::{
     balance::{Balance, Share},
     cleaning::Untidiness,

@@ -90,13 +90,18 @@ pub(super) fn question(record: &Record) -> Option<[u8; 32]> {
     }
 }
 
+/// A text without what makes no other text of it: capitals, line breaks and how many spaces there are.
+pub(crate) fn plain(text: &str) -> String {
+    let words: Vec<_> = text.split_whitespace().map(str::to_lowercase).collect();
+    words.join(" ")
+}
+
 fn digest(turns: &[(&str, &str)]) -> [u8; 32] {
     let mut hash = Sha256::new();
     for part in turns.iter().flat_map(|(role, text)| [role, text]) {
-        let words: Vec<_> = part.split_whitespace().map(str::to_lowercase).collect();
-        let words = words.join(" ");
-        hash.update((words.len() as u64).to_le_bytes());
-        hash.update(words);
+        let plain = plain(part);
+        hash.update((plain.len() as u64).to_le_bytes());
+        hash.update(plain);
     }
     hash.finalize().into()
 }
