@@ -90,11 +90,7 @@ impl Dataset {
         tokenizer: &Tokenizer,
         max_tokens: usize,
     ) -> Result<Self, DataError> {
-        let bytes = std::fs::read(path).map_err(|e| DataError {
-            file: path.to_owned(),
-            line: None,
-            what: format!("cannot be read: {e}"),
-        })?;
+        let bytes = read_file(path)?;
         let records = record::parse_lines(&bytes).map_err(|(line, what)| DataError {
             file: path.to_owned(),
             line: Some(line),
@@ -261,6 +257,18 @@ impl Dataset {
         }
         batch
     }
+}
+
+/// Reads a file of records.
+///
+/// # Errors
+/// [`DataError`] if the system does not give it.
+pub fn read_file(path: &Path) -> Result<Vec<u8>, DataError> {
+    std::fs::read(path).map_err(|error| DataError {
+        file: path.to_owned(),
+        line: None,
+        what: format!("cannot be read: {error}"),
+    })
 }
 
 fn digest(examples: &[Example]) -> [u8; 32] {

@@ -4,7 +4,10 @@ use std::path::Path;
 
 use finetune::{
     base::BaseFiles,
-    data::survey::{Balance, Lengths, Likeness, Questions, Share, Survey, read_file},
+    data::{
+        read_file,
+        survey::{Balance, Lengths, Likeness, Questions, Share, Survey},
+    },
 };
 
 use super::{answer::say, arguments::DataCheckArguments, failure::Failure, output::Kind};

@@ -1,5 +1,8 @@
 //! The file over restarts and crashes, what verification notices, and the sums.
 
+mod damage;
+mod head;
+
 use std::{collections::BTreeSet, fs};
 
 use certs::throwaway::Federation;
@@ -235,51 +238,6 @@ fn a_clock_that_jumps_ahead_and_comes_back_frees_none() {
 }
 
 #[test]
-fn line_cut_off_by_a_crash_is_taken_away_and_said_wherever_it_was_cut() {
-    let site = Site::new();
-    drop(site.written());
-    let whole = site.bytes();
-    let last = whole[..whole.len() - 1]
-        .iter()
-        .rposition(|&byte| byte == b'\n')
-        .unwrap()
-        + 1;
-    for end in [last + 1, (last + whole.len()) / 2, whole.len() - 1] {
-        fs::write(site.path(), &whole[..end]).unwrap();
-        // It is kept once the line is whole.
-        fs::remove_file(KeptHead::path(&site.path())).unwrap();
-        drop(site.open().unwrap());
-        let reading = verify(&site.bytes(), &site.keys(), None).unwrap().reading;
-        let facts: Vec<_> = reading.entries.iter().map(|entry| &entry.fact).collect();
-        let cut = &whole[last..end];
-        let expected = Fact::Torn {
-            bytes: cut.len() as u64,
-            sha256: Digest::of(cut),
-        };
-        assert_eq!(facts[facts.len() - 2], &expected);
-        // The line that was lost is the one that closed the connection.
-        assert_eq!(facts[facts.len() - 1], &Fact::Uncounted { connection: 1 });
-        assert_eq!(reading.totals.uncounted_connections(), 1);
-    }
-}
-
-#[test]
-fn every_changed_byte_is_noticed() {
-    let site = Site::new();
-    drop(site.written());
-    let whole = site.bytes();
-    for place in 0..whole.len() {
-        let mut changed = whole.clone();
-        changed[place] ^= 1;
-        let verdict = verify(&changed, &site.keys(), None);
-        // A newline that is none makes the last line one that was cut off, which the head notices.
-        let cut = place == whole.len() - 1;
-        assert_eq!(verdict.is_ok(), cut, "byte {place}");
-        assert!(!verdict.is_ok_and(|verified| verified.reading.tail.is_none()));
-    }
-}
-
-#[test]
 fn missing_doubled_and_exchanged_lines_are_noticed() {
     let site = Site::new();
     let head = site.written().head();
@@ -316,110 +274,6 @@ fn ledger_of_another_key_is_refused_unless_its_certificate_is_given() {
     assert!(flaw.to_string().contains("earlier certificate"), "{flaw}");
     let both = &site.keys() | &other.keys();
     assert_eq!(verify(&site.bytes(), &both, None).unwrap().keys.len(), 2);
-}
-
-#[test]
-fn damaged_ledger_is_not_written_on() {
-    let site = Site::new();
-    drop(site.written());
-    let mut bytes = site.bytes();
-    bytes[40] ^= 1;
-    fs::write(site.path(), &bytes).unwrap();
-    let refused = site.open().unwrap_err().to_string();
-    assert!(
-        refused.contains("egress.ledger is damaged: line ") && refused.contains("evidence"),
-        "{refused}"
-    );
-    assert_eq!(site.bytes(), bytes);
-}
-
-#[test]
-fn lines_that_are_missing_at_the_end_are_noticed_by_the_head_beside() {
-    let site = Site::new();
-    drop(site.written());
-    let text = String::from_utf8(site.bytes()).unwrap();
-    let lines: Vec<_> = text.split_inclusive('\n').collect();
-    for left in 0..lines.len() {
-        let cut = lines[..left].concat();
-        fs::write(site.path(), &cut).unwrap();
-        let refused = site.open().unwrap_err().to_string();
-        let said =
-            format!("is damaged: line {left}: the head beside it was kept when there were 8 lines");
-        assert!(refused.contains(&said), "{refused}");
-        assert_eq!(site.bytes(), cut.as_bytes());
-    }
-    fs::remove_file(site.path()).unwrap();
-    let refused = site.open().unwrap_err();
-    assert!(matches!(refused, LedgerError::Damaged { .. }), "{refused}");
-    fs::write(site.path(), &text).unwrap();
-    drop(site.open().unwrap());
-}
-
-#[test]
-fn another_ledger_in_the_place_of_the_one_that_was_is_noticed_by_the_head_beside() {
-    let (site, other) = (Site::new(), Site::new());
-    drop(site.written());
-    drop(other.written());
-    drop(other.open().unwrap());
-    fs::write(site.path(), other.bytes()).unwrap();
-    let refused = site.open().unwrap_err().to_string();
-    let said = "line 8: it is not the one that was there when the head beside it was kept";
-    assert!(refused.contains(said), "{refused}");
-}
-
-#[test]
-fn ledger_whose_process_died_after_any_line_is_written_on() {
-    let site = Site::new();
-    for (hour, fact) in facts(1) {
-        site.open().unwrap().record(fact, at(hour)).unwrap();
-    }
-    drop(site.open().unwrap());
-    assert_eq!(site.open().unwrap().next_connection(), 2);
-}
-
-#[test]
-fn what_is_no_head_stops_the_ledger_and_is_named_with_what_to_do() {
-    let site = Site::new();
-    let file = KeptHead::path(&site.path());
-    drop(site.written());
-    let kept = fs::read_to_string(&file).unwrap();
-    for wrong in [
-        String::new(),
-        kept.replace("entries", "lines"),
-        kept.replacen(':', ":-", 1),
-        kept.trim_end().replace("\"}", "0\"}"),
-    ] {
-        fs::write(&file, &wrong).unwrap();
-        let refused = site.open().unwrap_err().to_string();
-        assert!(
-            refused.contains("egress.ledger.head is not the head of a ledger"),
-            "{refused}"
-        );
-        assert!(refused.contains("remove this file to go on"), "{refused}");
-    }
-    fs::remove_file(&file).unwrap();
-    drop(site.open().unwrap());
-    assert_ne!(fs::read_to_string(&file).unwrap(), kept);
-}
-
-#[test]
-fn ledger_whose_last_line_was_changed_anywhere_is_not_written_on() {
-    let site = Site::new();
-    drop(site.written());
-    let whole = site.bytes();
-    let body = &whole[..whole.len() - 1];
-    let last = body.iter().rposition(|&byte| byte == b'\n').unwrap() + 1;
-    for place in last..body.len() {
-        let mut changed = whole.clone();
-        changed[place] ^= 1;
-        fs::write(site.path(), &changed).unwrap();
-        let refused = site.open().unwrap_err().to_string();
-        assert!(
-            refused.contains("is damaged: line 8"),
-            "byte {place}: {refused}"
-        );
-        assert_eq!(site.bytes(), changed);
-    }
 }
 
 #[test]

@@ -8,7 +8,7 @@ mod cleaning;
 mod lengths;
 mod repeats;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use rayon::prelude::*;
 use serde::Serialize;
@@ -21,7 +21,11 @@ pub use self::{
     repeats::Likeness,
 };
 use self::{cleaning::CleanLine, repeats::Seen};
-use super::{DataError, Record, record::lines, tokenize};
+use super::{
+    Record,
+    record::{lines, text_of},
+    tokenize,
+};
 use crate::tokenizer::Tokenizer;
 
 /// What is to be looked at beside the records themselves.
@@ -130,7 +134,7 @@ impl Survey {
     /// Which ones remain of a value follows from what they say, and from nothing else: not from their order.
     pub fn kept(&self, at_most: Option<usize>) -> Vec<&str> {
         let dropped = self.repeats.iter().chain(&self.held_out);
-        let dropped: std::collections::BTreeSet<_> = dropped.map(|like| like.line).collect();
+        let dropped: BTreeSet<_> = dropped.map(|like| like.line).collect();
         let kept = self.readable.iter();
         let kept = kept.filter(|record| !dropped.contains(&record.line));
         let kept: Vec<_> = kept.collect();
@@ -163,7 +167,7 @@ fn read(bytes: &[u8], tokenizer: &Tokenizer) -> (Vec<Readable>, Vec<Refused>) {
 }
 
 fn readable(line: usize, bytes: &[u8], tokenizer: &Tokenizer) -> Result<Readable, String> {
-    let text = super::record::text_of(bytes)?;
+    let text = text_of(bytes)?;
     // As a training reads it, which does not clean.
     let written = Record::from_json(text)?;
     let read = tokenize::example(&written, line, tokenizer, usize::MAX);
@@ -191,18 +195,6 @@ fn readable(line: usize, bytes: &[u8], tokenizer: &Tokenizer) -> Result<Readable
         },
         json,
         untidy,
-    })
-}
-
-/// Reads a file for a survey.
-///
-/// # Errors
-/// [`DataError`] if the system does not give it.
-pub fn read_file(path: &std::path::Path) -> Result<Vec<u8>, DataError> {
-    std::fs::read(path).map_err(|error| DataError {
-        file: path.to_owned(),
-        line: None,
-        what: format!("cannot be read: {error}"),
     })
 }
 

@@ -7,7 +7,7 @@
 use std::{collections::BTreeMap, path::Path};
 
 use super::NoiseSource;
-use crate::data::{DataError, Dataset, field as value_of, lines};
+use crate::data::{DataError, Dataset, field as value_of, lines, read_file};
 
 /// The units of a data set.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,11 +41,7 @@ impl Units {
         field: &str,
         records_max: usize,
     ) -> Result<Self, DataError> {
-        let text = std::fs::read(file).map_err(|error| DataError {
-            file: file.to_owned(),
-            line: None,
-            what: format!("cannot be read: {error}"),
-        })?;
+        let text = read_file(file)?;
         let lines: Vec<&[u8]> = lines(&text).collect();
         let mut groups: BTreeMap<String, Vec<usize>> = BTreeMap::new();
         for (index, example) in dataset.examples.iter().enumerate() {
