@@ -91,9 +91,7 @@ impl Ledger {
         let head = KeptHead::beside(path)?;
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes).map_err(failed("read"))?;
-        let reading = Reading::of(&bytes).map_err(damaged(path))?;
-        reading.check_end().map_err(damaged(path))?;
-        reading.check_head(head.as_ref()).map_err(damaged(path))?;
+        let reading = Reading::whole(&bytes, head.as_ref()).map_err(damaged(path))?;
         let length = bytes.len() as u64 - reading.tail.as_ref().map_or(0, |tail| tail.bytes);
         file.set_len(length).map_err(failed("cut"))?;
         file.seek(io::SeekFrom::End(0)).map_err(failed("read"))?;

@@ -127,11 +127,11 @@ impl SitePolicy {
         Some((epsilon.value, delta.value))
     }
 
-    /// The epsilon and delta that one run may cost the records, if the policy bounds them.
-    pub fn run_privacy(&self) -> Option<(f64, f64)> {
+    /// The bounds on what one run may cost the records: epsilon and delta, each with its line.
+    pub fn of_run(&self) -> Option<[(f64, usize); 2]> {
         let rules = self.privacy.as_ref()?;
-        let (epsilon, delta) = (&rules.epsilon_run_max, &rules.delta_run_max);
-        Some((epsilon.value, delta.value))
+        let bounds = [&rules.epsilon_run_max, &rules.delta_run_max];
+        Some(bounds.map(|rule| (rule.value, rule.line)))
     }
 
     /// The ledger in which all private training on the site's data is counted, if the policy names it. Relative to the policy's file.

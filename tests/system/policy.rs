@@ -129,6 +129,13 @@ fn assert_damage_is_noticed(federation: &Federation, head: &str) {
         "{}",
         cut.text
     );
+    let check = federation.client(&[&["run", "--check"][..], &config].concat());
+    assert_eq!(check.code, Some(1), "{}", check.text);
+    assert!(
+        check.text.contains("those after it are missing"),
+        "{}",
+        check.text
+    );
     fs::remove_file(ledger.with_added_extension("head")).unwrap();
     assert!(verify().text.contains("no head is kept beside it"));
     let cut = federation.client(&[&["ledger", "verify", "--head", head][..], &config].concat());

@@ -6,7 +6,7 @@ use finetune::{
     base::BaseFiles,
     data::{
         read_file,
-        survey::{Balance, Lengths, Likeness, Questions, Share, Survey},
+        survey::{Aspects, Balance, Lengths, Likeness, Share, Survey},
     },
 };
 
@@ -35,12 +35,12 @@ pub(super) fn check(arguments: &DataCheckArguments) -> Result<(), Failure> {
     let tokenizer = BaseFiles::inspect(&arguments.model).map_err(anyhow::Error::from)?;
     let read = |file: &Path| read_file(file).map_err(anyhow::Error::from);
     let held_out = arguments.eval.as_deref().map(read).transpose()?;
-    let questions = Questions {
+    let aspects = Aspects {
         held_out: held_out.as_deref(),
         balance_by: arguments.balance_by.as_deref(),
         max_tokens: arguments.max_tokens,
     };
-    let survey = Survey::of(&read(data)?, &tokenizer, questions);
+    let survey = Survey::of(&read(data)?, &tokenizer, aspects);
     let kept = survey.kept(arguments.at_most.map(usize::from));
     if arguments.json {
         say!("{}", json(&survey, kept.len())?)?;

@@ -22,13 +22,8 @@ pub(super) fn evaluate(arguments: &EvaluateArguments) -> Result<(), Failure> {
         .as_deref()
         .map(|folder| open::adapter(folder, &base));
     let adapter = adapter.transpose()?;
-    let loss = measure(
-        "evaluating",
-        &base,
-        adapter.as_ref().map(|read| &read.adapter),
-        &dataset,
-    )?;
     let adapter = adapter.as_ref().map(|read| &read.adapter);
+    let loss = measure("evaluating", &base, adapter, &dataset)?;
     let asked = arguments.answers.map(NonZeroUsize::get);
     let scores =
         asked.map(|count| answers(&base, adapter, &dataset, count, arguments.max_new_tokens));

@@ -2,7 +2,6 @@
 
 use std::path::Path;
 
-use anyhow::Context as _;
 use jiff::Timestamp;
 use protocol::{plan::CheckedPlan, quic::PartyCertificate};
 
@@ -11,7 +10,6 @@ use crate::{
     Config,
     config::Bytes,
     error::ClientError,
-    kept_head::KeptHead,
     ledger::Reading,
     policy::{Circumstances, SitePolicy},
     privacy::{BudgetError, Ledger, PrivacySettings},
@@ -66,16 +64,9 @@ fn show_spent(config: &Config, policy: &SitePolicy) -> Result<(), Failure> {
     Ok(())
 }
 
-/// What has left in the last 24 hours. A site that never took part has no ledger yet.
+/// What has left in the last 24 hours.
 fn day_bytes(path: &Path) -> Result<u64, Failure> {
-    if !path.exists() {
-        return Ok(0);
-    }
-    let head = KeptHead::beside(path).map_err(anyhow::Error::from)?;
-    let bytes = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
-    let damaged = || format!("{} is damaged", path.display());
-    let reading = Reading::of(&bytes).with_context(damaged)?;
-    reading.check_head(head.as_ref()).with_context(damaged)?;
+    let reading = Reading::at(path).map_err(ClientError::from)?;
     Ok(reading.totals.day_bytes(Timestamp::now()))
 }
 

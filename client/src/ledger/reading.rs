@@ -1,9 +1,13 @@
 //! The whole file read: its entries, its chain, and what a crash may have left at its end.
 
+use std::{fs, io, path::Path};
+
 use protocol::Digest;
 
 use super::{
+    LedgerError, damaged,
     entry::{Entry, Fact},
+    failed,
     line::{self, Line},
     totals::Totals,
     verify::Flaw,
@@ -57,6 +61,27 @@ impl Reading {
         for text in whole.split_inclusive(|&byte| byte == b'\n') {
             reading.take(text)?;
         }
+        Ok(reading)
+    }
+
+    /// Reads the ledger at a path, with nothing missing since its head was kept. One that never was is empty.
+    ///
+    /// # Errors
+    /// [`LedgerError`] if it cannot be read, is damaged, or is gone though a head is kept.
+    pub fn at(path: &Path) -> Result<Self, LedgerError> {
+        let head = KeptHead::beside(path)?;
+        let bytes = match fs::read(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+            read => read.map_err(failed("read", path))?,
+        };
+        Self::whole(&bytes, head.as_ref()).map_err(damaged(path))
+    }
+
+    /// Reads a ledger's bytes, whose end must be as it was written, and whose lines must be all that this head counts.
+    pub(super) fn whole(bytes: &[u8], head: Option<&KeptHead>) -> Result<Self, Flaw> {
+        let reading = Self::of(bytes)?;
+        reading.check_end()?;
+        reading.check_head(head)?;
         Ok(reading)
     }
 

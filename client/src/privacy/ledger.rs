@@ -1,6 +1,6 @@
 //! The file in which private steps are counted.
 //!
-//! JSON lines: a head, then one entry for every batch of steps, oldest first, each with a SHA-256 over itself and what came before
+//! JSON lines: the format, then one entry for every batch of steps, oldest first, each with a SHA-256 over itself and what came before
 //! it, so that a damaged or edited file is noticed. (Whoever may write the file can also write it anew: it is evidence for the
 //! site, not against it.) A change replaces the whole file, durably, before it counts as made; the [`KeptHead`] beside it, which is
 //! replaced next, tells an older file from it.
@@ -64,7 +64,7 @@ impl Entry {
 }
 
 #[derive(Debug, Deserialize, Serialize)]
-struct Head {
+struct FirstLine {
     format: String,
 }
 
@@ -233,7 +233,7 @@ impl Ledger {
             .ok_or_else(|| (line_of(text.len()), "it is cut off".to_owned()))?;
         let mut lines = (1..).zip(whole.split('\n'));
         let (_, head) = lines.next().ok_or_else(|| (1, "it is empty".to_owned()))?;
-        let read: Head = serde_json::from_str(head).map_err(|error| (1, error.to_string()))?;
+        let read: FirstLine = serde_json::from_str(head).map_err(|error| (1, error.to_string()))?;
         if read.format != FORMAT {
             return Err((
                 1,
@@ -265,7 +265,7 @@ impl Ledger {
     }
 
     fn to_text(&self) -> String {
-        let head = json(&Head {
+        let head = json(&FirstLine {
             format: FORMAT.to_owned(),
         });
         let mut chain = Digest::of(head.as_bytes());
@@ -284,7 +284,7 @@ impl Ledger {
 }
 
 fn chain(entries: &[Entry]) -> Digest {
-    let head = json(&Head {
+    let head = json(&FirstLine {
         format: FORMAT.to_owned(),
     });
     entries.iter().fold(Digest::of(head.as_bytes()), link)

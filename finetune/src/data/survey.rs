@@ -30,7 +30,7 @@ use crate::tokenizer::Tokenizer;
 
 /// What is to be looked at beside the records themselves.
 #[derive(Clone, Copy, Debug)]
-pub struct Questions<'a> {
+pub struct Aspects<'a> {
     /// Records that nobody is to train on, because something is measured by them.
     pub held_out: Option<&'a [u8]>,
     /// A field whose values are to be counted.
@@ -89,7 +89,7 @@ struct Readable {
 
 impl Survey {
     /// Looks through the bytes of a JSONL file.
-    pub fn of(bytes: &[u8], tokenizer: &Tokenizer, questions: Questions<'_>) -> Self {
+    pub fn of(bytes: &[u8], tokenizer: &Tokenizer, aspects: Aspects<'_>) -> Self {
         let (readable, refused) = read(bytes, tokenizer);
         let mut survey = Self {
             refused,
@@ -111,12 +111,12 @@ impl Survey {
                 None => {}
             }
         }
-        if let Some(held_out) = questions.held_out {
+        if let Some(held_out) = aspects.held_out {
             let (held_out, _) = read(held_out, tokenizer);
             survey.held_out = repeats::shared(&readable, &held_out);
         }
-        survey.lengths = Lengths::of(&readable, questions.max_tokens);
-        survey.balance = questions
+        survey.lengths = Lengths::of(&readable, aspects.max_tokens);
+        survey.balance = aspects
             .balance_by
             .map(|field| Balance::of(field, &readable));
         survey.readable = readable;
@@ -172,9 +172,12 @@ fn readable(line: usize, bytes: &[u8], tokenizer: &Tokenizer) -> Result<Readable
     let written = Record::from_json(text)?;
     let read = tokenize::example(&written, line, tokenizer, usize::MAX);
     let (example, _) = read.map_err(|error| error.to_string())?;
-    let CleanLine { json, untidy } = cleaning::clean_line(text)?;
-    let record = Record::from_json(&json)?;
-    if record != written && tokenize::example(&record, line, tokenizer, usize::MAX).is_err() {
+    let CleanLine { mended, untidy } = cleaning::clean_line(text)?;
+    let record = match &mended {
+        None => written,
+        Some(json) => Record::from_json(json)?,
+    };
+    if mended.is_some() && tokenize::example(&record, line, tokenizer, usize::MAX).is_err() {
         return Err("says nothing that anybody can see; remove the line".to_owned());
     }
     Ok(Readable {
@@ -193,7 +196,7 @@ fn readable(line: usize, bytes: &[u8], tokenizer: &Tokenizer) -> Result<Readable
             Record::Pair { .. } => "pair",
             Record::Messages(_) => "messages",
         },
-        json,
+        json: mended.unwrap_or_else(|| text.trim().to_owned()),
         untidy,
     })
 }

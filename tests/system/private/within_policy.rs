@@ -35,7 +35,9 @@ fn training_alone_keeps_to_the_policy_of_the_site_and_counts_in_its_ledger() {
     let refused = train(&["--out", "out", "--dp-noise", "3"]);
     assert_eq!(refused.code, Some(78), "{}", refused.text);
     assert!(
-        refused.text.contains("privacy.epsilon_run_max"),
+        refused
+            .text
+            .contains("policy.toml:17: privacy.epsilon_run_max is 2, and this training would cost"),
         "{}",
         refused.text
     );

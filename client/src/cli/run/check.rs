@@ -14,6 +14,7 @@ use crate::{
     Config, ConfigError, SitePolicy, adapter_folder,
     cli::failure::Failure,
     error::ClientError,
+    ledger::Reading,
     privacy::{BudgetError, Ledger},
 };
 
@@ -39,13 +40,14 @@ pub(super) fn device(config: &Config, file: &Path) -> Result<Device, ConfigError
     })
 }
 
-/// Reads what a run would read at this site: the model's files but for the bytes of the weights, every record and the privacy ledger.
+/// Reads what a run would read at this site: the model's files but for the bytes of the weights, every record and both ledgers.
 pub(super) fn material(config: &Config, policy: Option<&SitePolicy>) -> Result<(), Failure> {
     let tokenizer = BaseFiles::inspect(&config.model).map_err(anyhow::Error::from)?;
     // No plan has said yet how long an example may be.
     let dataset = Dataset::load_jsonl(&config.data, &tokenizer, usize::MAX);
     let dataset = dataset.map_err(anyhow::Error::from)?;
     let privacy = super::privacy(config, policy)?;
+    Reading::at(&config.ledger).map_err(ClientError::from)?;
     Ledger::read(&privacy.ledger)
         .map_err(BudgetError::from)
         .map_err(ClientError::from)?;

@@ -130,8 +130,8 @@ fn within(settings: PrivacySettings, policy: &SitePolicy) -> Result<PrivacySetti
 
 /// What this training alone may cost.
 fn of_run(policy: &SitePolicy) -> Result<Option<Budget>, Failure> {
-    let budget = |(epsilon, delta)| Budget::new(epsilon, delta);
-    let of_run = policy.run_privacy().map(budget).transpose();
+    let budget = |[(epsilon, _), (delta, _)]: [(f64, usize); 2]| Budget::new(epsilon, delta);
+    let of_run = policy.of_run().map(budget).transpose();
     of_run.map_err(|error| unusable(policy, &error))
 }
 
@@ -150,13 +150,13 @@ fn check_run(
     if whole.is_within(most) {
         return Ok(());
     }
+    let line = policy.of_run().map_or(0, |[(_, line), _]| line);
     Err(Failure::configuration(format!(
-        "{} allows a run epsilon {} at delta {} (privacy.epsilon_run_max, privacy.delta_run_max), and this training would cost {:.3}: train \
-         fewer steps or with more noise",
+        "{}:{line}: privacy.epsilon_run_max is {}, and this training would cost {:.3} at delta {}: train fewer steps or with more noise",
         policy.path().display(),
         most.epsilon(),
-        most.delta(),
-        whole.cost(most.delta()).epsilon
+        whole.cost(most.delta()).epsilon,
+        most.delta()
     )))
 }
 

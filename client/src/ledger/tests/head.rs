@@ -18,6 +18,8 @@ fn lines_that_are_missing_at_the_end_are_noticed_by_the_head_beside() {
         assert_eq!(site.bytes(), cut.as_bytes());
     }
     fs::remove_file(site.path()).unwrap();
+    let gone = Reading::at(&site.path()).unwrap_err().to_string();
+    assert!(gone.contains("is damaged: line 0"), "{gone}");
     let refused = site.open().unwrap_err();
     assert!(matches!(refused, LedgerError::Damaged { .. }), "{refused}");
     fs::write(site.path(), &text).unwrap();

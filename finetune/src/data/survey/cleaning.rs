@@ -40,13 +40,14 @@ impl fmt::Display for Untidiness {
     }
 }
 
-/// A line of JSON with its texts tidied.
+/// What a line of JSON is with its texts tidied.
 pub(super) struct CleanLine {
-    pub(super) json: String,
+    /// The line, if it had to be mended.
+    pub(super) mended: Option<String>,
     pub(super) untidy: Vec<Untidiness>,
 }
 
-/// Tidies what a training reads of a line; a line that is tidy stays as it is, byte for byte, and so do its other fields.
+/// Tidies what a training reads of a line; its other fields stay as they are.
 pub(super) fn clean_line(text: &str) -> Result<CleanLine, String> {
     let mut line: Value = serde_json::from_str(text).map_err(|error| error.to_string())?;
     let mut untidy = BTreeSet::new();
@@ -64,11 +65,7 @@ pub(super) fn clean_line(text: &str) -> Result<CleanLine, String> {
     }
     let is_mended = untidy.iter().any(|untidiness| untidiness.is_mended());
     Ok(CleanLine {
-        json: if is_mended {
-            line.to_string()
-        } else {
-            text.trim().to_owned()
-        },
+        mended: is_mended.then(|| line.to_string()),
         untidy: untidy.into_iter().collect(),
     })
 }
@@ -197,13 +194,13 @@ mod tests {
     }
 
     #[test]
-    fn a_line_keeps_its_other_fields_and_a_tidy_one_every_byte() {
+    fn a_line_keeps_its_other_fields_and_a_tidy_one_is_not_written_anew() {
         let tidy = r#"{ "prompt":"a",  "completion" : " b", "ward": "c\r\n" }"#;
         let line = clean_line(tidy).unwrap();
-        assert_eq!((line.json.as_str(), line.untidy.len()), (tidy, 0));
+        assert_eq!((line.mended, line.untidy.len()), (None, 0));
         let line = clean_line(r#"{"messages": [{"role": "user", "content": "a\r\nb"}], "id": 7}"#);
         let line = line.unwrap();
-        let read: Value = serde_json::from_str(&line.json).unwrap();
+        let read: Value = serde_json::from_str(&line.mended.unwrap()).unwrap();
         assert_eq!(read["messages"][0]["content"], "a\nb");
         assert_eq!(
             (&read["id"], &read["messages"][0]["role"]),

@@ -11,14 +11,14 @@ static TOKENIZER: LazyLock<Tokenizer> = LazyLock::new(|| {
     Tokenizer::from_folder(folder.path()).unwrap()
 });
 
-const QUESTIONS: Questions<'static> = Questions {
+const ASPECTS: Aspects<'static> = Aspects {
     held_out: None,
     balance_by: None,
     max_tokens: 512,
 };
 
 fn survey(text: &str) -> Survey {
-    Survey::of(text.as_bytes(), &TOKENIZER, QUESTIONS)
+    Survey::of(text.as_bytes(), &TOKENIZER, ASPECTS)
 }
 
 fn like(line: usize, other: usize) -> Likeness {
@@ -52,14 +52,14 @@ fn what_is_said_again_and_what_is_answered_otherwise_is_named_with_the_first() {
 
 #[test]
 fn records_that_are_held_out_too_are_named_and_not_kept() {
-    let questions = Questions {
+    let aspects = Aspects {
         held_out: Some(b"{\"text\": \"one\"}\n{\"text\": \"TWO\"}\n"),
-        ..QUESTIONS
+        ..ASPECTS
     };
     let found = Survey::of(
         b"{\"text\": \"two\"}\n{\"text\": \"three\"}\n",
         &TOKENIZER,
-        questions,
+        aspects,
     );
     assert_eq!(found.held_out, [like(1, 2)]);
     assert_eq!(found.kept(None), ["{\"text\": \"three\"}"]);
@@ -74,11 +74,11 @@ fn lengths_are_those_of_whole_records() {
         let one = text.lines().nth(line - 1).unwrap();
         survey(one).lengths.longest
     };
-    let questions = Questions {
+    let aspects = Aspects {
         max_tokens: of_line(18),
-        ..QUESTIONS
+        ..ASPECTS
     };
-    let found = Survey::of(text.as_bytes(), &TOKENIZER, questions).lengths;
+    let found = Survey::of(text.as_bytes(), &TOKENIZER, aspects).lengths;
     assert_eq!(found.cut, [19, 20]);
     assert_eq!(
         [
@@ -106,11 +106,11 @@ fn values_are_counted_and_at_most_so_many_of_each_are_kept_whatever_their_order(
         })
         .collect();
     lines.push("{\"text\": \"without\"}".to_owned());
-    let questions = Questions {
+    let aspects = Aspects {
         balance_by: Some("ward"),
-        ..QUESTIONS
+        ..ASPECTS
     };
-    let of = |lines: &[String]| Survey::of(lines.join("\n").as_bytes(), &TOKENIZER, questions);
+    let of = |lines: &[String]| Survey::of(lines.join("\n").as_bytes(), &TOKENIZER, aspects);
     let found = of(&lines);
     let balance = found.balance.as_ref().unwrap();
     let shares: Vec<_> = balance
@@ -186,7 +186,7 @@ proptest! {
 
     #[test]
     fn any_bytes_are_surveyed_without_a_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
-        let found = Survey::of(&bytes, &TOKENIZER, QUESTIONS);
+        let found = Survey::of(&bytes, &TOKENIZER, ASPECTS);
         let lines = lines(&bytes).filter(|line| !line.trim_ascii().is_empty()).count();
         prop_assert_eq!(found.records() + found.refused.len(), lines);
     }
